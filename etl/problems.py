@@ -1,0 +1,65 @@
+"""Errors as answers: ``application/problem+json`` (RFC 9457) for every one of them.
+
+What a caller can mend is told; what is internal stays in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.typedefs import Handler
+from psycopg import OperationalError
+from psycopg_pool import PoolTimeout
+
+from etl.database import one_line
+
+#: Seconds after which a client may try again when the database is away.
+RETRY_SECONDS = 2
+
+log = logging.getLogger(__name__)
+
+
+class BadParameter(ValueError):
+    """A query parameter that cannot be used; the message says which and why."""
+
+
+def problem(status: int, detail: str, **members: object) -> web.Response:
+    """An error as RFC 9457 has it, with ``members`` beside the standard ones."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    response = web.json_response(
+        {**body, **members}, status=status, content_type="application/problem+json"
+    )
+    response.headers["Cache-Control"] = "no-store"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return response
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error of a handler into its answer."""
+    try:
+        return await handler(request)
+    except BadParameter as error:
+        return problem(400, str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        answer = problem(
+            error.status, f"{error.reason}: {request.method} {request.path}"
+        )
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return answer
+    except (OperationalError, PoolTimeout) as error:
+        log.warning("%s %s: %s", request.method, request.path, one_line(error))
+        return problem(503, "the database is away: try again in a moment")
+    except (ClientConnectionResetError, TimeoutError):
+        log.info("%s %s: the client is gone", request.method, request.path)
+        raise
+    except Exception:
+        log.exception("%s %s", request.method, request.path)
+        return problem(500, "internal error: the service's log tells more")

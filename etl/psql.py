@@ -1,0 +1,29 @@
+"""psql on the service's database: ``python -m etl.psql [psql's arguments]``.
+
+Starts the embedded Postgres for as long as it takes, where the service does not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+from etl.database import serving_postgres
+from etl.embedded import EmbeddedError, client_binaries
+from etl.settings import Settings, SettingsError
+
+
+async def _psql(arguments: list[str]) -> int:
+    settings = Settings.from_environ(os.environ)
+    async with serving_postgres(settings) as conninfo:
+        command = [str(client_binaries() / "psql"), "--dbname", conninfo]
+        return subprocess.call([*command, *arguments])  # noqa: ASYNC221 (nothing else runs)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(_psql(sys.argv[1:])))
+    except (SettingsError, EmbeddedError) as error:
+        sys.exit(str(error))

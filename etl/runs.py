@@ -1,0 +1,280 @@
+"""One run from lock to publish, its record and its progress.
+
+Knows the order of the phases, and nothing of what the SQL files do in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, DataError, IntegrityError, OperationalError
+from psycopg_pool import PoolTimeout
+
+from etl.database import Database, one_line, set_local
+from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
+from etl.load import LoadedFile, load_files, read_sources
+from etl.settings import Settings
+from etl.sqlfiles import SqlFileError, read_folder
+from etl.steps import Step, run_file
+
+#: For the one transaction whose rows must be on disk when the run is said to be over.
+#: A row of features that somebody else has locked is waited for, but not for ever.
+PUBLISH_SETTINGS = {"synchronous_commit": "on", "lock_timeout": "60s"}
+
+#: Looks at the record of a run that another server is beginning, and seconds between.
+RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+
+class RunUnderWay(Exception):
+    """Another run has the lead; ``record`` is its record, None if it just ended."""
+
+    def __init__(self, record: Record | None) -> None:
+        super().__init__("a run is under way")
+        self.record = record
+
+
+@dataclass
+class Run:
+    """A run of this process: what is known of it so far, and how it ended.
+
+    ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
+    failed; ``done`` is set when it is over, in whichever way.
+    """
+
+    id: int
+    record: Record
+    phase: str | None = None
+    files: list[LoadedFile] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    bytes_to_load: int = 0
+    fault: RunFault | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Runner:
+    """Starts runs, one at a time, and sees them to their end whoever waits for them."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._begin_turn = asyncio.Lock()
+        self._run: Run | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._vacuum: asyncio.Task[None] | None = None
+
+    async def start(self) -> Run:
+        """Begin a run and return while it goes on.
+
+        Raises RunUnderWay where this or another server has one, DatabaseAway.
+        """
+        async with self._begin_turn:
+            try:
+                if self._run is not None and not self._run.done.is_set():
+                    raise RunUnderWay(await self._running_record())
+                run, lead = await self._begin()
+            except (OperationalError, PoolTimeout) as error:
+                words = f"the database is away: {one_line(error)}"
+                raise DatabaseAway(words) from error
+            self._run = run
+            self._task = asyncio.create_task(self._see_through(run, lead))
+            return run
+
+    async def stop(self) -> None:
+        """Interrupt the run in progress, if any, and wait until that is on record."""
+        for task in (self._task, self._vacuum):
+            if task and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _begin(self) -> tuple[Run, AsyncConnection]:
+        pool = self._database.runners
+        lead = await pool.getconn()
+        try:
+            number = await _value(lead, "select etl.begin_run()")
+            if number is None:
+                raise RunUnderWay(await self._running_record())
+            return Run(number, await _note(lead, Run(number, {}))), lead
+        except BaseException:
+            await pool.putconn(lead)
+            raise
+
+    async def _running_record(self) -> Record | None:
+        """The record of the run that has the lead; it comes right after the lock."""
+        async with self._database.readers.connection() as connection:
+            for _ in range(RECORD_TRIES):
+                for record in await read_runs(connection):
+                    if record["state"] == "running":
+                        return record
+                await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        return None
+
+    async def _see_through(self, run: Run, lead: AsyncConnection) -> None:
+        """Work until the run is published, or on record as failed or interrupted."""
+        state = "failed"
+        try:
+            await self._work(run, lead)
+        except RunFault as fault:
+            run.fault = fault
+        except asyncio.CancelledError:
+            state = "interrupted"
+            run.fault = Interrupted("interrupted: the service was stopped")
+        except (OperationalError, PoolTimeout) as error:
+            if lead.closed or isinstance(error, PoolTimeout):
+                run.fault = DatabaseAway(f"the database went away: {one_line(error)}")
+            else:
+                run.fault = ServiceFault(f"{run.phase}: {one_line(error)}")
+            log.exception("run %d", run.id)
+        except Exception:
+            run.fault = ServiceFault(f"internal error in {run.phase}: see the log")
+            log.exception("run %d", run.id)
+        try:
+            if run.fault is not None:
+                log.error("run %d %s: %s", run.id, state, run.fault)
+                await self._record_fault(run, lead, state)
+            else:
+                run.record = await _note(lead, run)
+                log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
+        finally:
+            await self._database.runners.putconn(lead)
+            run.done.set()
+        if run.fault is None:
+            self._vacuum = asyncio.create_task(self._vacuum_features())
+
+    async def _record_fault(self, run: Run, lead: AsyncConnection, state: str) -> None:
+        """Put the failure on record; where that fails, others see it interrupted."""
+        reason = str(run.fault)
+        try:
+            async with self._connection(lead) as connection:
+                await _note(connection, run)
+                await connection.execute(
+                    "select etl.fail_run(%s, %s, %s)", [run.id, state, reason]
+                )
+                run.record = await _note(connection, run)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.error("run %d: its end is not on record: %s", run.id, one_line(error))
+            run.record = {**run.record, "state": "interrupted", "error": reason}
+
+    @asynccontextmanager
+    async def _connection(
+        self, lead: AsyncConnection
+    ) -> AsyncIterator[AsyncConnection]:
+        """The lead while it lives, else another connection."""
+        if not lead.closed:
+            yield lead
+            return
+        async with self._database.runners.connection() as connection:
+            yield connection
+
+    async def _work(self, run: Run, lead: AsyncConnection) -> None:
+        """All phases, from the files to the table."""
+        settings = self._settings
+        await self._enter(run, lead, "load")
+        await lead.execute("select etl.empty_staging()")
+        async with self._workers(run) as workers:
+            sources = await read_sources(lead)
+            run.bytes_to_load = _total_bytes(settings.data_dir)
+            loaders = workers[: settings.load_workers]
+            await load_files(loaders, settings.data_dir, sources, run.files.append)
+            builders = workers[: settings.build_workers]
+            for phase in ("clean", "build", "check"):
+                await self._enter(run, lead, phase)
+                for file in _pipeline_files(settings.sql_dir / phase):
+                    run.steps.append(await run_file(file, lead, builders))
+        await self._enter(run, lead, "publish")
+        await self._publish(run, lead)
+
+    @asynccontextmanager
+    async def _workers(self, run: Run) -> AsyncIterator[list[AsyncConnection]]:
+        """The connections that work for a run, each bound to die with it."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            workers = []
+            for _ in range(max(settings.load_workers, settings.build_workers)):
+                worker = await stack.enter_async_context(
+                    self._database.runners.connection()
+                )
+                await worker.execute("select etl.join_run(%s)", [run.id])
+                workers.append(worker)
+            yield workers
+
+    async def _enter(self, run: Run, lead: AsyncConnection, phase: str) -> None:
+        run.phase = phase
+        run.record = await _note(lead, run)
+
+    async def _publish(self, run: Run, lead: AsyncConnection) -> None:
+        try:
+            async with lead.transaction():
+                await set_local(lead, PUBLISH_SETTINGS)
+                await lead.execute("select etl.publish(%s)", [run.id])
+        except psycopg.errors.ForeignKeyViolation as error:
+            raise DataFault(
+                f"publish: {one_line(error)} A foreign key to features must be "
+                "deferrable, and the rows it refers to must be in the new features."
+            ) from error
+        except (DataError, IntegrityError) as error:
+            raise DataFault(f"publish: {one_line(error)}") from error
+        except psycopg.errors.LockNotAvailable as error:
+            waited = PUBLISH_SETTINGS["lock_timeout"]
+            words = f"publish: features was locked by somebody else for over {waited}"
+            raise ServiceFault(words) from error
+
+    async def _vacuum_features(self) -> None:
+        """Clear away the rows that were replaced, after the answer was given."""
+        try:
+            async with self._database.runners.connection() as connection:
+                await connection.execute("vacuum (analyze, skip_locked) features")
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("vacuum of features: %s", one_line(error))
+
+
+def _pipeline_files(folder: Path) -> list[Any]:
+    try:
+        return read_folder(folder)
+    except SqlFileError as error:
+        raise ServiceFault(str(error)) from None
+
+
+def _total_bytes(data_dir: Path) -> int:
+    return sum(path.stat().st_size for path in data_dir.glob("*.csv"))
+
+
+async def read_runs(
+    connection: AsyncConnection, number: int | None = None
+) -> list[Record]:
+    """The records of all runs, newest first, or of the one of this ``number``."""
+    rows = await connection.execute(
+        "select row_to_json(records) from etl.run_records as records"
+        " where %(id)s::bigint is null or id = %(id)s order by id desc",
+        {"id": number},
+    )
+    return [record for (record,) in await rows.fetchall()]
+
+
+async def _note(connection: AsyncConnection, run: Run) -> Record:
+    """Put what is known of a run on record, and read the record."""
+    notes = [[asdict(item) for item in items] for items in (run.files, run.steps)]
+    record = await _value(
+        connection,
+        "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",
+        *(run.id, run.phase, *map(json.dumps, [*notes, run.warnings])),
+    )
+    return dict(record)
+
+
+async def _value(connection: AsyncConnection, query: str, *values: object) -> Any:
+    """The one value that ``query`` returns."""
+    row = await (await connection.execute(query.encode(), values)).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,133 @@
+"""The two ways to run: as a server, or once. Turns faults of the start into exit codes.
+
+Knows what stands in front of both: settings, logging, signals, the port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+
+from aiohttp import web
+
+from etl.api import create_app
+from etl.database import DatabaseError, open_database
+from etl.embedded import EmbeddedError
+from etl.runs import Runner, RunUnderWay
+from etl.settings import Settings, SettingsError
+from etl.sqlfiles import SqlFileError
+from etl.terminal import follow, show_features
+
+#: Exit codes: a run that failed, a start that could not be, and a Ctrl-C or SIGTERM.
+FAILED, CANNOT_START, INTERRUPTED = 1, 2, 130
+
+#: Seconds that a stop waits for requests; a run in progress is interrupted before.
+STOP_SECONDS = 10.0
+
+ACCESS_LOG = "%a %r %s %b bytes %Tf s"
+
+START_FAULTS = (SettingsError, DatabaseError, EmbeddedError, SqlFileError)
+
+
+def serve(environ: Mapping[str, str]) -> int:
+    """Serve until SIGINT or SIGTERM. Returns the exit code."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level="INFO")
+    logging.getLogger("psycopg.pool").setLevel("ERROR")
+    try:
+        settings = Settings.from_environ(environ)
+        with _listening_socket(settings) as listener:
+            host, port = listener.getsockname()[:2]
+            place = f"[{host}]" if ":" in host else host
+            web.run_app(
+                create_app(settings),
+                sock=listener,
+                shutdown_timeout=STOP_SECONDS,
+                access_log_format=ACCESS_LOG,
+                print=lambda _: print(f"Serving on http://{place}:{port}", flush=True),
+            )
+    except START_FAULTS as error:
+        return _cannot_start(error)
+    return 0
+
+
+def run_once(environ: Mapping[str, str]) -> int:
+    """Do one run, show its progress and the first rows. Returns the exit code."""
+    logging.basicConfig(format="%(message)s", level="WARNING")
+    logging.getLogger("psycopg.pool").setLevel("ERROR")
+    logging.getLogger("etl.runs").setLevel("CRITICAL")  # the outcome is printed here
+    try:
+        settings = Settings.from_environ(environ)
+        return asyncio.run(_run_once(settings))
+    except START_FAULTS as error:
+        return _cannot_start(error)
+    except BrokenPipeError:
+        # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+async def _run_once(settings: Settings) -> int:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with open_database(settings) as database:
+        runner = Runner(database, settings)
+        try:
+            run = await runner.start()
+        except RunUnderWay as busy:
+            number = busy.record["id"] if busy.record else "?"
+            print(f"run {number} of another server is under way", file=sys.stderr)
+            return FAILED
+        try:
+            await follow(run)
+            if run.fault is not None:
+                print(f"run {run.id} failed: {run.fault}", file=sys.stderr)
+                return FAILED
+            await show_features(database)
+        finally:
+            await runner.stop()
+    return 0
+
+
+def _cannot_start(error: Exception) -> int:
+    print(" ".join(str(error).split()), file=sys.stderr)
+    return CANNOT_START
+
+
+@contextlib.contextmanager
+def _listening_socket(settings: Settings) -> Iterator[socket.socket]:
+    """Take the port before anything is started, so that a taken one costs nothing."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host,
+            settings.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )[0]
+    except socket.gaierror as error:
+        raise SettingsError(f"HOST: {settings.host!r}: {error.strerror}") from None
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise SettingsError(
+                    f"PORT: {settings.port} on {settings.host} is taken by another "
+                    "program: set another PORT"
+                ) from None
+            raise SettingsError(
+                f"HOST, PORT: cannot listen on {settings.host}:{settings.port}: "
+                f"{error.strerror}"
+            ) from None
+        yield listener

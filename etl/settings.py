@@ -1,0 +1,133 @@
+"""The settings, read once from the environment. Knows no pipeline and no server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+#: The challenge's names for a Postgres, and libpq's words for the same.
+DB_NAMES = {
+    "DB_HOST": "host",
+    "DB_PORT": "port",
+    "DB_USER": "user",
+    "DB_PASS": "password",
+    "DB_NAME": "dbname",
+}
+
+#: libpq's variables that say by themselves where a Postgres is.
+LIBPQ_NAMES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
+
+#: More streams than this only queue for the same disks and locks.
+MOST_WORKERS = 64
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that can be set. Relative defaults stand below the project's folder.
+
+    ``database`` is a libpq connection string, empty where libpq's own variables say
+    all, and None for the embedded Postgres.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    data_dir: Path = PROJECT / "data"
+    sql_dir: Path = PROJECT / "sql"
+    state_dir: Path = PROJECT / ".state"
+    load_workers: int = 1
+    build_workers: int = 1
+    database: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the settings; an empty value counts as not set.
+
+        Raises SettingsError for a value that is malformed.
+        """
+        cores = usable_cores()
+        sql_dir = Path(environ.get("SQL_DIR") or cls.sql_dir).absolute()
+        if not sql_dir.is_dir():
+            raise SettingsError(f"SQL_DIR: {sql_dir} is not a folder")
+        return cls(
+            host=environ.get("HOST") or cls.host,
+            port=_whole_number(environ, "PORT", cls.port, 0, 65535),
+            data_dir=Path(environ.get("DATA_DIR") or cls.data_dir).absolute(),
+            sql_dir=sql_dir,
+            state_dir=Path(environ.get("STATE_DIR") or cls.state_dir).absolute(),
+            load_workers=_whole_number(environ, "LOAD_WORKERS", cores, 1, MOST_WORKERS),
+            build_workers=_whole_number(
+                environ, "BUILD_WORKERS", cores, 1, MOST_WORKERS
+            ),
+            database=_database(environ),
+        )
+
+
+def usable_cores() -> int:
+    """The processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def _whole_number(
+    environ: Mapping[str, str], name: str, default: int, least: int, most: int
+) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+        raise SettingsError(
+            f"{name}: {text!r} is not a whole number from {least} to {most}"
+        )
+    return int(text)
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str | None:
+    """The value of ``name``, or the content of the file that ``name_FILE`` names."""
+    value, path = environ.get(name), environ.get(f"{name}_FILE")
+    if value and path:
+        raise SettingsError(f"{name} and {name}_FILE are both set: keep one")
+    if not path:
+        return value or None
+    try:
+        content = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SettingsError(f"{name}_FILE: cannot read {path}: {reason}") from None
+    if not content:
+        raise SettingsError(f"{name}_FILE: {path} is empty")
+    return content
+
+
+def _database(environ: Mapping[str, str]) -> str | None:
+    """The connection string of the named Postgres, or None: first match wins."""
+    url = _secret(environ, "DATABASE_URL")
+    if url:
+        try:
+            conninfo_to_dict(url)
+        except ProgrammingError:
+            # libpq's own message may quote the password
+            raise SettingsError(
+                "DATABASE_URL: not a connection string such as "
+                "postgresql://user:password@host:5432/dbname"
+            ) from None
+        return url
+    if environ.get("DB_HOST"):
+        _whole_number(environ, "DB_PORT", 5432, 1, 65535)
+        values = {libpq: environ.get(name) for name, libpq in DB_NAMES.items()}
+        values["password"] = _secret(environ, "DB_PASS")
+        return make_conninfo(
+            "", **{key: value or None for key, value in values.items()}
+        )
+    if any(environ.get(name) for name in LIBPQ_NAMES):
+        return ""
+    return None

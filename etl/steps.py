@@ -1,0 +1,87 @@
+"""Runs the SQL files of one phase, whole or in slices. Knows no statement in them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
+
+from etl.database import one_line, set_local
+from etl.errors import DataFault, ServiceFault, all_together
+from etl.sqlfiles import SLICE_SETTING, SqlFile
+
+#: Bad rows that the error of a check shows.
+SHOWN_ROWS = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run's record tells of a SQL file: rows that it wrote or returned."""
+
+    file: str
+    sha256: str
+    rows: int
+    milliseconds: float
+
+
+async def run_file(
+    file: SqlFile, lead: AsyncConnection, workers: Sequence[AsyncConnection]
+) -> Step:
+    """Run one SQL file to its end, on ``lead`` or in slices on all ``workers``.
+
+    Raises DataFault where a value or a constraint stops it, or where it is a check
+    that finds rows; ServiceFault where the file itself is wrong.
+    """
+    began = time.perf_counter()
+    counts = [0] * len(workers)
+
+    async def run_slice(number: int, worker: AsyncConnection) -> None:
+        async with worker.transaction():
+            slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
+            await set_local(worker, slices)
+            counts[number] = await _execute(file, worker)
+
+    try:
+        if file.in_slices:
+            await all_together(run_slice(*pair) for pair in enumerate(workers))
+        else:
+            counts = [await _execute(file, lead)]
+    except (DataError, IntegrityError) as error:
+        raise DataFault(f"{file.path}: {one_line(error)}") from error
+    except psycopg.ProgrammingError as error:
+        raise ServiceFault(f"{file.path}: {one_line(error)}") from error
+    milliseconds = round((time.perf_counter() - began) * 1000, 3)
+    log.info("%s: %d rows in %.1f ms", file.path, sum(counts), milliseconds)
+    return Step(file.path, file.sha256, sum(counts), milliseconds)
+
+
+async def _execute(file: SqlFile, connection: AsyncConnection) -> int:
+    """Run all statements of a file; the rows of the last one that tells of any."""
+    rows = 0
+    async with connection.cursor() as cursor:
+        await cursor.execute(file.text.encode())
+        while True:
+            if cursor.rowcount >= 0:
+                rows = cursor.rowcount
+            if file.folder == "check" and cursor.description and rows:
+                raise DataFault(await _bad_rows(file, cursor))
+            if not cursor.nextset():
+                return rows
+
+
+async def _bad_rows(file: SqlFile, cursor: AsyncCursor) -> str:
+    """What a check found, in one line with its first rows."""
+    names = [column.name for column in cursor.description or ()]
+    shown = [
+        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
+        for row in await cursor.fetchmany(SHOWN_ROWS)
+    ]
+    more = "; …" if cursor.rowcount > SHOWN_ROWS else ""
+    rows = "1 bad row" if cursor.rowcount == 1 else f"{cursor.rowcount} bad rows"
+    return f"{file.path} found {rows}: {'; '.join(shown)}{more}"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs psql with query.sql, or with the arguments given, on the service's database.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+use_venv requirements.txt
+cd "$project"
+if [ $# -eq 0 ]; then
+    set -- --file "$project/scripts/query.sql"
+fi
+exec "$python" -m etl.psql "$@"
