@@ -16,7 +16,8 @@ totals as (
         (select count(*) from staging.user_experiments) as experiments
 ),
 
--- A user's lists as one list: split once per user, not once per experiment.
+-- A user's lists as one list: split once per user, not once per experiment. Blanks
+-- around a list go here; those within a list are rare, and go where there are any.
 activity as (
     select
         experiments.user_id,
@@ -33,7 +34,8 @@ activity as (
 
 -- mode() sorts its input and keeps the first of the most frequent values, so the
 -- lowest number wins a tie. It does in a seventh of the time what counting per user
--- and compound, then row_number(), would.
+-- and compound, then row_number(), would. An empty element becomes null, which mode()
+-- passes over.
 favourites as (
     select
         activity.user_id,
@@ -45,7 +47,17 @@ favourites as (
         from (
             select
                 unnest(
-                    string_to_array(activity.compound_ids, ';', '')::bigint[]
+                    string_to_array(
+                        case
+                            when activity.compound_ids ~ '[ \t]'
+                                then regexp_replace(
+                                    activity.compound_ids, '[ \t]*;[ \t]*', ';', 'g'
+                                )
+                            else activity.compound_ids
+                        end,
+                        ';',
+                        ''
+                    )::bigint[]
                 ) as compound_id
         ) as named
     ) as used

@@ -1,0 +1,68 @@
+"""Each folder here is a question: tiny CSV files and, in expected.json, the answer.
+
+``features`` holds the rows with the columns that the question is about; ``status`` and
+``result`` (a regular expression) stand for a run that must fail. A file that a folder
+lacks is a header alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Client, features, trigger
+
+HERE = Path(__file__).parent
+CASES = sorted(path.parent for path in HERE.glob("*/expected.json"))
+
+HEADERS = {
+    "users.csv": "user_id,name,email,signup_date\n",
+    "user_experiments.csv": (
+        "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n"
+    ),
+    "compounds.csv": "compound_id,compound_name,compound_structure\n",
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_case(case: Path, client: Client, data_dir: Path) -> None:
+    for name, header in HEADERS.items():
+        given = case / name
+        content = given.read_bytes() if given.exists() else header.encode()
+        (data_dir / name).write_bytes(content)
+    expected = json.loads((case / "expected.json").read_text())
+    answer = await trigger(client, expected.get("status", 200))
+    if "result" in expected:
+        assert re.search(expected["result"], answer["result"]), answer["result"]
+    rows = await features(client)
+    assert len(rows) == len(expected["features"])
+    for row, wanted in zip(rows, expected["features"], strict=True):
+        assert {name: row[name] for name in wanted} == wanted
+
+
+async def test_shipped_data(client: Client) -> None:
+    """The values that the challenge publishes, in the table's column order."""
+    await trigger(client)
+    rows = await features(client)
+    names = "Alice Bob Carol Dave Eve Frank Grace Heidi Ivan Judy".split()
+    favourites = [2, 1, 2, 1, 2, 1, 2, 1, 2, 1]
+    compounds = {1: "Compound A", 2: "Compound B"}
+    assert [list(row.items()) for row in rows] == [
+        [
+            ("user_id", number),
+            ("name", name),
+            ("email", f"{name.lower()}@example.com"),
+            ("signup_date", f"2023-{number:02}-01"),
+            ("total_experiments", 2 if name == "Alice" else 1),
+            ("avg_experiments", 1.1),
+            ("experiments_pct", (2 if name == "Alice" else 1) / 11),
+            ("most_common_compound_id", favourite),
+            ("most_common_compound_name", compounds[favourite]),
+        ]
+        for number, (name, favourite) in enumerate(
+            zip(names, favourites, strict=True), start=1
+        )
+    ]
