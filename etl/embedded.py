@@ -23,6 +23,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from typing import IO
 
 from psycopg.conninfo import make_conninfo
 
-from etl.settings import usable_cores
+from etl.tuning import server_settings
 
 MAJOR_VERSION = "18"
 
@@ -46,7 +47,10 @@ LONGEST_SOCKET_FOLDER = 104 - len("/.s.PGSQL.5432") - 1
 START_SECONDS = 300
 STOP_SECONDS = 60
 
-MEGABYTE = 1 << 20
+#: What Postgres says while processes of one that was killed are still ending, and how
+#: often it is tried again, a second apart.
+STILL_ENDING = "shared memory block"
+START_TRIES = 10
 
 
 class EmbeddedError(RuntimeError):
@@ -86,7 +90,7 @@ def start(state_dir: Path) -> Cluster:
             _require_version(data)
             if not _accepts(sockets):
                 _write_configuration(data, home / "log", sockets)
-                _forget_dead_server(data)
+                _forget_dead_server(data, sockets)
                 _start_server(binaries, home, owner)
     except OSError as error:
         where = error.filename or state_dir
@@ -232,47 +236,15 @@ def _require_version(data: Path) -> None:
         )
 
 
-def _memory() -> int:
-    """Bytes of memory that this process may use, a container's limit included."""
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return installed
-    return min(installed, int(limit)) if limit.isdecimal() else installed
-
-
 def _write_configuration(data: Path, log: Path, sockets: Path) -> None:
     """Fit the server to this machine. ``ALTER SYSTEM`` still has the last word."""
-    memory, cores = _memory() // MEGABYTE, usable_cores()
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": str(sockets),
         "unix_socket_permissions": "0700",
         "port": "5432",
-        # A quarter of the memory, as PostgreSQL advises; beyond 2 GB it gained nothing.
-        "shared_buffers": f"{max(32, min(memory // 4, 2048))}MB",
-        "effective_cache_size": f"{max(64, memory // 2)}MB",
-        "maintenance_work_mem": f"{max(32, min(memory // 16, 512))}MB",
-        "work_mem": "16MB",
-        # Nothing can replicate over a private socket: write the least WAL.
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "max_wal_size": "4GB",
-        "wal_buffers": "16MB",
-        "checkpoint_timeout": "15min",
-        "max_worker_processes": str(max(8, 2 * cores)),
-        "max_parallel_workers": str(cores),
-        "max_parallel_workers_per_gather": str(cores // 2),
-        "random_page_cost": "1.1",
-        "jit": "off",
-        # A week of logs, a file for each day of it.
-        "logging_collector": "on",
         "log_directory": str(log),
-        "log_filename": "postgres-%a.log",
-        "log_truncate_on_rotation": "on",
-        "log_rotation_age": "1d",
-        "log_rotation_size": "0",
+        **server_settings(),
     }
     lines = [f"{name} = '{_quoted(value)}'" for name, value in settings.items()]
     text = "# Written anew at every start: change settings with ALTER SYSTEM.\n"
@@ -290,8 +262,8 @@ def _accepts(sockets: Path) -> bool:
         return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
 
 
-def _forget_dead_server(data: Path) -> None:
-    """Remove the note of a server that died, where its number is another process now.
+def _forget_dead_server(data: Path, sockets: Path) -> None:
+    """Remove the notes of a server that died, where its number is another process now.
 
     It happens in containers, which give out the same few numbers at every start;
     Postgres would take the other process for itself and refuse to start.
@@ -302,22 +274,29 @@ def _forget_dead_server(data: Path) -> None:
         command = Path("/proc", number, "cmdline").read_bytes()
     except OSError:
         return
-    if b"postgres" not in command.split(b"\0")[0]:
+    if b"postgres" not in command.split(b"\0")[0]:  # it is empty for a zombie
         note.unlink()
+        (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
     output = home / "start.log"
-    output.unlink(missing_ok=True)
     command = [str(binaries / "pg_ctl"), "-D", str(home / "data"), "-l", str(output)]
     command += ["-w", "-t", str(START_SECONDS), "start"]
-    try:
-        _run(command, owner)
-    except EmbeddedError:
-        lines = output.read_text().splitlines() if output.exists() else []
-        fatal = [line for line in lines if "FATAL" in line or "HINT" in line]
-        reason = "; ".join(fatal or lines[-1:]) or "it said nothing"
-        raise EmbeddedError(f"Postgres did not start: {reason} ({output})") from None
+    for tries_left in reversed(range(START_TRIES)):
+        output.unlink(missing_ok=True)
+        try:
+            _run(command, owner)
+        except EmbeddedError:
+            lines = output.read_text().splitlines() if output.exists() else []
+            fatal = [line for line in lines if "FATAL" in line]
+            if tries_left and any(STILL_ENDING in line for line in fatal):
+                time.sleep(1)
+                continue
+            reason = (fatal or lines or ["it said nothing"])[-1]
+            words = f"Postgres did not start: {reason} ({output})"
+            raise EmbeddedError(words) from None
+        return
 
 
 def _run(command: list[str], owner: str | None) -> None:

@@ -7,7 +7,8 @@ import itertools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
+from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
 from etl import embedded
@@ -27,7 +29,7 @@ from etl.settings import PROJECT, Settings
 TEMPLATE = "features_template"
 
 Client = TestClient[Request, Application]
-StartService = Callable[..., Awaitable[Client]]
+StartService = Callable[..., Coroutine[None, None, Client]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def postgres(state_folder: Path) -> Iterator[Postgres]:
 
 
 async def _migrate(conninfo: str) -> None:
-    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as one:
+    async with await AsyncConnection.connect(conninfo, autocommit=True) as one:
         await migrate(one, PROJECT / "sql")
 
 
@@ -135,9 +137,9 @@ async def client(start_service: StartService) -> Client:
 
 
 @pytest.fixture
-async def connection(database: str) -> AsyncIterator[psycopg.AsyncConnection]:
+async def connection(database: str) -> AsyncIterator[AsyncConnection]:
     """A connection of a user beside the service; autocommit."""
-    connected = await psycopg.AsyncConnection.connect(database, autocommit=True)
+    connected = await AsyncConnection.connect(database, autocommit=True)
     async with connected:
         yield connected
 
@@ -156,6 +158,40 @@ async def features(client: Client) -> list[dict[str, Any]]:
         assert response.status == 200
         rows: list[dict[str, Any]] = await response.json()
         return rows
+
+
+@asynccontextmanager
+async def held_up(connection: AsyncConnection) -> AsyncIterator[None]:
+    """While in here, a run that begins waits for a lock on its first table."""
+    async with connection.transaction():
+        await connection.execute("lock table staging.users")
+        yield
+
+
+async def get(client: Client, path: str) -> Any:
+    async with client.get(path) as response:
+        assert response.status == 200
+        return await response.json()
+
+
+async def end_of(client: Client, number: int) -> dict[str, Any]:
+    """The record of a run once it is over."""
+    async with asyncio.timeout(30):
+        while True:
+            run: dict[str, Any] = await get(client, f"/runs/{number}")
+            if run["state"] != "running":
+                return run
+            await asyncio.sleep(0.02)
+
+
+async def begun(client: Client) -> dict[str, Any]:
+    """The record of the run that is under way."""
+    async with asyncio.timeout(30):
+        while True:
+            for run in await get(client, "/runs"):
+                if run["state"] == "running":
+                    return dict(run)
+            await asyncio.sleep(0.02)
 
 
 def run_program(name: str, conninfo: str, *arguments: str) -> str:

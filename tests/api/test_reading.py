@@ -1,0 +1,111 @@
+"""Reading: /features whole and by key, runs, health, and the shape of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import ClientPayloadError
+from psycopg import AsyncConnection
+
+from tests.conftest import Client, features, trigger
+
+ROWS = 200_000
+FILL = f"""
+insert into features
+select
+    number, 'User ' || number || repeat('x', 100), e'\\t"\\\\', '2024-01-01', 1, 1, 0.1
+from generate_series(1, {ROWS}) as number
+"""
+
+
+async def test_before_any_run(client: Client) -> None:
+    async with client.get("/features") as response:
+        assert (response.status, await response.text()) == (200, "[]\n")
+        assert response.content_type == "application/json"
+    for path in ("/healthz", "/readyz"):
+        async with client.get(path) as response:
+            assert response.status == 200
+
+
+async def test_every_row_is_streamed(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(FILL)
+    rows = await features(client)
+    assert [row["user_id"] for row in rows] == list(range(1, ROWS + 1))
+    assert rows[6]["name"] == "User 7" + 100 * "x"
+    assert rows[6]["email"] == '\t"\\'
+
+
+async def test_a_row_by_its_key(client: Client) -> None:
+    await trigger(client)
+    async with client.get("/features/3") as response:
+        assert response.status == 200
+        carol = await response.json()
+    assert carol == (await features(client))[2]
+    for key in ("11", "Carol", "3;", "99999999999999999999", "%00", "%C3%A9"):
+        async with client.get(f"/features/{key}") as response:
+            assert response.status == 404, key
+            assert response.content_type == "application/problem+json"
+
+
+async def test_an_error_in_the_middle_breaks_the_transfer(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(FILL)
+    async with client.get("/features") as response:
+        assert response.status == 200
+        await response.content.readany()
+        ended = await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where query like 'copy%' and datname = current_database()"
+        )
+        assert await ended.fetchall() == [(True,)]
+        with pytest.raises(ClientPayloadError):
+            while await response.content.readany():
+                pass
+    assert len(await features(client)) == ROWS
+
+
+async def test_a_client_that_leaves_frees_its_connection(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(FILL)
+    for _ in range(30):  # more often than there are connections for readers
+        response = await client.get("/features")
+        await response.content.readany()
+        response.close()
+    async with asyncio.timeout(30):
+        assert len(await features(client)) == ROWS
+
+
+async def test_head_reads_nothing(client: Client) -> None:
+    async with client.head("/features") as response:
+        assert response.status == 200
+        assert response.content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/runs/1", 404),
+        ("GET", "/runs/one", 404),
+        ("GET", "/runs/99999999999999999999", 404),
+        ("GET", "/features?limit=1", 400),
+        ("GET", "/runs?page=2", 400),
+        ("DELETE", "/features", 405),
+        ("PUT", "/trigger_etl", 405),
+    ],
+)
+async def test_errors_are_problems(
+    client: Client, method: str, path: str, status: int
+) -> None:
+    async with client.request(method, path) as response:
+        assert response.status == status
+        assert response.content_type == "application/problem+json"
+        body = json.loads(await response.read())
+    assert body["status"] == status
+    assert set(body) == {"type", "title", "status", "detail"}

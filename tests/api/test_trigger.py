@@ -1,0 +1,170 @@
+"""/trigger_etl: its answers, one run at a time, and callers who do not wait."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from psycopg import AsyncConnection
+
+from etl.settings import Settings
+from tests.conftest import (
+    Client,
+    StartService,
+    begun,
+    end_of,
+    features,
+    get,
+    held_up,
+    trigger,
+)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_success(client: Client, method: str) -> None:
+    async with client.request(method, "/trigger_etl") as response:
+        assert response.status == 200
+        assert response.headers["Cache-Control"] == "no-store"
+        answer = await response.json()
+    assert list(answer) == ["message", "result", "run"]
+    assert answer["message"] == "ETL process started"
+    assert answer["result"] == "successfully inserted into database"
+    run = answer["run"]
+    assert list(run)[:10] == [
+        *("id", "state", "phase", "started_at", "finished_at", "seconds"),
+        *("files", "steps", "warnings", "error"),
+    ]
+    assert (run["id"], run["state"], run["error"]) == (1, "succeeded", None)
+    assert [file["file"] for file in run["files"]] == [
+        *("compounds.csv", "user_experiments.csv", "users.csv")
+    ]
+    assert list(run["files"][0]) == ["file", "bytes", "sha256", "records", "rejected"]
+    steps = {step["file"]: step for step in run["steps"]}
+    assert steps["build/010_features.sql"]["rows"] == 10
+    assert list(run["steps"][0]) == ["file", "sha256", "rows", "milliseconds"]
+    assert await get(client, "/runs/1") == run
+    assert await get(client, "/runs") == [run]
+
+
+async def test_without_waiting(client: Client) -> None:
+    async with client.post("/trigger_etl?wait=false") as response:
+        assert response.status == 202
+        assert response.headers["Location"] == "/runs/1"
+        answer = await response.json()
+    assert list(answer) == ["message", "result", "run"]
+    assert answer["run"]["state"] == "running"
+    assert (await end_of(client, 1))["state"] == "succeeded"
+
+
+async def test_head_and_prefetch_start_no_run(client: Client) -> None:
+    async with client.head("/trigger_etl") as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == "GET, POST"
+    for name in ("Sec-Purpose", "Purpose"):
+        headers = {name: "prefetch;prerender"}
+        async with client.get("/trigger_etl", headers=headers) as response:
+            assert response.status == 403
+    assert await get(client, "/runs") == []
+
+
+async def test_two_triggers_at_once(
+    client: Client, start_service: StartService, connection: AsyncConnection
+) -> None:
+    """Also between two servers: the second gets 409 with the running run."""
+    other_server = await start_service()
+    async with held_up(connection):
+        first = asyncio.create_task(trigger(client))
+        assert (await begun(client))["id"] == 1
+        for server in (client, other_server):
+            refused = await trigger(server, 409)
+            assert refused["run"]["id"] == 1
+            assert refused["run"]["state"] == "running"
+            assert refused["message"] == "ETL process started"
+            assert refused["result"] == refused["detail"] == "a run is under way"
+    assert (await first)["run"]["id"] == 1
+    assert (await trigger(other_server))["run"]["id"] == 2
+
+
+async def test_many_triggers_at_once_are_one_run_at_a_time(client: Client) -> None:
+    async def answer() -> int:
+        async with client.get("/trigger_etl") as response:
+            return response.status
+
+    statuses = await asyncio.gather(*(answer() for _ in range(30)))
+    assert set(statuses) <= {200, 409}
+    assert statuses.count(200) >= 1
+    assert len(await features(client)) == 10
+    assert len(await get(client, "/runs")) == statuses.count(200)
+
+
+async def test_a_run_goes_on_when_its_caller_hangs_up(
+    client: Client, connection: AsyncConnection
+) -> None:
+    async with held_up(connection):
+        caller = asyncio.create_task(trigger(client))
+        await begun(client)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    assert (await end_of(client, 1))["state"] == "succeeded"
+    assert len(await features(client)) == 10
+
+
+async def test_a_failed_run_leaves_the_old_rows(client: Client, data_dir: Path) -> None:
+    await trigger(client)
+    before = await features(client)
+    users = data_dir / "users.csv"
+    users.write_text(users.read_text() + "1,\tTwin,\tt@example.com,\t2024-01-01\n")
+    failed = await trigger(client, 422)
+    assert list(failed) == [
+        *("type", "title", "status", "detail", "message", "result", "run")
+    ]
+    assert failed["run"]["state"] == "failed"
+    assert failed["run"]["error"] == failed["result"]
+    assert failed["run"]["phase"] == "check"
+    assert await get(client, "/runs/2") == failed["run"]
+    users.unlink()
+    assert "users.csv: missing" in (await trigger(client, 422))["result"]
+    assert await features(client) == before
+
+
+async def test_the_published_run_is_the_last_good_one(
+    client: Client, connection: AsyncConnection, data_dir: Path
+) -> None:
+    await trigger(client)
+    await trigger(client)
+    (data_dir / "users.csv").unlink()
+    await trigger(client, 422)
+    found = await connection.execute("select run_id from etl.published")
+    assert await found.fetchall() == [(2,)]
+
+
+async def test_a_fault_of_the_service_is_500(
+    start_service: StartService, settings: Settings, tmp_path: Path
+) -> None:
+    sql_dir = tmp_path / "sql"
+    _copy_pipeline(settings.sql_dir, sql_dir)
+    (sql_dir / "build" / "020_broken.sql").write_text("select from nowhere;")
+    client = await start_service(sql_dir=sql_dir)
+    failed = await trigger(client, 500)
+    assert failed["result"] == (
+        'build/020_broken.sql: relation "nowhere" does not exist'
+    )
+
+
+def _copy_pipeline(source: Path, target: Path) -> None:
+    for path in source.rglob("*.sql"):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "query", ["wait=maybe", "wait=", "wait=true&wait=true", "dry=1"]
+)
+async def test_wrong_parameters_start_no_run(client: Client, query: str) -> None:
+    async with client.get(f"/trigger_etl?{query}") as response:
+        assert response.status == 400
+        assert response.content_type == "application/problem+json"
+    assert await get(client, "/runs") == []

@@ -1,0 +1,161 @@
+"""Databases that go away, and what dead runs leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from etl import embedded
+from etl.embedded import Cluster
+from etl.runs import PUBLISH_SETTINGS
+from tests.conftest import Client, StartService, begun, features, held_up, trigger
+
+
+class OwnPostgres:
+    """A Postgres of the test's own, to stop and start."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.cluster: Cluster | None = None
+        self.conninfo = self.start()
+
+    def start(self) -> str:
+        self.cluster = embedded.start(self.state_dir)
+        return self.cluster.conninfo
+
+    def stop(self) -> None:
+        if self.cluster is not None:
+            embedded.stop(self.cluster)
+            self.cluster = None
+
+
+@pytest.fixture
+def own_postgres(state_folder: Path) -> Iterator[OwnPostgres]:
+    server = OwnPostgres(state_folder / f"own-{time.monotonic_ns()}")
+    yield server
+    server.stop()
+
+
+async def status(client: Client, path: str) -> int:
+    async with client.get(path) as response:
+        await response.read()
+        return response.status
+
+
+async def test_a_database_that_goes_away_is_503_and_comes_back(
+    start_service: StartService, own_postgres: OwnPostgres
+) -> None:
+    client = await start_service(database=own_postgres.conninfo)
+    await trigger(client)
+    own_postgres.stop()
+    for path in ("/features", "/features/1", "/runs", "/readyz"):
+        async with client.get(path) as response:
+            assert response.status == 503, path
+            assert response.content_type == "application/problem+json"
+            assert response.headers["Retry-After"]
+            text = await response.text()
+            assert "socket" not in text  # internals stay in the log
+    away = await trigger(client, 503)
+    assert away["run"] is None
+    assert away["result"].startswith("the database is away")
+    assert await status(client, "/healthz") == 200
+    own_postgres.start()
+    async with asyncio.timeout(20):
+        while await status(client, "/readyz") != 200:
+            pass
+    assert len(await features(client)) == 10
+    await trigger(client)
+
+
+async def test_a_database_that_is_away_at_start_is_waited_for(
+    start_service: StartService, own_postgres: OwnPostgres
+) -> None:
+    own_postgres.stop()
+    starting = asyncio.create_task(start_service(database=own_postgres.conninfo))
+    done, _ = await asyncio.wait([starting], timeout=0.5)
+    assert not done
+    await asyncio.to_thread(own_postgres.start)
+    await trigger(await starting)
+
+
+async def test_a_run_whose_leader_is_gone_is_interrupted(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """As after a server was killed: nothing in the row says so."""
+    await connection.execute("insert into etl.runs (backend_pid) values (0)")
+    async with client.get("/runs/1") as response:
+        assert (await response.json())["state"] == "interrupted"
+    assert (await trigger(client))["run"]["id"] == 2
+    found = await connection.execute("select state from etl.runs where id = 1")
+    assert await found.fetchall() == [("interrupted",)]
+
+
+async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
+    client: Client, database: str
+) -> None:
+    leader = await AsyncConnection.connect(database, autocommit=True)
+    worker = await AsyncConnection.connect(database, autocommit=True)
+    begun = await (await leader.execute("select etl.begin_run()")).fetchone()
+    assert begun == (1,)
+    await worker.execute("select etl.join_run(1)")
+    work = asyncio.create_task(_work_for_long(worker))
+    await _until_active(client, database)
+    await leader.close()
+    assert (await trigger(client))["run"]["id"] == 2
+    with pytest.raises(psycopg.OperationalError):  # it was ended before run 2 began
+        await work
+    late = await AsyncConnection.connect(database, autocommit=True)
+    async with late:
+        with pytest.raises(psycopg.Error, match="run 1 is over"):
+            await late.execute("select etl.join_run(1)")
+    assert len(await features(client)) == 10
+
+
+async def _work_for_long(worker: AsyncConnection) -> None:
+    await worker.execute("insert into staging.users select 99 from pg_sleep(60)")
+
+
+async def _until_active(client: Client, database: str) -> None:
+    async with await AsyncConnection.connect(database, autocommit=True) as one:
+        async with asyncio.timeout(20):
+            while True:
+                found = await one.execute(
+                    "select from pg_stat_activity where query like '%%pg_sleep(60)'"
+                    " and state = 'active' and pid <> pg_backend_pid()"
+                )
+                if await found.fetchall():
+                    return
+
+
+async def test_a_leader_that_loses_its_connection_fails_its_run(
+    client: Client, connection: AsyncConnection
+) -> None:
+    async with held_up(connection):
+        running = asyncio.create_task(trigger(client, 503))
+        await begun(client)
+        ended = await connection.execute(
+            "select pg_terminate_backend(pid) from etl.locks where leads"
+        )
+        assert await ended.fetchall() == [(True,)]
+    answer = await running
+    assert answer["run"]["state"] == "failed"
+    assert answer["result"].startswith("the database went away")
+    await trigger(client)
+
+
+async def test_a_locked_row_is_not_waited_for_forever(
+    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trigger(client)
+    monkeypatch.setitem(PUBLISH_SETTINGS, "lock_timeout", "100ms")
+    async with connection.transaction():
+        await connection.execute("select from features limit 1 for update")
+        failed = await trigger(client, 500)
+    assert "locked by somebody else" in failed["result"]
+    await trigger(client)

@@ -1,0 +1,202 @@
+"""The program as a person starts it: exit codes, signals, kills, wrong settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from etl.settings import PROJECT
+
+SECONDS = 60
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment without a named database, and ``settings``."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "DB_", "DATABASE_"))
+    }
+    return {**kept, **{name: str(value) for name, value in settings.items()}}
+
+
+def run_server(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "server.py"), *arguments],
+        env=environment(**settings),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The server as a process of its own, and its address once it serves."""
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "server.py")],
+        env=environment(PORT=0, **settings),
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Serving on http://"), line
+        yield process, line.split()[-1]
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def state(state_folder: Path) -> Path:
+    """A state folder of the test's own."""
+    return state_folder / f"state-{time.monotonic_ns()}"
+
+
+def postgres_runs(state: Path) -> bool:
+    return (state / "postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_once_shows_the_table(state: Path) -> None:
+    ended = run_server("--once", STATE_DIR=state)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("user_id"))
+    assert lines[start + 2].split()[:4] == [
+        *("1", "Alice", "alice@example.com", "2023-01-01")
+    ]
+    assert lines[start + 11].split()[:2] == ["10", "Judy"]
+    assert "10 of 10 rows" in lines[start + 12]
+    assert not postgres_runs(state)
+
+
+def test_once_fails_with_the_error(state: Path, data_dir: Path) -> None:
+    users = data_dir / "users.csv"
+    users.write_text(users.read_text().replace("2023-05-01", "2023-05-99"))
+    ended = run_server("--once", STATE_DIR=state, DATA_DIR=data_dir)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "run 1 failed: users.csv, line 7, column signup_date: "
+        'date/time field value out of range: "\t2023-05-99"\n'
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_both(state: Path, number: signal.Signals) -> None:
+    with serving(STATE_DIR=state) as (process, url):
+        assert get(f"{url}/trigger_etl")["run"]["state"] == "succeeded"
+        assert postgres_runs(state)
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+    assert not postgres_runs(state)
+
+
+def test_a_killed_server_is_taken_up_again(state: Path) -> None:
+    """Its Postgres lives on; its run is shown as interrupted, and the next succeeds."""
+    with serving(STATE_DIR=state) as (process, url):
+        get(f"{url}/trigger_etl")
+        socket_folder = (state / "postgres").resolve()
+        conninfo = make_conninfo("", host=str(socket_folder), user="postgres")
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("lock table staging.users")
+            get(f"{url}/trigger_etl?wait=false")
+            process.kill()
+            process.wait(SECONDS)
+    assert postgres_runs(state)
+    with serving(STATE_DIR=state) as (_, url):
+        assert len(get(f"{url}/features")) == 10
+        assert get(f"{url}/runs/2")["state"] == "interrupted"
+        assert get(f"{url}/trigger_etl")["run"]["id"] == 3
+    assert not postgres_runs(state)
+
+
+def test_postgres_killed_too_recovers(state: Path) -> None:
+    with serving(STATE_DIR=state) as (process, url):
+        get(f"{url}/trigger_etl")
+        note = state / "postgres" / "data" / "postmaster.pid"
+        postmaster = int(note.read_text().splitlines()[0])
+        process.kill()
+        os.kill(postmaster, signal.SIGKILL)
+        process.wait(SECONDS)
+    with serving(STATE_DIR=state) as (_, url):
+        assert len(get(f"{url}/features")) == 10
+        get(f"{url}/trigger_etl")
+
+
+def test_two_share_the_embedded_postgres(state: Path) -> None:
+    with serving(STATE_DIR=state) as (_, url):
+        ended = run_server("--once", STATE_DIR=state)
+        assert ended.returncode == 0, ended.stderr
+        assert get(f"{url}/runs")[0]["state"] == "succeeded"
+    assert not postgres_runs(state)
+
+
+def test_a_run_in_progress_is_interrupted_by_a_stop(state: Path) -> None:
+    with serving(STATE_DIR=state) as (process, url):
+        get(f"{url}/trigger_etl")
+        host = str((state / "postgres").resolve())
+        one = psycopg.connect(make_conninfo("", host=host, user="postgres"))
+        one.execute("lock table staging.users")
+        get(f"{url}/trigger_etl?wait=false")
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        one.close()
+    with serving(STATE_DIR=state) as (_, url):
+        run = get(f"{url}/runs/2")
+        assert run["state"] == "interrupted"
+        assert run["error"] == "interrupted: the service was stopped"
+
+
+def test_wrong_settings_are_one_line_and_exit_2(state: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for settings, said in (
+            ({"PORT": port}, f"PORT: {port} on 127.0.0.1 is taken"),
+            ({"PORT": "none"}, "PORT: 'none' is not a whole number"),
+            ({"HOST": "203.0.113.1"}, "HOST, PORT: cannot listen on 203.0.113.1"),
+            ({"STATE_DIR": blocked / "below"}, f"STATE_DIR: {blocked}"),
+            ({"STATE_DIR": "/proc/nowhere"}, "STATE_DIR: /proc/nowhere"),
+            ({"SQL_DIR": "/nowhere"}, "SQL_DIR: /nowhere is not a folder"),
+        ):
+            ended = run_server(**{"PORT": 0, "STATE_DIR": state, **settings})
+            assert ended.returncode == 2, settings
+            assert ended.stderr.startswith(said), ended.stderr
+            assert ended.stderr.count("\n") == 1
+    assert not postgres_runs(state)
+
+
+def test_a_malformed_url_does_not_show_its_password(state: Path) -> None:
+    ended = run_server(STATE_DIR=state, DATABASE_URL="postgresql://u:hush@[::1:5/d")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("DATABASE_URL: not a connection string")
+    assert "hush" not in ended.stderr

@@ -1,0 +1,83 @@
+"""Settings: defaults, the order of database names, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from etl.settings import PROJECT, Settings, SettingsError
+
+
+def test_defaults() -> None:
+    settings = Settings.from_environ({})
+    assert (settings.host, settings.port) == ("127.0.0.1", 5000)
+    assert settings.data_dir == PROJECT / "data"
+    assert settings.state_dir == PROJECT / ".state"
+    assert settings.database is None
+    assert settings.load_workers >= 1
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    names = ["HOST", "PORT", "DATA_DIR", "DATABASE_URL", "DB_HOST", "PGHOST"]
+    assert Settings.from_environ(dict.fromkeys(names, "")) == Settings.from_environ({})
+
+
+def test_first_database_wins() -> None:
+    names = {
+        "DATABASE_URL": "postgresql://one/db",
+        "DB_HOST": "two",
+        "DB_PORT": "7",
+        "DB_USER": "u",
+        "DB_PASS": "p w'",
+        "DB_NAME": "n",
+        "PGHOST": "three",
+    }
+    assert Settings.from_environ(names).database == "postgresql://one/db"
+    del names["DATABASE_URL"]
+    found = Settings.from_environ(names).database
+    assert conninfo_to_dict(found or "") == {
+        "host": "two",
+        "port": "7",
+        "user": "u",
+        "password": "p w'",
+        "dbname": "n",
+    }
+    assert Settings.from_environ({"PGHOST": "three"}).database == ""
+
+
+def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hidden\n")
+    settings = Settings.from_environ({"DB_HOST": "h", "DB_PASS_FILE": str(secret)})
+    assert conninfo_to_dict(settings.database or "")["password"] == "hidden"
+    assert "hidden" not in repr(settings)
+    secret.write_text("postgresql://u:hidden@h/d")
+    settings = Settings.from_environ({"DATABASE_URL_FILE": str(secret)})
+    assert settings.database == "postgresql://u:hidden@h/d"
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"PORT": "http"}, "PORT"),
+        ({"PORT": "65536"}, "PORT"),
+        ({"PORT": "-1"}, "PORT"),
+        ({"PORT": "٣"}, "PORT"),
+        ({"LOAD_WORKERS": "0"}, "LOAD_WORKERS"),
+        ({"BUILD_WORKERS": "1.5"}, "BUILD_WORKERS"),
+        ({"SQL_DIR": "/nowhere"}, "SQL_DIR"),
+        ({"DATABASE_URL": "not one: secret"}, "DATABASE_URL"),
+        ({"DB_HOST": "h", "DB_PORT": "x"}, "DB_PORT"),
+        ({"DB_HOST": "h", "DB_PASS_FILE": "/nowhere"}, "DB_PASS_FILE"),
+        ({"DB_HOST": "h", "DB_PASS": "secret", "DB_PASS_FILE": "x"}, "DB_PASS"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    environ: dict[str, str], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{named}") as raised:
+        Settings.from_environ(environ)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
