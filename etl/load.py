@@ -17,7 +17,7 @@ from psycopg import AsyncConnection, DataError, IntegrityError, sql
 from etl.blocks import Block, BlockReader, recognise_header
 from etl.errors import DataFault, all_together
 
-#: Where COPY says it stood: `COPY users, line 3, column user_id: "x"`.
+#: Where COPY says it stood: `COPY table, line 3, column name: "value"`.
 COPY_CONTEXT = re.compile(r"^COPY [^,]+, line (\d+)(?:, column ([^:]+))?")
 
 
@@ -178,7 +178,7 @@ def _require_all(file: str, block: Block, data: bytes, records: int) -> None:
 
 
 def _place(block: Block, error: DataError | IntegrityError) -> str:
-    """Where a refused block is broken, and why: `line 3, column user_id: …`."""
+    """Where a refused block is broken, and why: `line 3, column name: …`."""
     where = COPY_CONTEXT.match(error.diag.context or "")
     if where is None:
         return f"near line {block.line}: {error.diag.message_primary}"

@@ -17,7 +17,7 @@ def server_settings() -> dict[str, str]:
     """The names and values that differ from PostgreSQL's defaults."""
     memory, cores = _memory() // MEGABYTE, usable_cores()
     return {
-        # A quarter of the memory, as PostgreSQL advises; beyond 2 GB it gained nothing.
+        # A quarter of the memory, as PostgreSQL advises, bounded to leave others room.
         "shared_buffers": f"{max(32, min(memory // 4, 2048))}MB",
         "effective_cache_size": f"{max(64, memory // 2)}MB",
         "maintenance_work_mem": f"{max(32, min(memory // 16, 512))}MB",

@@ -1,0 +1,120 @@
+"""What the house rules say and a machine can see."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from aiohttp.web import Application
+from psycopg import AsyncConnection
+
+from etl.api import ENDPOINTS, create_app
+from etl.settings import PROJECT, Settings
+from etl.sqlfiles import read_folder
+
+README = (PROJECT / "README.md").read_text()
+
+PYTHON = [PROJECT / "server.py", *sorted((PROJECT / "etl").rglob("*.py"))]
+SQL = sorted([*(PROJECT / "sql").rglob("*.sql"), *(PROJECT / "etl").rglob("*.sql")])
+
+#: A line of a module, and of the entry point.
+MOST_LINES, MOST_LINES_OF_SERVER = 350, 40
+
+PIPELINE_WORDS = re.compile(r"user_id|experiment|compound|signup|staging\.\w", re.I)
+
+#: Hashes of the schema files that databases may have by now.
+FROZEN = PROJECT / "tests" / "house" / "frozen_schema_files.txt"
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(PROJECT)) for path in paths]
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=names(PYTHON))
+def test_python_knows_no_pipeline(path: Path) -> None:
+    assert PIPELINE_WORDS.findall(path.read_text().replace("staging.<", "")) == []
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=names(PYTHON))
+def test_modules_are_short_and_say_what_they_own(path: Path) -> None:
+    text = path.read_text()
+    most = MOST_LINES_OF_SERVER if path.name == "server.py" else MOST_LINES
+    assert len(text.splitlines()) <= most
+    assert text.startswith('"""')
+
+
+@pytest.mark.parametrize("path", SQL, ids=names(SQL))
+def test_sql_files_say_what_they_are_for(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("-- ")
+    assert max(map(len, lines)) <= 88
+    assert lines[-1].endswith(";")
+
+
+def test_numbers_of_sql_files_tell_their_order() -> None:
+    for folder in (PROJECT / "sql", PROJECT / "etl"):
+        schema = [int(file.name[:3]) for file in read_folder(folder / "schema")]
+        assert schema == list(range(1, len(schema) + 1))
+    for phase in ("clean", "build", "check"):
+        numbers = [int(file.name[:3]) for file in read_folder(PROJECT / "sql" / phase)]
+        assert all(number % 10 == 0 for number in numbers)
+
+
+def test_schema_files_are_frozen() -> None:
+    """A database that has one of them refuses another content: add a file instead."""
+    found = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROJECT)}"
+        for path in SQL
+        if path.parent.name == "schema"
+    ]
+    assert found == FROZEN.read_text().splitlines()
+
+
+async def test_every_table_and_column_has_a_comment(
+    connection: AsyncConnection,
+) -> None:
+    bare = await connection.execute(
+        """
+        select format('%s.%s', tables.oid::regclass, columns.attname)
+        from pg_class as tables
+        inner join pg_attribute as columns on tables.oid = columns.attrelid
+        where
+            tables.relnamespace::regnamespace::text in ('public', 'staging', 'etl')
+            and tables.relkind in ('r', 'p', 'v')
+            and columns.attnum > 0
+            and (
+                obj_description(tables.oid, 'pg_class') is null
+                or tables.relkind <> 'v'
+                and col_description(tables.oid, columns.attnum) is null
+            )
+        """
+    )
+    assert await bare.fetchall() == []
+
+
+def test_the_readme_names_every_setting() -> None:
+    source = (PROJECT / "etl" / "settings.py").read_text()
+    settings = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source))
+    assert {"HOST", "LOAD_WORKERS", "DATABASE_URL", "DB_PASS", "PGHOST"} <= settings
+    assert [name for name in sorted(settings) if f"`{name}`" not in README] == []
+
+
+def test_the_readme_names_every_endpoint() -> None:
+    app: Application = create_app(Settings())
+    routes = {
+        route.resource.canonical for route in app.router.routes() if route.resource
+    }
+    assert routes == {"/", *ENDPOINTS.values()}
+    assert [route for route in sorted(routes) if f"`{route}`" not in README] == []
+
+
+def test_the_readme_names_every_script() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "*.sh"], cwd=PROJECT, capture_output=True, text=True
+    ).stdout.split()
+    scripts = [name for name in listed if name != "scripts/common.sh"]
+    assert [name for name in scripts if name not in README] == []
+    assert all((PROJECT / name).stat().st_mode & 0o100 for name in scripts)
