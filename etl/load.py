@@ -14,7 +14,7 @@ from pathlib import Path
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
-from etl.blocks import Block, BlockReader, recognise_header
+from etl.blocks import Block, BlockReader, block_bytes, recognise_header
 from etl.errors import DataFault, all_together
 
 #: Where COPY says it stood: `COPY table, line 3, column name: "value"`.
@@ -70,7 +70,8 @@ async def load_files(
     one COPY in one transaction, so memory holds a block a worker. ``begun`` is called
     with each file as its reading begins. Raises DataFault.
     """
-    blocks = _blocks(data_dir, sources, begun)
+    size = block_bytes(len(workers))
+    blocks = _blocks(data_dir, sources, size, begun)
     turn = asyncio.Lock()
 
     async def work(worker: AsyncConnection) -> None:
@@ -94,12 +95,13 @@ async def load_files(
 async def _blocks(
     data_dir: Path,
     sources: Sequence[Source],
+    size: int,
     begun: Callable[[LoadedFile], None],
 ) -> AsyncGenerator[tuple[Stream, Block]]:
     """The blocks of all files, one file after the other."""
     for source in sources:
         path = data_dir / f"{source.name}.csv"
-        async with _open(path) as reader:
+        async with _open(path, size) as reader:
             header = recognise_header(path.name, reader.header_line, source.columns)
             statement = copy_statement(source.name, header.columns, header.delimiter)
             file = LoadedFile(path.name)
@@ -112,8 +114,8 @@ async def _blocks(
 
 
 @asynccontextmanager
-async def _open(path: Path) -> AsyncIterator[BlockReader]:
-    reader = await asyncio.to_thread(BlockReader, path)
+async def _open(path: Path, size: int) -> AsyncIterator[BlockReader]:
+    reader = await asyncio.to_thread(BlockReader, path, size)
     try:
         yield reader
     finally:
