@@ -69,8 +69,9 @@ class DatabaseError(RuntimeError):
 class Database:
     """Where the database is, and a pool for each kind of work.
 
-    ``readers`` answer requests. ``runners`` work for runs: one leads, the others load
-    and build. All are autocommit. ``place`` names the database without its password.
+    ``readers`` answer requests. ``runners`` work for runs: one leads, others load and
+    build, and one may still vacuum after the run before. All are autocommit. ``place``
+    names the database without its password.
     """
 
     conninfo: str
@@ -90,7 +91,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         workers = max(settings.load_workers, settings.build_workers)
         async with (
             _pool(conninfo, READ_SETTINGS, READERS_KEPT, READERS_MOST) as readers,
-            _pool(conninfo, RUN_SETTINGS, 1, workers + 1) as runners,
+            _pool(conninfo, RUN_SETTINGS, 1, workers + 2) as runners,
         ):
             yield Database(conninfo, _place(conninfo), readers, runners)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,9 +20,9 @@ from psycopg_pool import PoolTimeout
 
 from etl.database import Database, one_line, set_local
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
-from etl.load import LoadedFile, load_files, read_sources
+from etl.load import LoadedFile, Source, load_files, read_sources
 from etl.settings import Settings
-from etl.sqlfiles import SqlFileError, read_folder
+from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 from etl.steps import Step, run_file
 
 #: For the one transaction whose rows must be on disk when the run is said to be over.
@@ -141,31 +141,33 @@ class Runner:
             run.fault = ServiceFault(f"internal error in {run.phase}: see the log")
             log.exception("run %d", run.id)
         try:
-            if run.fault is not None:
-                log.error("run %d %s: %s", run.id, state, run.fault)
-                await self._record_fault(run, lead, state)
-            else:
-                run.record = await _note(lead, run)
-                log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
+            await self._record_end(run, lead, state)
         finally:
             await self._database.runners.putconn(lead)
             run.done.set()
         if run.fault is None:
             self._vacuum = asyncio.create_task(self._vacuum_features())
 
-    async def _record_fault(self, run: Run, lead: AsyncConnection, state: str) -> None:
-        """Put the failure on record; where that fails, others see it interrupted."""
-        reason = str(run.fault)
+    async def _record_end(self, run: Run, lead: AsyncConnection, state: str) -> None:
+        """Put the end on record; where that fails, others see the run interrupted."""
+        reason = str(run.fault) if run.fault else None
         try:
             async with self._connection(lead) as connection:
                 await _note(connection, run)
-                await connection.execute(
-                    "select etl.fail_run(%s, %s, %s)", [run.id, state, reason]
-                )
+                if reason is not None:
+                    await connection.execute(
+                        "select etl.fail_run(%s, %s, %s)", [run.id, state, reason]
+                    )
                 run.record = await _note(connection, run)
         except (psycopg.Error, PoolTimeout) as error:
             log.error("run %d: its end is not on record: %s", run.id, one_line(error))
-            run.record = {**run.record, "state": "interrupted", "error": reason}
+            ended = "interrupted" if reason else "succeeded"
+            run.record = {**run.record, "state": ended, "error": reason}
+        if run.record["state"] == "succeeded":
+            run.fault = None  # also where the connection was lost after the commit
+            log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
+        else:
+            log.error("run %d %s: %s", run.id, run.record["state"], reason)
 
     @asynccontextmanager
     async def _connection(
@@ -185,7 +187,7 @@ class Runner:
         await lead.execute("select etl.empty_staging()")
         async with self._workers(run) as workers:
             sources = await read_sources(lead)
-            run.bytes_to_load = _total_bytes(settings.data_dir)
+            run.bytes_to_load, run.warnings = _survey(settings.data_dir, sources)
             loaders = workers[: settings.load_workers]
             await load_files(loaders, settings.data_dir, sources, run.files.append)
             builders = workers[: settings.build_workers]
@@ -240,15 +242,23 @@ class Runner:
             log.warning("vacuum of features: %s", one_line(error))
 
 
-def _pipeline_files(folder: Path) -> list[Any]:
+def _pipeline_files(folder: Path) -> list[SqlFile]:
     try:
         return read_folder(folder)
     except SqlFileError as error:
         raise ServiceFault(str(error)) from None
 
 
-def _total_bytes(data_dir: Path) -> int:
-    return sum(path.stat().st_size for path in data_dir.glob("*.csv"))
+def _survey(data_dir: Path, sources: Sequence[Source]) -> tuple[int, list[str]]:
+    """The bytes of the files to load, and a word on those that have no table."""
+    names = {source.name for source in sources}
+    files = sorted(data_dir.glob("*.csv"))
+    size = sum(path.stat().st_size for path in files if path.stem in names)
+    return size, [
+        f"{path.name}: there is no table staging.{path.stem}: not loaded"
+        for path in files
+        if path.stem not in names
+    ]
 
 
 async def read_runs(

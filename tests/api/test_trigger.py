@@ -160,6 +160,16 @@ def _copy_pipeline(source: Path, target: Path) -> None:
         copy.write_bytes(path.read_bytes())
 
 
+async def test_a_file_without_a_table_is_a_warning(
+    client: Client, data_dir: Path
+) -> None:
+    (data_dir / "extra.csv").write_text("a,b\n")
+    answer = await trigger(client)
+    assert answer["run"]["warnings"] == [
+        "extra.csv: there is no table staging.extra: not loaded"
+    ]
+
+
 @pytest.mark.parametrize(
     "query", ["wait=maybe", "wait=", "wait=true&wait=true", "dry=1"]
 )
