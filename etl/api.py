@@ -21,6 +21,7 @@ from etl.settings import Settings
 #: What ``message`` and, after a success, ``result`` say: the challenge's own words.
 STARTED = "ETL process started"
 INSERTED = "successfully inserted into database"
+DRY = "dry run: nothing was published"
 
 #: Seconds that a client may take for one chunk before its connection is closed.
 STALLED_SECONDS = 60.0
@@ -85,11 +86,13 @@ async def index(request: web.Request) -> web.Response:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait for its end unless ``wait=false``."""
+    _refuse_parameters(request, "wait", "dry_run")
     wait = _flag(request, "wait", default=True)
+    dry = _flag(request, "dry_run", default=False)
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _trigger_problem(403, "a prefetch starts no run", None)
     try:
-        started = await request.app[RUNNER].start()
+        started = await request.app[RUNNER].start(dry=dry)
     except RunUnderWay as busy:
         return _trigger_problem(409, str(busy), busy.record)
     except DatabaseAway as away:
@@ -107,7 +110,8 @@ def _outcome(run: Run) -> web.Response:
     """The answer to a trigger whose run is over."""
     if run.fault is not None:
         return _trigger_problem(_status(run.fault), str(run.fault), run.record)
-    body = {"message": STARTED, "result": INSERTED, "run": run.record}
+    result = DRY if run.dry else INSERTED
+    body = {"message": STARTED, "result": result, "run": run.record}
     return web.json_response(body, headers={"Cache-Control": "no-store"})
 
 
@@ -206,7 +210,6 @@ def _refuse_parameters(request: web.Request, *known: str) -> None:
 
 
 def _flag(request: web.Request, name: str, *, default: bool) -> bool:
-    _refuse_parameters(request, name)
     value = request.query.get(name, str(default).lower())
     if value not in ("true", "false"):
         raise BadParameter(f"{name} is true or false, not {value!r}")

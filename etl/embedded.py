@@ -294,8 +294,11 @@ def _forget_dead_server(data: Path, sockets: Path) -> None:
     """Remove the notes of a server that died, where its number is another process now.
 
     It happens in containers, which give out the same few numbers at every start;
-    Postgres would take the other process for itself and refuse to start.
+    Postgres would take the other process for itself and refuse to start. Nothing
+    listens on the socket, so its note is of no use; that of the data goes only where
+    its process lives and is no Postgres, for else it guards shared memory.
     """
+    (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
     note = data / "postmaster.pid"
     try:
         number = note.read_text().split("\n", 1)[0]
@@ -304,7 +307,13 @@ def _forget_dead_server(data: Path, sockets: Path) -> None:
         return
     if b"postgres" not in command.split(b"\0")[0]:  # it is empty for a zombie
         note.unlink()
-        (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+
+def _fatal_lines(*logs: Path) -> list[str]:
+    """What Postgres says of its end in the log that was written last."""
+    newest = sorted(filter(Path.exists, logs), key=lambda log: log.stat().st_mtime)[-1:]
+    text = "".join(log.read_text(errors="replace") for log in newest)
+    return [line for line in text.splitlines() if "FATAL" in line]
 
 
 def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
@@ -316,12 +325,11 @@ def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
         try:
             run_as(command, owner)
         except EmbeddedError:
-            lines = output.read_text().splitlines() if output.exists() else []
-            fatal = [line for line in lines if "FATAL" in line]
+            fatal = _fatal_lines(output) or _fatal_lines(*(home / "log").glob("*.log"))
             if tries_left and any(STILL_ENDING in line for line in fatal):
                 time.sleep(1)
                 continue
-            reason = (fatal or lines or ["it said nothing"])[-1]
-            words = f"Postgres did not start: {reason} ({output})"
+            reason = fatal[-1] if fatal else "it did not say why"
+            words = f"Postgres did not start: {reason} (see {output}, {home / 'log'})"
             raise EmbeddedError(words) from None
         return

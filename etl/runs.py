@@ -54,6 +54,7 @@ class Run:
     """
 
     id: int
+    dry: bool
     record: Record
     phase: str | None = None
     files: list[LoadedFile] = field(default_factory=list)
@@ -73,10 +74,10 @@ class Runner:
         self._begin_turn = asyncio.Lock()
         self._run: Run | None = None
         self._task: asyncio.Task[None] | None = None
-        self._vacuum: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
-    async def start(self) -> Run:
-        """Begin a run and return while it goes on.
+    async def start(self, *, dry: bool = False) -> Run:
+        """Begin a run, a dry one does not publish, and return while it goes on.
 
         Raises RunUnderWay where this or another server has one, DatabaseAway.
         """
@@ -84,7 +85,7 @@ class Runner:
             try:
                 if self._run is not None and not self._run.done.is_set():
                     raise RunUnderWay(await self._running_record())
-                run, lead = await self._begin()
+                run, lead = await self._begin(dry)
             except (OperationalError, PoolTimeout) as error:
                 words = f"the database is away: {one_line(error)}"
                 raise DatabaseAway(words) from error
@@ -94,19 +95,21 @@ class Runner:
 
     async def stop(self) -> None:
         """Interrupt the run in progress, if any, and wait until that is on record."""
-        for task in (self._task, self._vacuum):
+        for task in (self._task, self._tidying):
             if task and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _begin(self) -> tuple[Run, AsyncConnection]:
+    async def _begin(self, dry: bool) -> tuple[Run, AsyncConnection]:
         pool = self._database.runners
         lead = await pool.getconn()
         try:
-            number = await _value(lead, "select etl.begin_run()")
+            number = await _value(lead, "select etl.begin_run(%s)", dry)
             if number is None:
                 raise RunUnderWay(await self._running_record())
-            return Run(number, await _note(lead, Run(number, {}))), lead
+            run = Run(number, dry, {})
+            run.record = await _note(lead, run)
+            return run, lead
         except BaseException:
             await pool.putconn(lead)
             raise
@@ -126,6 +129,7 @@ class Runner:
         state = "failed"
         try:
             await self._work(run, lead)
+            state = "succeeded"
         except RunFault as fault:
             run.fault = fault
         except asyncio.CancelledError:
@@ -145,8 +149,7 @@ class Runner:
         finally:
             await self._database.runners.putconn(lead)
             run.done.set()
-        if run.fault is None:
-            self._vacuum = asyncio.create_task(self._vacuum_features())
+        self._tidying = asyncio.create_task(self._tidy_up(vacuum=run.fault is None))
 
     async def _record_end(self, run: Run, lead: AsyncConnection, state: str) -> None:
         """Put the end on record; where that fails, others see the run interrupted."""
@@ -154,14 +157,13 @@ class Runner:
         try:
             async with self._connection(lead) as connection:
                 await _note(connection, run)
-                if reason is not None:
-                    await connection.execute(
-                        "select etl.fail_run(%s, %s, %s)", [run.id, state, reason]
-                    )
+                await connection.execute(
+                    "select etl.end_run(%s, %s, %s)", [run.id, state, reason]
+                )
                 run.record = await _note(connection, run)
         except (psycopg.Error, PoolTimeout) as error:
             log.error("run %d: its end is not on record: %s", run.id, one_line(error))
-            ended = "interrupted" if reason else "succeeded"
+            ended = "interrupted" if reason else state
             run.record = {**run.record, "state": ended, "error": reason}
         if run.record["state"] == "succeeded":
             run.fault = None  # also where the connection was lost after the commit
@@ -194,9 +196,11 @@ class Runner:
             for phase in ("clean", "build", "check"):
                 await self._enter(run, lead, phase)
                 for file in _pipeline_files(settings.sql_dir / phase):
-                    run.steps.append(await run_file(file, lead, builders))
-        await self._enter(run, lead, "publish")
-        await self._publish(run, lead)
+                    step = await run_file(file, lead, builders, run.warnings.append)
+                    run.steps.append(step)
+        if not run.dry:
+            await self._enter(run, lead, "publish")
+            await self._publish(run, lead)
 
     @asynccontextmanager
     async def _workers(self, run: Run) -> AsyncIterator[list[AsyncConnection]]:
@@ -233,13 +237,16 @@ class Runner:
             words = f"publish: features was locked by somebody else for over {waited}"
             raise ServiceFault(words) from error
 
-    async def _vacuum_features(self) -> None:
-        """Clear away the rows that were replaced, after the answer was given."""
+    async def _tidy_up(self, *, vacuum: bool) -> None:
+        """After the answer: forget old runs, and clear away rows that were replaced."""
         try:
             async with self._database.runners.connection() as connection:
-                await connection.execute("vacuum (analyze, skip_locked) features")
+                keep = [self._settings.keep_runs]
+                await connection.execute("select etl.keep_runs(%s)", keep)
+                if vacuum:
+                    await connection.execute("vacuum (analyze, skip_locked) features")
         except (psycopg.Error, PoolTimeout) as error:
-            log.warning("vacuum of features: %s", one_line(error))
+            log.warning("tidying up after a run: %s", one_line(error))
 
 
 def _pipeline_files(folder: Path) -> list[SqlFile]:

@@ -28,8 +28,9 @@ from etl.terminal import follow, show_features
 #: Exit codes: a run that failed, a start that could not be, and a Ctrl-C or SIGTERM.
 FAILED, CANNOT_START, INTERRUPTED = 1, 2, 130
 
-#: Seconds that a stop waits for requests; a run in progress is interrupted before.
-STOP_SECONDS = 10.0
+#: Seconds that a stop waits for requests; a run in progress is interrupted before. A
+#: reader that has stalled takes it twice, and `docker stop` kills after ten.
+STOP_SECONDS = 3.0
 
 ACCESS_LOG = "%a %r %s %b bytes %Tf s"
 

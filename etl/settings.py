@@ -47,6 +47,7 @@ class Settings:
     state_dir: Path = PROJECT / ".state"
     load_workers: int = 1
     build_workers: int = 1
+    keep_runs: int = 100
     database: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -69,6 +70,7 @@ class Settings:
             build_workers=_whole_number(
                 environ, "BUILD_WORKERS", cores, 1, MOST_WORKERS
             ),
+            keep_runs=_whole_number(environ, "KEEP_RUNS", cls.keep_runs, 1, 10**6),
             database=_database(environ),
         )
 

@@ -12,6 +12,9 @@ NAME = re.compile(r"\d{3}_[a-z0-9_]+\.sql")
 #: A file that reads this setting is run once per build worker, each with its share.
 SLICE_SETTING = "etl.slices"
 
+#: The line of a check whose rows are told and stop nothing.
+ONLY_WARNS = re.compile(r"^-- severity: warn$", re.MULTILINE)
+
 
 class SqlFileError(ValueError):
     """A SQL file that cannot be used; the message is one line that names it."""
@@ -35,6 +38,11 @@ class SqlFile:
     def in_slices(self) -> bool:
         """Whether build workers share its work, each running it on its slice."""
         return SLICE_SETTING in self.text
+
+    @property
+    def only_warns(self) -> bool:
+        """Whether the rows of this check are a warning, and no reason to stop."""
+        return ONLY_WARNS.search(self.text) is not None
 
 
 def read_folder(folder: Path) -> list[SqlFile]:

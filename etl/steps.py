@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -31,12 +31,16 @@ class Step:
 
 
 async def run_file(
-    file: SqlFile, lead: AsyncConnection, workers: Sequence[AsyncConnection]
+    file: SqlFile,
+    lead: AsyncConnection,
+    workers: Sequence[AsyncConnection],
+    warn: Callable[[str], None],
 ) -> Step:
     """Run one SQL file to its end, on ``lead`` or in slices on all ``workers``.
 
-    Raises DataFault where a value or a constraint stops it, or where it is a check
-    that finds rows; ServiceFault where the file itself is wrong.
+    ``warn`` is told what a check finds that only warns. Raises DataFault where a value
+    or a constraint stops it, or a check finds rows; ServiceFault where the file itself
+    is wrong.
     """
     began = time.perf_counter()
     counts = [0] * len(workers)
@@ -45,13 +49,13 @@ async def run_file(
         async with worker.transaction():
             slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
             await set_local(worker, slices)
-            counts[number] = await _execute(file, worker)
+            counts[number] = await _execute(file, worker, warn)
 
     try:
         if file.in_slices:
             await all_together(run_slice(*pair) for pair in enumerate(workers))
         else:
-            counts = [await _execute(file, lead)]
+            counts = [await _execute(file, lead, warn)]
     except (DataError, IntegrityError) as error:
         raise DataFault(f"{file.path}: {one_line(error)}") from error
     except psycopg.ProgrammingError as error:
@@ -61,7 +65,9 @@ async def run_file(
     return Step(file.path, file.sha256, sum(counts), milliseconds)
 
 
-async def _execute(file: SqlFile, connection: AsyncConnection) -> int:
+async def _execute(
+    file: SqlFile, connection: AsyncConnection, warn: Callable[[str], None]
+) -> int:
     """Run all statements of a file; the rows of the last one that tells of any."""
     rows = 0
     async with connection.cursor() as cursor:
@@ -70,7 +76,10 @@ async def _execute(file: SqlFile, connection: AsyncConnection) -> int:
             if cursor.rowcount >= 0:
                 rows = cursor.rowcount
             if file.folder == "check" and cursor.description and rows:
-                raise DataFault(await _bad_rows(file, cursor))
+                words = await _bad_rows(file, cursor)
+                if not file.only_warns:
+                    raise DataFault(words)
+                warn(words)
             if not cursor.nextset():
                 return rows
 

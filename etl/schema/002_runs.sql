@@ -11,6 +11,7 @@ create table etl.runs (
     steps       json        not null default '[]',
     warnings    json        not null default '[]',
     error       text,
+    dry_run     boolean     not null,
     backend_pid integer     not null default pg_backend_pid(),
     check (state in ('running', 'succeeded', 'failed', 'interrupted')),
     check (phase in ('load', 'clean', 'build', 'check', 'publish'))
@@ -25,6 +26,7 @@ comment on column etl.runs.files is 'Per CSV file: bytes, sha256, records, rejec
 comment on column etl.runs.steps is 'Per SQL file: file, sha256, rows, milliseconds';
 comment on column etl.runs.warnings is 'What should be known and did not stop it';
 comment on column etl.runs.error is 'Why it failed, in one line; null when it did not';
+comment on column etl.runs.dry_run is 'Whether it did everything but publish';
 comment on column etl.runs.backend_pid is 'Server process that leads it';
 
 create table etl.published (
@@ -72,7 +74,8 @@ select
     runs.files,
     runs.steps,
     runs.warnings,
-    runs.error
+    runs.error,
+    runs.dry_run
 from etl.runs
 left join etl.locks on runs.backend_pid = locks.pid and locks.leads;
 comment on view etl.run_records is 'The runs as GET /runs gives them';
@@ -80,7 +83,7 @@ comment on view etl.run_records is 'The runs as GET /runs gives them';
 -- Takes the lead and begins a run, or returns null while another run has it. What
 -- works for a run that died is ended first: the lock that its connections share is
 -- waited for, and kept from late comers until the death is on record.
-create function etl.begin_run() returns bigint
+create function etl.begin_run(dry boolean) returns bigint
 language plpgsql as $$
 declare
     new_id bigint;
@@ -101,7 +104,7 @@ begin
         error = 'interrupted: the service that led it ended'
     where state = 'running';
 
-    insert into etl.runs default values returning id into new_id;
+    insert into etl.runs (dry_run) values (dry) returning id into new_id;
     return new_id;
 end;
 $$;
@@ -122,11 +125,20 @@ end;
 $$;
 
 -- Ends a run that did not publish. One that is over already stays as it is.
-create function etl.fail_run(failed bigint, new_state text, reason text) returns void
+create function etl.end_run(ended bigint, new_state text, reason text) returns void
 language sql as $$
     update etl.runs
     set state = new_state, error = reason, finished_at = clock_timestamp()
-    where id = failed and state = 'running';
+    where id = ended and state = 'running';
+$$;
+
+-- Forgets all runs but the newest and the one that filled features.
+create function etl.keep_runs(kept integer) returns void
+language sql as $$
+    delete from etl.runs
+    where
+        id <= (select max(id) from etl.runs) - kept
+        and id is distinct from (select run_id from etl.published);
 $$;
 
 -- Notes how far a run is, and returns its record as GET /runs/{id} gives it.

@@ -160,6 +160,63 @@ def _copy_pipeline(source: Path, target: Path) -> None:
         copy.write_bytes(path.read_bytes())
 
 
+async def test_a_dry_run_does_everything_but_publish(
+    client: Client, data_dir: Path
+) -> None:
+    answer = await trigger(client, dry_run="true")
+    assert answer["result"] == "dry run: nothing was published"
+    run = answer["run"]
+    assert (run["state"], run["phase"], run["dry_run"]) == ("succeeded", "check", True)
+    assert run["finished_at"] is not None
+    assert await features(client) == []
+    assert (await trigger(client))["run"]["dry_run"] is False
+    (data_dir / "users.csv").unlink()
+    assert (await trigger(client, 422, dry_run="true"))["run"]["state"] == "failed"
+    assert len(await features(client)) == 10
+
+
+async def test_an_empty_users_file_does_not_wipe_the_table(
+    client: Client, data_dir: Path
+) -> None:
+    await trigger(client)
+    for name in ("users.csv", "user_experiments.csv"):
+        header = (data_dir / name).read_text().strip().splitlines()[0]
+        (data_dir / name).write_text(header + "\n")
+    failed = await trigger(client, 422)
+    assert "030_users_are_not_all_gone.sql found 1 bad row" in failed["result"]
+    assert len(await features(client)) == 10
+
+
+async def test_old_runs_are_forgotten_but_the_published_one(
+    start_service: StartService, data_dir: Path
+) -> None:
+    client = await start_service(keep_runs=2)
+    await trigger(client)
+    (data_dir / "users.csv").unlink()
+    for _ in range(4):
+        await trigger(client, 422)
+    async with asyncio.timeout(20):
+        while [run["id"] for run in await get(client, "/runs")] != [5, 4, 1]:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_check_may_only_warn(
+    start_service: StartService, settings: Settings, tmp_path: Path
+) -> None:
+    sql_dir = tmp_path / "sql"
+    _copy_pipeline(settings.sql_dir, sql_dir)
+    (sql_dir / "check" / "900_young.sql").write_text(
+        "-- severity: warn\nselect name from features_next where user_id > 8"
+        " order by name;"
+    )
+    client = await start_service(sql_dir=sql_dir)
+    answer = await trigger(client)
+    assert answer["run"]["warnings"] == [
+        "check/900_young.sql found 2 bad rows: name=Ivan; name=Judy"
+    ]
+    assert len(await features(client)) == 10
+
+
 async def test_a_file_without_a_table_is_a_warning(
     client: Client, data_dir: Path
 ) -> None:

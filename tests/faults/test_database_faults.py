@@ -88,7 +88,9 @@ async def test_a_run_whose_leader_is_gone_is_interrupted(
     client: Client, connection: AsyncConnection
 ) -> None:
     """As after a server was killed: nothing in the row says so."""
-    await connection.execute("insert into etl.runs (backend_pid) values (0)")
+    await connection.execute(
+        "insert into etl.runs (dry_run, backend_pid) values (false, 0)"
+    )
     async with client.get("/runs/1") as response:
         assert (await response.json())["state"] == "interrupted"
     assert (await trigger(client))["run"]["id"] == 2
@@ -101,7 +103,7 @@ async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
 ) -> None:
     leader = await AsyncConnection.connect(database, autocommit=True)
     worker = await AsyncConnection.connect(database, autocommit=True)
-    begun = await (await leader.execute("select etl.begin_run()")).fetchone()
+    begun = await (await leader.execute("select etl.begin_run(false)")).fetchone()
     assert begun == (1,)
     await worker.execute("select etl.join_run(1)")
     work = asyncio.create_task(_work_for_long(worker))

@@ -1,0 +1,8 @@
+-- A users.csv without records does not wipe a full table.
+-- reads:  features_next, features
+select
+    count(*) as published_rows,
+    0 as new_rows
+from features
+where not exists (select from features_next)
+having count(*) > 0;

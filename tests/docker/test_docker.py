@@ -1,0 +1,324 @@
+"""The image, scripts/docker_run.sh and docker-compose.yml on a real Docker engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from etl.settings import PROJECT
+
+#: Seconds; the first build downloads the wheels.
+BUILD_SECONDS = 300
+READY_SECONDS = 90
+
+IMAGE = "features-etl"
+STATE = "/var/lib/features-etl/postgres"
+
+#: The shell's own DB_HOST or PORT would count for the script and for compose.
+ENVIRON = {
+    name: value
+    for name, value in os.environ.items()
+    if name in ("HOME", "PATH") or name.startswith("DOCKER_")
+}
+
+
+def run(
+    *command: str, timeout: float = READY_SECONDS, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=ENVIRON | environ,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def output(*command: str, timeout: float = READY_SECONDS, **environ: str) -> str:
+    """What a command printed; it must succeed."""
+    ended = run(*command, timeout=timeout, **environ)
+    assert ended.returncode == 0, f"{command}:\n{ended.stdout}{ended.stderr}"
+    return ended.stdout.strip()
+
+
+def missing() -> str | None:
+    """What is not there of what these tests need, or None."""
+    for words in ("docker info", "docker compose version"):
+        try:
+            if run(*words.split(), timeout=30).returncode != 0:
+                return words
+        except (OSError, subprocess.TimeoutExpired):
+            return words
+    return None
+
+
+if without := missing():
+    pytest.skip(f"needs Docker: `{without}` fails", allow_module_level=True)
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+def unique_name() -> str:
+    return f"features-etl-test-{uuid.uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service in a container."""
+
+    container: str
+    port: str
+
+    def get(self, path: str) -> Any:
+        opener = build_opener(ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def inspect(self, what: str) -> str:
+        form = "{{." + what + "}}"
+        return output("docker", "container", "inspect", "-f", form, self.container)
+
+    def start_again(self) -> None:
+        """Start the stopped container and wait until it is ready."""
+        output("docker", "start", self.container)
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            assert self.inspect("State.Running") == "true", self.logs()
+            try:
+                self.get("/readyz")
+                return
+            except OSError:
+                assert time.monotonic() < deadline, self.logs()
+                time.sleep(0.1)
+
+    def logs(self) -> str:
+        ended = run("docker", "logs", self.container)
+        return ended.stdout + ended.stderr
+
+
+def script(
+    container: str, port: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    return run(
+        "scripts/docker_run.sh",
+        *arguments,
+        timeout=BUILD_SECONDS + READY_SECONDS,
+        CONTAINER=container,
+        PORT=port,
+    )
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[Service]:
+    """A service that scripts/docker_run.sh started; removed in the end."""
+    service = Service(unique_name(), free_port())
+    try:
+        ended = script(service.container, service.port, *arguments)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert f"http://127.0.0.1:{service.port}" in ended.stdout
+        assert f"docker stop {service.container}" in ended.stdout
+        yield service
+    finally:
+        run("docker", "rm", "--force", "--volumes", service.container)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A service that has filled features."""
+    with started() as service:
+        require_features_after_a_run(service)
+        yield service
+
+
+def require_features_after_a_run(service: Service) -> None:
+    assert service.get("/features") == []
+    answer = service.get("/trigger_etl")
+    assert answer["message"] == "ETL process started"
+    assert answer["result"] == "successfully inserted into database"
+    require_features(service)
+
+
+def require_features(service: Service) -> None:
+    """The ten rows that the shipped data gives."""
+    rows = {row["user_id"]: row for row in service.get("/features")}
+    assert sorted(rows) == list(range(1, 11))
+    assert rows[1]["name"] == "Alice"
+    assert rows[1]["most_common_compound_name"] == "Compound B"
+    for key, row in rows.items():
+        assert row["total_experiments"] == (2 if key == 1 else 1)
+        assert row["avg_experiments"] == 11 / 10
+        assert row["experiments_pct"] == row["total_experiments"] / 11
+
+
+def require_clean_stop(service: Service) -> None:
+    output("docker", "stop", service.container)
+    # 137 would mean that Docker's ten seconds ran out.
+    assert service.inspect("State.ExitCode") == "0", service.logs()
+
+
+def in_image(script: str) -> str:
+    """What a shell script prints that root runs in a new container."""
+    shell = ("--rm", "--user", "0", "--entrypoint", "sh", IMAGE, "-c", script)
+    return output("docker", "run", *shell)
+
+
+def test_container_becomes_healthy(service: Service) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while (health := service.inspect("State.Health.Status")) == "starting":
+        assert time.monotonic() < deadline, service.inspect("State.Health")
+        time.sleep(0.5)
+    assert health == "healthy", service.inspect("State.Health")
+
+
+def test_nothing_runs_as_root(service: Service) -> None:
+    owners = output(
+        "docker", "exec", service.container, "sh", "-c", "stat -c %u /proc/[0-9]*"
+    )
+    assert set(owners.split()) == {"10001"}
+
+
+def test_psql_in_the_container_reads_features(service: Service) -> None:
+    psql = ("python", "-m", "etl.psql", "-At", "-c", "select count(*) from features")
+    assert output("docker", "exec", service.container, *psql) == "10"
+
+
+@pytest.mark.usefixtures("service")
+def test_image_has_no_tools_of_its_build() -> None:
+    assert in_image("command -v cc gcc make; ls /opt/venv/bin | grep pip; true") == ""
+    assert in_image("find / -xdev -path '*/.cache/pip*'") == ""
+    assert in_image("find / -xdev -name pginstall") == ""
+
+
+@pytest.mark.usefixtures("service")
+def test_image_has_only_what_the_service_needs() -> None:
+    files = in_image("ls -A /app").split()
+    expected = ["data", "etl", "requirements.txt", "scripts", "server.py", "sql"]
+    assert sorted(files) == expected
+
+
+def test_stop_is_clean_and_start_keeps_features(service: Service) -> None:
+    require_clean_stop(service)
+    service.start_again()
+    require_features(service)
+
+
+def test_killed_container_starts_again(service: Service) -> None:
+    output("docker", "kill", service.container)
+    service.start_again()
+    require_features(service)
+    service.get("/trigger_etl")
+    require_features(service)
+
+
+def test_killed_container_starts_again_though_its_numbers_are_taken() -> None:
+    # With --init the first process is neither Postgres nor one of its parents.
+    taken, free = "1", "999999"
+    with started("--init") as service:
+        require_features_after_a_run(service)
+        # The second is how it looks when Postgres' own logger gets the old number:
+        # free while the data folder is checked, taken when the socket is.
+        for in_data, at_socket in ((taken, taken), (free, taken)):
+            output("docker", "kill", service.container)
+            write_numbers(service, in_data, at_socket)
+            service.start_again()
+            require_features(service)
+        require_clean_stop(service)
+
+
+def write_numbers(service: Service, in_data: str, at_socket: str) -> None:
+    """Change the process numbers that a killed Postgres left in its two notes."""
+    commands = (
+        f"sed -i '1s/.*/{in_data}/' {STATE}/data/postmaster.pid"
+        f" && sed -i '1s/.*/{at_socket}/' {STATE}/.s.PGSQL.5432.lock"
+    )
+    shell = ("--rm", "--volumes-from", service.container, "--entrypoint", "sh", IMAGE)
+    output("docker", "run", *shell, "-c", commands)
+
+
+def test_script_leaves_a_container_of_that_name_alone(service: Service) -> None:
+    ended = script(service.container, free_port())
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"{service.container} exists already" in ended.stderr
+    require_features(service)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--env", "LOAD_WORKERS=many"], "LOAD_WORKERS: 'many' is not a whole number"),
+        (["--no-such-option"], "no-such-option"),
+    ],
+)
+def test_script_tells_why_a_start_failed(arguments: list[str], words: str) -> None:
+    container = unique_name()
+    ended = script(container, free_port(), *arguments)
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert run("docker", "container", "inspect", container).returncode != 0
+
+
+def test_script_tells_of_a_taken_port_and_leaves_no_container(service: Service) -> None:
+    container = unique_name()
+    ended = script(container, service.port)
+    assert ended.returncode == 1
+    assert "port is already allocated" in ended.stderr
+    assert run("docker", "container", "inspect", container).returncode != 0
+
+
+@contextmanager
+def composed(env_file: Path) -> Iterator[Service]:
+    """The service of docker-compose.yml; all of it is removed in the end."""
+    port = free_port()
+    compose = ["docker", "compose", "--project-name", unique_name()]
+    compose += ["--env-file", str(env_file)]
+    try:
+        up = ("up", "--detach", "--build", "--wait", "--wait-timeout")
+        output(*compose, *up, str(READY_SECONDS), timeout=BUILD_SECONDS, PORT=port)
+        yield Service(output(*compose, "ps", "--quiet", "etl", PORT=port), port)
+    finally:
+        run(*compose, "down", "--volumes", "--rmi", "local", PORT=port)
+
+
+def database_of(service: Service) -> str:
+    """User, database and port of the Postgres that the service uses."""
+    query = "select current_user, current_database(), current_setting('port')"
+    psql = ("python", "-m", "etl.psql", "-At", "-c", query)
+    return output("docker", "exec", service.container, *psql)
+
+
+def test_compose_needs_no_env_file(tmp_path: Path) -> None:
+    nothing = tmp_path / "empty.env"
+    nothing.touch()
+    with composed(nothing) as service:
+        assert database_of(service) == "postgres|postgres|5432"
+        require_features_after_a_run(service)
+        require_clean_stop(service)
+
+
+def test_compose_honours_an_env_file(tmp_path: Path) -> None:
+    env_file = tmp_path / "challenge.env"
+    env_file.write_text(
+        "DB_PORT=6543\nDB_USER=ann\nDB_PASS='s$cret #1'\nDB_NAME=lab\nLOAD_WORKERS=2\n"
+    )
+    with composed(env_file) as service:
+        assert database_of(service) == "ann|lab|6543"
+        assert "LOAD_WORKERS=2" in service.inspect("Config.Env")
+        require_features_after_a_run(service)
