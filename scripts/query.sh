@@ -2,8 +2,8 @@
 # Runs psql with query.sql, or with the arguments given, on the service's database.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_venv requirements.txt
-cd "$project"
 if [ $# -eq 0 ]; then
     set -- --file "$project/scripts/query.sql"
 fi
+export PYTHONPATH=$project # the caller's folder stays the present one
 exec "$python" -m etl.psql "$@"
