@@ -5,5 +5,6 @@ use_venv requirements.txt
 if [ $# -eq 0 ]; then
     set -- --file "$project/scripts/query.sql"
 fi
-export PYTHONPATH=$project # the caller's folder stays the present one
-exec "$python" -m etl.psql "$@"
+# The caller's folder stays the present one, and no module is taken from it (-P).
+export PYTHONPATH=$project
+exec "$python" -P -m etl.psql "$@"
