@@ -11,26 +11,29 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from etl.database import Database, open_database
+from etl.database import READERS_MOST, Database, open_database
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
 from etl.features import Key, read_key, read_row, stream_rows
-from etl.problems import BadParameter, problem, problems
+from etl.problems import STARTED, TRIGGER_PATH, BadParameter, problem, problems
 from etl.runs import Record, Run, Runner, RunUnderWay, read_runs
 from etl.settings import Settings
 
-#: What ``message`` and, after a success, ``result`` say: the challenge's own words.
-STARTED = "ETL process started"
+#: What ``result`` says after a success: the challenge's own words, and ours.
 INSERTED = "successfully inserted into database"
 DRY = "dry run: nothing was published"
 
 #: Seconds that a client may take for one chunk before its connection is closed.
 STALLED_SECONDS = 60.0
 
+#: Readers of the whole table at once: a slow one keeps its connection for long, and
+#: the others must find one.
+MOST_STREAMS = READERS_MOST - 4
+
 #: Where browsers say that they only fetch ahead.
 PURPOSES = ("Sec-Purpose", "Purpose")
 
 ENDPOINTS = {
-    "trigger_etl": "/trigger_etl",
+    "trigger_etl": TRIGGER_PATH,
     "features": "/features",
     "feature": "/features/{key}",
     "runs": "/runs",
@@ -42,6 +45,7 @@ ENDPOINTS = {
 SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 RUNNER = web.AppKey("runner", Runner)
+STREAMS = web.AppKey("streams", asyncio.Semaphore)
 FEATURES_KEY: web.AppKey[Key | None] = web.AppKey("features_key")
 
 
@@ -49,6 +53,7 @@ def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
     app = web.Application(middlewares=[problems])
     app[SETTINGS] = settings
+    app[STREAMS] = asyncio.Semaphore(MOST_STREAMS)
     app.cleanup_ctx.append(_database)
     app.on_shutdown.append(_interrupt)
     # HEAD and GET must differ here: asking about the trigger is not pulling it.
@@ -131,7 +136,10 @@ async def features(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     if request.method == "HEAD":
         return response
-    async with request.app[DATABASE].readers.connection() as connection:
+    streams = request.app[STREAMS]
+    if streams.locked():
+        return problem(503, f"{MOST_STREAMS} clients read the whole table already")
+    async with streams, request.app[DATABASE].readers.connection() as connection:
         chunks = stream_rows(connection, request.app[FEATURES_KEY])
         async with contextlib.aclosing(chunks):
             try:

@@ -35,6 +35,11 @@ def block_bytes(streams: int) -> int:
     return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, BYTES_OF_ALL_BLOCKS // streams))
 
 
+#: What stands in quotes; a doubled quote makes two of them, with nothing in between.
+QUOTED = re.compile(rb'"[^"]*"')
+QUOTED_OR_CRLF = re.compile(rb'"[^"]*"|\r\n')
+
+
 @dataclass(frozen=True)
 class Header:
     """Columns in the file's order, and the delimiter under which they were found."""
@@ -50,9 +55,16 @@ class Block:
     data: bytes
     line: int
 
-    def without_blank_lines(self) -> bytes:
-        """The records alone: a blank line is no record, unless it stands in quotes."""
+    def tidied(self) -> bytes:
+        """The records alone, with line ends of one kind: what COPY needs.
+
+        A blank line is no record, and what stands in quotes stays as it is.
+        """
         data = self.data
+        if b"\r\n" in data:
+            data = QUOTED_OR_CRLF.sub(
+                lambda found: b"\n" if found[0] == b"\r\n" else found[0], data
+            )
         kept: list[bytes] = []
         position = quotes = 0
         for blank in BLANK_LINE.finditer(data):
@@ -213,5 +225,8 @@ def recognise_header(name: str, line: str, known: Sequence[str]) -> Header:
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
-    fields = next(csv.reader([line.strip("\r\n")], delimiter=delimiter))
+    try:
+        fields = next(csv.reader([line.strip("\r\n")], delimiter=delimiter))
+    except csv.Error:
+        return []
     return [field.strip().strip('"').strip().lower() for field in fields]

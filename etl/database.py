@@ -40,7 +40,11 @@ COMMON_SETTINGS = {
     "extra_float_digits": "1",
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
+    "idle_session_timeout": "0",
 }
+
+#: Since PostgreSQL 17.
+NEWER_SETTINGS = {"transaction_timeout": "0"}
 
 #: For the connections of a run. Slices fill the cores, so parallel query would only
 #: compete; sorts of this size stay in the caches, and larger ones were no faster.
@@ -50,6 +54,7 @@ RUN_SETTINGS = {
     "application_name": "features-etl run",
     "default_transaction_read_only": "off",
     "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "60s",
     "synchronous_commit": "off",
     "jit": "off",
     "work_mem": "64MB",
@@ -156,7 +161,10 @@ async def _first_connection(conninfo: str) -> AsyncConnection:
 def _is_final(error: OperationalError) -> bool:
     """Whether waiting cannot help: the server answered, and refused us."""
     words = str(error)
-    refusals = ("authentication failed", "does not exist", "no pg_hba.conf entry")
+    refusals = (
+        *("authentication failed", "no password supplied", "no pg_hba.conf entry"),
+        *("does not exist", "permission denied", "invalid "),
+    )
     return any(refusal in words for refusal in refusals)
 
 
@@ -165,7 +173,21 @@ async def _pool(
     conninfo: str, session: Mapping[str, str], kept: int, most: int
 ) -> AsyncIterator[AsyncConnectionPool[AsyncConnection]]:
     async def configure(connection: AsyncConnection) -> None:
-        await _set(connection, session, local=False)
+        newer = NEWER_SETTINGS if connection.info.server_version >= 170000 else {}
+        await _set(connection, {**session, **newer}, local=False)
+
+    replacing: set[asyncio.Task[None]] = set()
+
+    async def check(connection: AsyncConnection) -> None:
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            # After a restart of the server its neighbours are dead too. Left to itself
+            # the pool finds them one by one, and waits longer after each.
+            task = asyncio.create_task(pool.check())
+            replacing.add(task)
+            task.add_done_callback(replacing.discard)
+            raise
 
     pool = AsyncConnectionPool(
         conninfo,
@@ -176,7 +198,7 @@ async def _pool(
         configure=configure,
         reset=_release_locks,
         # a connection that died since is replaced before anyone gets it
-        check=AsyncConnectionPool.check_connection,
+        check=check,
         timeout=POOL_WAIT_SECONDS,
         # short, so that the next request tries again as soon as it may be back
         reconnect_timeout=POOL_WAIT_SECONDS,

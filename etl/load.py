@@ -14,7 +14,7 @@ from pathlib import Path
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
-from etl.blocks import Block, BlockReader, block_bytes, recognise_header
+from etl.blocks import QUOTED, Block, BlockReader, block_bytes, recognise_header
 from etl.errors import DataFault, all_together
 
 #: Where COPY says it stood: `COPY table, line 3, column name: "value"`.
@@ -138,15 +138,16 @@ def copy_statement(table: str, columns: Sequence[str], delimiter: str) -> sql.Co
 async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:
     """Send one block; returns the number of its records.
 
-    COPY refuses a blank line, since fields are missing in it. Blank lines are rare and
-    searching for them is not cheap, so only a block that was refused is searched.
+    COPY refuses a blank line, since fields are missing in it, and line ends of two
+    kinds. Both are rare and searching is not cheap, so only a block that was refused is
+    tidied, and sent once more.
     """
     try:
         if not stream.takes_blank_lines:
             return await _send(worker, stream, block, block.data)
     except (DataError, IntegrityError) as error:
         fault = DataFault(f"{stream.file.file}, {_place(block, error)}")
-    records = block.without_blank_lines()
+    records = block.tidied()
     if records == block.data and not stream.takes_blank_lines:
         raise fault
     try:
@@ -172,8 +173,8 @@ def _require_all(file: str, block: Block, data: bytes, records: int) -> None:
     """
     if records >= data.count(b"\n"):  # no quoted newline, nothing lost: the usual case
         return
-    outside_quotes = data.split(b'"')[::2]
-    sent = sum(part.count(b"\n") for part in outside_quotes)
+    quoted = sum(field[0].count(b"\n") for field in QUOTED.finditer(data))
+    sent = data.count(b"\n") - quoted
     if records < sent:
         line = block.file_line(records + 1)
         raise DataFault(f"{file}, line {line}: a line \\. ends the data too soon")

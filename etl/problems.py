@@ -21,6 +21,11 @@ RETRY_SECONDS = 2
 log = logging.getLogger(__name__)
 
 
+#: What every answer of the trigger says, its errors included.
+TRIGGER_PATH = "/trigger_etl"
+STARTED = "ETL process started"
+
+
 class BadParameter(ValueError):
     """A query parameter that cannot be used; the message says which and why."""
 
@@ -38,28 +43,34 @@ def problem(status: int, detail: str, **members: object) -> web.Response:
     return response
 
 
+def problem_of(request: web.Request, status: int, detail: str) -> web.Response:
+    """An error of a request; the trigger's carry what its other answers carry."""
+    if request.path == TRIGGER_PATH:
+        return problem(status, detail, message=STARTED, result=detail, run=None)
+    return problem(status, detail)
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every error of a handler into its answer."""
     try:
         return await handler(request)
     except BadParameter as error:
-        return problem(400, str(error))
+        return problem_of(request, 400, str(error))
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        answer = problem(
-            error.status, f"{error.reason}: {request.method} {request.path}"
-        )
+        detail = f"{error.reason}: {request.method} {request.path}"
+        answer = problem_of(request, error.status, detail)
         if isinstance(error, web.HTTPMethodNotAllowed):
             answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return answer
     except (OperationalError, PoolTimeout) as error:
         log.warning("%s %s: %s", request.method, request.path, one_line(error))
-        return problem(503, "the database is away: try again in a moment")
+        return problem_of(request, 503, "the database is away: try again in a moment")
     except (ClientConnectionResetError, TimeoutError):
         log.info("%s %s: the client is gone", request.method, request.path)
         raise
     except Exception:
         log.exception("%s %s", request.method, request.path)
-        return problem(500, "internal error: the service's log tells more")
+        return problem_of(request, 500, "internal error: the service's log tells more")

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from etl.database import serving_postgres
 from etl.embedded import EmbeddedError, client_binaries
 from etl.settings import Settings, SettingsError
@@ -18,8 +20,13 @@ from etl.settings import Settings, SettingsError
 async def _psql(arguments: list[str]) -> int:
     settings = Settings.from_environ(os.environ)
     async with serving_postgres(settings) as conninfo:
-        command = [str(client_binaries() / "psql"), "--dbname", conninfo]
-        return subprocess.call([*command, *arguments])  # noqa: ASYNC221 (nothing else runs)
+        # The password goes by the environment: other users may see the arguments.
+        values = conninfo_to_dict(conninfo)
+        password = values.pop("password", None)
+        environ = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
+        command = [str(client_binaries() / "psql"), "--dbname"]
+        command += [make_conninfo("", **values), *arguments]
+        return subprocess.call(command, env=environ)  # noqa: ASYNC221 (nothing else runs)
 
 
 if __name__ == "__main__":

@@ -82,16 +82,23 @@ class Runner:
         Raises RunUnderWay where this or another server has one, DatabaseAway.
         """
         async with self._begin_turn:
+            if self._run is not None and not self._run.done.is_set():
+                if self._run.record["state"] == "running":
+                    raise RunUnderWay(self._run.record)
+                await self._run.done.wait()  # it is over, and says so in a moment
             try:
-                if self._run is not None and not self._run.done.is_set():
-                    raise RunUnderWay(await self._running_record())
-                run, lead = await self._begin(dry)
+                run, lead = await self._begin_or_find(dry)
             except (OperationalError, PoolTimeout) as error:
                 words = f"the database is away: {one_line(error)}"
                 raise DatabaseAway(words) from error
             self._run = run
             self._task = asyncio.create_task(self._see_through(run, lead))
             return run
+
+    async def tidied(self) -> None:
+        """Wait until what follows a run is done too."""
+        if self._tidying is not None:
+            await asyncio.wait([self._tidying])
 
     async def stop(self) -> None:
         """Interrupt the run in progress, if any, and wait until that is on record."""
@@ -100,28 +107,36 @@ class Runner:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _begin(self, dry: bool) -> tuple[Run, AsyncConnection]:
+    async def _begin_or_find(self, dry: bool) -> tuple[Run, AsyncConnection]:
+        """Begin a run, or raise RunUnderWay with the run of another server.
+
+        Its row comes right after the lock, and the lock goes right after its row.
+        """
+        for _ in range(RECORD_TRIES):
+            begun = await self._begin(dry)
+            if begun is not None:
+                return begun
+            async with self._database.readers.connection() as connection:
+                for record in await read_runs(connection):
+                    if record["state"] == "running":
+                        raise RunUnderWay(record)
+            await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        raise RunUnderWay(None)
+
+    async def _begin(self, dry: bool) -> tuple[Run, AsyncConnection] | None:
+        """Take the lead and begin a run; None where another server has the lead."""
         pool = self._database.runners
         lead = await pool.getconn()
         try:
             number = await _value(lead, "select etl.begin_run(%s)", dry)
-            if number is None:
-                raise RunUnderWay(await self._running_record())
-            run = Run(number, dry, {})
-            run.record = await _note(lead, run)
-            return run, lead
+            if number is not None:
+                run = Run(number, dry, {})
+                run.record = await _note(lead, run)
+                return run, lead
         except BaseException:
             await pool.putconn(lead)
             raise
-
-    async def _running_record(self) -> Record | None:
-        """The record of the run that has the lead; it comes right after the lock."""
-        async with self._database.readers.connection() as connection:
-            for _ in range(RECORD_TRIES):
-                for record in await read_runs(connection):
-                    if record["state"] == "running":
-                        return record
-                await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        await pool.putconn(lead)
         return None
 
     async def _see_through(self, run: Run, lead: AsyncConnection) -> None:
@@ -136,7 +151,7 @@ class Runner:
             state = "interrupted"
             run.fault = Interrupted("interrupted: the service was stopped")
         except (OperationalError, PoolTimeout) as error:
-            if lead.closed or isinstance(error, PoolTimeout):
+            if isinstance(error, PoolTimeout) or _is_lost(error):
                 run.fault = DatabaseAway(f"the database went away: {one_line(error)}")
             else:
                 run.fault = ServiceFault(f"{run.phase}: {one_line(error)}")
@@ -169,18 +184,20 @@ class Runner:
             run.fault = None  # also where the connection was lost after the commit
             log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
         else:
-            log.error("run %d %s: %s", run.id, run.record["state"], reason)
+            log.warning("run %d %s: %s", run.id, run.record["state"], reason)
 
     @asynccontextmanager
     async def _connection(
         self, lead: AsyncConnection
     ) -> AsyncIterator[AsyncConnection]:
         """The lead while it lives, else another connection."""
-        if not lead.closed:
+        async with AsyncExitStack() as stack:
+            try:
+                await self._database.runners.check_connection(lead)
+            except psycopg.Error:
+                pool = self._database.runners
+                lead = await stack.enter_async_context(pool.connection())
             yield lead
-            return
-        async with self._database.runners.connection() as connection:
-            yield connection
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
@@ -247,6 +264,12 @@ class Runner:
                     await connection.execute("vacuum (analyze, skip_locked) features")
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("tidying up after a run: %s", one_line(error))
+
+
+def _is_lost(error: OperationalError) -> bool:
+    """Whether the connection went, and not only the statement."""
+    state = error.sqlstate
+    return state is None or state.startswith(("08", "57P0"))
 
 
 def _pipeline_files(folder: Path) -> list[SqlFile]:

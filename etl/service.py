@@ -20,6 +20,7 @@ from aiohttp import web
 from etl.api import create_app
 from etl.database import DatabaseError, open_database
 from etl.embedded import EmbeddedError
+from etl.errors import DatabaseAway
 from etl.runs import Runner, RunUnderWay
 from etl.settings import Settings, SettingsError
 from etl.sqlfiles import SqlFileError
@@ -62,15 +63,14 @@ def run_once(environ: Mapping[str, str]) -> int:
     """Do one run, show its progress and the first rows. Returns the exit code."""
     logging.basicConfig(format="%(message)s", level="WARNING")
     logging.getLogger("psycopg.pool").setLevel("ERROR")
-    logging.getLogger("etl.runs").setLevel("CRITICAL")  # the outcome is printed here
+    logging.getLogger("etl.runs").setLevel("ERROR")  # the outcome is printed here
     try:
         settings = Settings.from_environ(environ)
         return asyncio.run(_run_once(settings))
     except START_FAULTS as error:
         return _cannot_start(error)
     except BrokenPipeError:
-        # whoever read the output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         return 0
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
@@ -89,15 +89,28 @@ async def _run_once(settings: Settings) -> int:
             number = busy.record["id"] if busy.record else "?"
             print(f"run {number} of another server is under way", file=sys.stderr)
             return FAILED
+        except DatabaseAway as away:
+            print(away, file=sys.stderr)
+            return FAILED
         try:
-            await follow(run)
+            try:
+                await follow(run)
+            except BrokenPipeError:
+                _mute()
+                await run.done.wait()
             if run.fault is not None:
                 print(f"run {run.id} failed: {run.fault}", file=sys.stderr)
                 return FAILED
+            await runner.tidied()
             await show_features(database)
         finally:
             await runner.stop()
     return 0
+
+
+def _mute() -> None:
+    """Whoever read the output has seen enough, as `head` does: the run goes on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _cannot_start(error: Exception) -> int:

@@ -3,7 +3,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_venv requirements.txt
 if [ $# -eq 0 ]; then
-    set -- --file "$project/scripts/query.sql"
+    set -- --no-psqlrc --set ON_ERROR_STOP=1 --file "$project/scripts/query.sql"
 fi
 # The caller's folder stays the present one, and no module is taken from it (-P).
 export PYTHONPATH=$project

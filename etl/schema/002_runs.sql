@@ -65,16 +65,24 @@ select
     runs.phase,
     runs.started_at,
     runs.finished_at,
-    round(
-        extract(
-            epoch from coalesce(runs.finished_at, clock_timestamp()) - runs.started_at
-        ),
-        3
-    ) as seconds,
+    case
+        when runs.state <> 'running' or locks.pid is not null
+            then round(
+                extract(
+                    epoch
+                    from coalesce(runs.finished_at, clock_timestamp()) - runs.started_at
+                ),
+                3
+            )
+    end as seconds,
     runs.files,
     runs.steps,
     runs.warnings,
-    runs.error,
+    case
+        when runs.state = 'running' and locks.pid is null
+            then 'interrupted: the service that led it ended'
+        else runs.error
+    end as error,
     runs.dry_run
 from etl.runs
 left join etl.locks on runs.backend_pid = locks.pid and locks.leads;

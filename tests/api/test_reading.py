@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from psycopg import AsyncConnection
 
+from etl.api import MOST_STREAMS
 from tests.conftest import Client, features, trigger
 
 ROWS = 200_000
@@ -81,6 +82,22 @@ async def test_a_client_that_leaves_frees_its_connection(
         assert len(await features(client)) == ROWS
 
 
+async def test_slow_readers_leave_connections_for_others(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(FILL)
+    answers = [await client.get("/features") for _ in range(MOST_STREAMS)]
+    assert {answer.status for answer in answers} == {200}
+    async with client.get("/features") as response:
+        assert response.status == 503
+        assert "read the whole table already" in await response.text()
+    for path in ("/readyz", "/features/1", "/runs"):
+        async with client.get(path) as response:
+            assert response.status == 200
+    for answer in answers:
+        answer.close()
+
+
 async def test_head_reads_nothing(client: Client) -> None:
     async with client.head("/features") as response:
         assert response.status == 200
@@ -108,4 +125,7 @@ async def test_errors_are_problems(
         assert response.content_type == "application/problem+json"
         body = json.loads(await response.read())
     assert body["status"] == status
-    assert set(body) == {"type", "title", "status", "detail"}
+    members = ["type", "title", "status", "detail"]
+    if path == "/trigger_etl":
+        members += ["message", "result", "run"]
+    assert list(body) == members

@@ -56,6 +56,9 @@ FORMS: dict[str, Form] = {
     "bars_and_blanks": _written("|", tab=" "),
     "crlf": _changed(lambda data: data.replace(b"\n", b"\r\n")),
     "crlf_blank_lines": _changed(lambda data: data.replace(b"\n", b"\r\n\r\n")),
+    "mixed_line_ends": _changed(
+        lambda data: data.replace(b"\n", b"\r\n", 4).replace(b"\r\n", b"\n", 1)
+    ),
     "byte_order_mark": _changed(lambda data: b"\xef\xbb\xbf" + data),
     "byte_order_mark_all_quoted": _changed(
         lambda data: b"\xef\xbb\xbf" + data, _written(",", csv.QUOTE_ALL)

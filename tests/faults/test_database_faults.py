@@ -151,6 +151,35 @@ async def test_a_leader_that_loses_its_connection_fails_its_run(
     await trigger(client)
 
 
+async def test_a_worker_that_loses_its_connection_fails_its_run(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """As when the server restarts while the leader idles; the end is on record."""
+    await connection.execute(
+        "create function slow() returns trigger language plpgsql"
+        " as $$ begin perform pg_sleep(60); return new; end $$"
+    )
+    await connection.execute(
+        "create trigger slow before insert on staging.users"
+        " for each row execute function slow()"
+    )
+    running = asyncio.create_task(trigger(client, 503))
+    async with asyncio.timeout(20):
+        ended: list[tuple[bool]] = []
+        while len(ended) < 2:
+            found = await connection.execute(
+                "select pg_terminate_backend(pid) from etl.locks"
+                " where exists (select from pg_stat_activity as busy"
+                " where busy.wait_event = 'PgSleep')"
+            )
+            ended = await found.fetchall()
+    answer = await running
+    assert answer["result"].startswith("the database went away")
+    assert answer["run"]["state"] == "failed"
+    async with client.get("/runs/1") as response:
+        assert await response.json() == answer["run"]
+
+
 async def test_a_locked_row_is_not_waited_for_forever(
     client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

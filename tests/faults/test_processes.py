@@ -98,6 +98,18 @@ def test_once_shows_the_table(state: Path) -> None:
     assert not postgres_runs(state)
 
 
+def test_a_reader_who_has_seen_enough_does_not_stop_the_run(state: Path) -> None:
+    command = [sys.executable, str(PROJECT / "server.py"), "--once"]
+    with subprocess.Popen(
+        command, env=environment(STATE_DIR=state), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(SECONDS) == 0
+    with serving(STATE_DIR=state) as (_, url):
+        assert get(f"{url}/runs/1")["state"] == "succeeded"
+
+
 def test_once_fails_with_the_error(state: Path, data_dir: Path) -> None:
     users = data_dir / "users.csv"
     users.write_text(users.read_text().replace("2023-05-01", "2023-05-99"))

@@ -61,7 +61,9 @@ def test_blocks_are_whole_records_at_their_lines(
 
 def test_blank_lines_are_no_records_but_in_quotes() -> None:
     block = Block(b'\n1,a\n \t\r\n\n2,"b\n\n \nc"\n\t\n3,d\n  ', line=7)
-    assert block.without_blank_lines() == b'1,a\n2,"b\n\n \nc"\n3,d\n'
+    assert block.tidied() == b'1,a\n2,"b\n\n \nc"\n3,d\n'
+    mixed = Block(b'1,"a\r\n""b"\r\n2,c\n3,d\r\n', line=2)
+    assert mixed.tidied() == b'1,"a\r\n""b"\n2,c\n3,d\n'
     # what COPY counts as its lines 1, 2 and 6 stand here in the file
     assert [block.file_line(number) for number in (1, 2, 6)] == [8, 11, 16]
 
@@ -113,6 +115,7 @@ def test_header(line: str, columns: tuple[str, ...], delimiter: str) -> None:
         ("id", "lacks the column 'name'"),
         ("id,name,id", "names the column 'id' twice"),
         ("id,name,size", "has a column 'size', which is none of id, name"),
+        ("id,name\rx", "names none of the columns id, name"),
         ("x,y", "names none of the columns id, name"),
         ("1,Ann", "names none of the columns id, name"),
     ],
