@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 
@@ -26,6 +27,7 @@ async def _psql(arguments: list[str]) -> int:
         environ = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
         command = [str(client_binaries() / "psql"), "--dbname"]
         command += [make_conninfo("", **values), *arguments]
+        signal.signal(signal.SIGINT, lambda *_: None)  # a Ctrl-C is psql's to handle
         return subprocess.call(command, env=environ)  # noqa: ASYNC221 (nothing else runs)
 
 

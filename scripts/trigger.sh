@@ -3,7 +3,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 url=${URL:-http://127.0.0.1:${PORT:-5000}}
 use_venv requirements.txt
-if ! answer=$(curl --silent --show-error "$url/trigger_etl"); then
+if ! answer=$(curl --silent --show-error --noproxy '*' "$url/trigger_etl"); then
     echo "no answer from $url: is the service running? (./run.sh)" >&2
     exit 1
 fi
