@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
 # Serves on http://127.0.0.1:5000, or does one run with --once. Needs Python 3.11 only.
-. "$(dirname "${BASH_SOURCE[0]}")/scripts/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/scripts/common.bash"
 use_venv requirements.txt
 exec "$python" "$project/server.py" "$@"

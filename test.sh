@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lint, types and every test. Arguments go to pytest.
-. "$(dirname "${BASH_SOURCE[0]}")/scripts/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/scripts/common.bash"
 use_venv requirements-dev.txt
 cd "$project"
 "$python" -m ruff check .

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image features-etl, starts it as the container $CONTAINER (features-etl) on
 # port $PORT (5000), and waits until it is ready. Arguments go to docker run.
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 container=${CONTAINER:-features-etl}
 url=http://127.0.0.1:${PORT:-5000}
 # More than the minute that the service itself waits for a database.

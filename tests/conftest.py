@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,22 +75,27 @@ async def _migrate(conninfo: str) -> None:
 _numbers = itertools.count(1)
 
 
+@contextmanager
+def new_database(postgres: Postgres, made_from: str) -> Iterator[str]:
+    """The connection string of a database that is there while in here."""
+    name = f"test_{next(_numbers)}"
+    postgres.execute(f"create database {name} template {made_from} strategy file_copy")
+    yield postgres.conninfo(name)
+    postgres.execute(f"drop database {name} with (force)")
+
+
 @pytest.fixture
 def empty_database(postgres: Postgres) -> Iterator[str]:
     """The connection string of a new database without any schema."""
-    name = f"test_{next(_numbers)}"
-    postgres.execute(f"create database {name}")
-    yield postgres.conninfo(name)
-    postgres.execute(f"drop database {name} with (force)")
+    with new_database(postgres, "template1") as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
     """The connection string of a new database with the shipped schema."""
-    name = f"test_{next(_numbers)}"
-    postgres.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
-    yield postgres.conninfo(name)
-    postgres.execute(f"drop database {name} with (force)")
+    with new_database(postgres, TEMPLATE) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
