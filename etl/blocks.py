@@ -29,15 +29,14 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 BLANK_LINE = re.compile(rb"^[ \t\r]*(?:\n|\Z)", re.MULTILINE)
 
+#: What stands in quotes; a doubled quote makes two of them, with nothing in between.
+QUOTED = re.compile(rb'"[^"]*"')
+QUOTED_OR_CRLF = re.compile(rb'"[^"]*"|\r\n')
+
 
 def block_bytes(streams: int) -> int:
     """The size of a block where so many streams load at once, in bytes."""
     return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, BYTES_OF_ALL_BLOCKS // streams))
-
-
-#: What stands in quotes; a doubled quote makes two of them, with nothing in between.
-QUOTED = re.compile(rb'"[^"]*"')
-QUOTED_OR_CRLF = re.compile(rb'"[^"]*"|\r\n')
 
 
 @dataclass(frozen=True)

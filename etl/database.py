@@ -126,7 +126,7 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
                 f"{OLDEST_VERSION // 10000} or newer is needed"
             )
         try:
-            await _set(connection, RUN_SETTINGS, local=False)
+            await _configure(connection, RUN_SETTINGS)
             await migrate(connection, settings.sql_dir)
         except psycopg.Error as error:
             raise DatabaseError(
@@ -173,8 +173,7 @@ async def _pool(
     conninfo: str, session: Mapping[str, str], kept: int, most: int
 ) -> AsyncIterator[AsyncConnectionPool[AsyncConnection]]:
     async def configure(connection: AsyncConnection) -> None:
-        newer = NEWER_SETTINGS if connection.info.server_version >= 170000 else {}
-        await _set(connection, {**session, **newer}, local=False)
+        await _configure(connection, session)
 
     replacing: set[asyncio.Task[None]] = set()
 
@@ -215,6 +214,12 @@ async def _release_locks(connection: AsyncConnection) -> None:
 async def set_local(connection: AsyncConnection, values: Mapping[str, str]) -> None:
     """Set server settings until the end of the transaction."""
     await _set(connection, values, local=True)
+
+
+async def _configure(connection: AsyncConnection, session: Mapping[str, str]) -> None:
+    """Set server settings for as long as the connection lives."""
+    newer = NEWER_SETTINGS if connection.info.server_version >= 170000 else {}
+    await _set(connection, {**session, **newer}, local=False)
 
 
 async def _set(

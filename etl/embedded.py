@@ -178,9 +178,8 @@ def server_user(state_dir: Path) -> str | None:
 
 def _open_to_all(path: Path) -> bool:
     """Whether any user may reach ``path`` and look into it."""
-    folders = [path, *path.parents]
-    return folders[0].stat().st_mode & 0o005 == 0o005 and all(
-        folder.stat().st_mode & 0o001 for folder in folders[1:]
+    return path.stat().st_mode & 0o005 == 0o005 and all(
+        folder.stat().st_mode & 0o001 for folder in path.parents
     )
 
 
