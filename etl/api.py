@@ -6,31 +6,36 @@ Knows requests and answers; what they ask for is done by runs and features.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from etl.database import READERS_MOST, Database, open_database
+from etl.database import Database, open_database
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
-from etl.features import Key, read_key, read_row, stream_rows
-from etl.problems import STARTED, TRIGGER_PATH, BadParameter, problem, problems
-from etl.runs import Record, Run, Runner, RunUnderWay, read_runs
+from etl.exports import as_objects, stream_csv, stream_json
+from etl.features import Key, all_rows, read_key, read_row
+from etl.problems import (
+    STARTED,
+    TRIGGER_PATH,
+    BadParameter,
+    NotThere,
+    problem,
+    problems,
+)
+from etl.records import Record, Run, read_runs
+from etl.rejects import START, Place, last_of_page, rejects_of
+from etl.runs import Runner, RunUnderWay
+from etl.sending import MOST_STREAMS, STREAMS, send_rows
 from etl.settings import Settings
 
 #: What ``result`` says after a success: the challenge's own words, and ours.
 INSERTED = "successfully inserted into database"
 DRY = "dry run: nothing was published"
 
-#: Seconds that a client may take for one chunk before its connection is closed.
-STALLED_SECONDS = 60.0
-
-#: Readers of the whole table at once: a slow one keeps its connection for long, and
-#: the others must find one.
-MOST_STREAMS = READERS_MOST - 4
-
 #: Where browsers say that they only fetch ahead.
 PURPOSES = ("Sec-Purpose", "Purpose")
+
+FORMATS = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
 
 ENDPOINTS = {
     "trigger_etl": TRIGGER_PATH,
@@ -38,6 +43,7 @@ ENDPOINTS = {
     "feature": "/features/{key}",
     "runs": "/runs",
     "run": "/runs/{id}",
+    "rejects": "/runs/{id}/rejects",
     "healthz": "/healthz",
     "readyz": "/readyz",
 }
@@ -45,7 +51,6 @@ ENDPOINTS = {
 SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 RUNNER = web.AppKey("runner", Runner)
-STREAMS = web.AppKey("streams", asyncio.Semaphore)
 FEATURES_KEY: web.AppKey[Key | None] = web.AppKey("features_key")
 
 
@@ -64,6 +69,7 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["feature"], feature)
     app.router.add_get(ENDPOINTS["runs"], runs)
     app.router.add_get(ENDPOINTS["run"], run)
+    app.router.add_get(ENDPOINTS["rejects"], rejects)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
     return app
@@ -133,35 +139,13 @@ def _trigger_problem(status: int, result: str, record: Record | None) -> web.Res
 async def features(request: web.Request) -> web.StreamResponse:
     """All rows as a JSON array, streamed."""
     _refuse_parameters(request)
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    if request.method == "HEAD":
-        return response
-    streams = request.app[STREAMS]
-    if streams.locked():
-        return problem(503, f"{MOST_STREAMS} clients read the whole table already")
-    async with streams, request.app[DATABASE].readers.connection() as connection:
-        chunks = stream_rows(connection, request.app[FEATURES_KEY])
-        async with contextlib.aclosing(chunks):
-            try:
-                first = await anext(chunks)  # what fails before it has a status
-                await response.prepare(request)
-                await _send(response, first)
-                async for chunk in chunks:
-                    await _send(response, chunk)
-            except BaseException:
-                # Only this ends a COPY whose reader is slow or gone; and where part
-                # is out, the transfer breaks off instead of ending as if complete.
-                await connection.close()
-                if response.prepared and request.transport is not None:
-                    request.transport.abort()
-                raise
-    await response.write_eof()
-    return response
-
-
-async def _send(response: web.StreamResponse, chunk: bytes) -> None:
-    async with asyncio.timeout(STALLED_SECONDS):
-        await response.write(chunk)
+    query = all_rows(request.app[FEATURES_KEY])
+    return await send_rows(
+        request,
+        request.app[DATABASE],
+        {"Content-Type": "application/json"},
+        lambda connection: stream_json(connection, query),
+    )
 
 
 async def feature(request: web.Request) -> web.Response:
@@ -187,12 +171,44 @@ async def runs(request: web.Request) -> web.Response:
 async def run(request: web.Request) -> web.Response:
     """One run."""
     _refuse_parameters(request)
+    return web.json_response(await _record(request))
+
+
+async def rejects(request: web.Request) -> web.StreamResponse:
+    """The records that a run left out, and why, ordered by file and line."""
+    _refuse_parameters(request, "format", "limit", "after")
+    form = _choice(request, "format", "json", "csv")
+    limit = _positive(request, "limit")
+    after = _place(request)
+    record = await _record(request)
+    query = rejects_of(record["id"], after, limit)
+    headers = {"Content-Type": FORMATS[form]}
+    if limit is not None:
+        async with request.app[DATABASE].readers.connection() as connection:
+            last = await last_of_page(connection, record["id"], after, limit)
+        if last is not None:
+            following = request.rel_url.update_query(after=str(last))
+            headers["Link"] = f'<{following}>; rel="next"'
+    return await send_rows(
+        request,
+        request.app[DATABASE],
+        headers,
+        lambda connection: (
+            stream_csv(connection, query)
+            if form == "csv"
+            else stream_json(connection, as_objects(query))
+        ),
+    )
+
+
+async def _record(request: web.Request) -> Record:
+    """The record of the run that the path names, or 404."""
     number = request.match_info["id"]
     if number.isascii() and number.isdecimal() and len(number) < 19:
         async with request.app[DATABASE].readers.connection() as connection:
             for record in await read_runs(connection, int(number)):
-                return web.json_response(record)
-    return problem(404, f"there is no run {number!r}")
+                return record
+    raise NotThere(f"there is no run {number!r}")
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -222,3 +238,28 @@ def _flag(request: web.Request, name: str, *, default: bool) -> bool:
     if value not in ("true", "false"):
         raise BadParameter(f"{name} is true or false, not {value!r}")
     return value == "true"
+
+
+def _choice(request: web.Request, name: str, *values: str) -> str:
+    value = request.query.get(name, values[0])
+    if value not in values:
+        raise BadParameter(f"{name} is one of {', '.join(values)}, not {value!r}")
+    return value
+
+
+def _positive(request: web.Request, name: str) -> int | None:
+    value = request.query.get(name)
+    if value is None:
+        return None
+    if value.isascii() and value.isdecimal() and 0 < int(value) < 10**9:
+        return int(value)
+    raise BadParameter(f"{name} is a whole number from 1, not {value!r}")
+
+
+def _place(request: web.Request) -> Place:
+    value = request.query.get("after")
+    try:
+        return Place.parse(value) if value is not None else START
+    except ValueError:
+        words = f"after is what the Link header of a page gave, not {value!r}"
+        raise BadParameter(words) from None

@@ -38,6 +38,7 @@ COMMON_SETTINGS = {
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
     "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
     "idle_session_timeout": "0",

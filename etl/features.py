@@ -5,13 +5,9 @@ Columns, types and the key come from the catalog; the table's name is all it kno
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection, DataError, sql
-
-#: Bytes that are gathered before they go to the client: a write costs more than a row.
-CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -31,31 +27,12 @@ async def read_key(connection: AsyncConnection) -> Key | None:
     return Key(*row) if row else None
 
 
-async def stream_rows(
-    connection: AsyncConnection, key: Key | None
-) -> AsyncGenerator[bytes]:
-    """All rows as one JSON array, a row a line, ordered by the key; in chunks.
-
-    One statement, so one snapshot. ``COPY`` in its CSV form would quote a value that
-    holds a delimiter, a quote or a line end; JSON text never holds the control
-    characters that are named here, nor a bare line end, so it comes as it is.
-    """
+def all_rows(key: Key | None) -> sql.Composed:
+    """The query for all rows as JSON objects, ordered by the key."""
     order = sql.SQL(" order by {}").format(sql.Identifier(key.name)) if key else None
-    statement = sql.SQL(
-        "copy (select row_to_json(features) from features{order})"
-        " to stdout (format csv, delimiter e'\\x02', quote e'\\x01', encoding 'UTF8')"
-    ).format(order=order or sql.SQL(""))
-    gathered, before = bytearray(b"["), b"\n"
-    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        async for row in copy:
-            gathered += before
-            gathered += memoryview(row)[:-1]  # without its newline
-            before = b",\n"
-            if len(gathered) >= CHUNK_BYTES:
-                yield bytes(gathered)
-                gathered.clear()
-    gathered += b"]\n" if before == b"\n" else b"\n]\n"
-    yield bytes(gathered)
+    return sql.SQL("select row_to_json(features) from features{order}").format(
+        order=order or sql.SQL("")
+    )
 
 
 async def read_row(connection: AsyncConnection, key: Key, value: str) -> str | None:

@@ -1,77 +1,46 @@
-"""Blocks into COPY: every CSV file of a run into its staging table, on several streams.
+"""Blocks into COPY: the files of a run into their tables, on several connections.
 
-Knows that ``<name>.csv`` goes to ``staging.<name>``, and no table by name.
+What COPY may not take, or refuses, goes the raw path: there SQL takes it apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
-from etl.blocks import QUOTED, Block, BlockReader, block_bytes, recognise_header
-from etl.errors import DataFault, all_together
+from etl.blocks import LONGEST_RECORD, Block, Record
+from etl.errors import all_together
+from etl.rejects import require_few
+from etl.settings import RejectLimit
+from etl.streams import LoadedFile, Stream
 
-#: Where COPY says it stood: `COPY table, line 3, column name: "value"`.
-COPY_CONTEXT = re.compile(r"^COPY [^,]+, line (\d+)(?:, column ([^:]+))?")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A staging table and its columns: what ``<name>.csv`` is loaded into."""
-
-    name: str
-    columns: tuple[str, ...]
+#: What stands in quotes; a doubled quote makes two of them, with nothing in between.
+QUOTED = re.compile(rb'"[^"]*"')
 
 
-@dataclass
-class LoadedFile:
-    """What a run's record tells of a file; ``bytes`` and ``records`` grow with it."""
-
-    file: str
-    bytes: int = 0
-    sha256: str = ""
-    records: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A file on its way into its table, with the COPY that takes its blocks."""
-
-    file: LoadedFile
-    statement: sql.Composed
-    #: In a table of one column COPY takes a blank line for a record.
-    takes_blank_lines: bool
-
-
-async def read_sources(connection: AsyncConnection) -> list[Source]:
-    """The staging tables, by name."""
-    rows = await connection.execute(
-        "select name, columns from etl.sources order by name"
-    )
-    return [Source(name, tuple(columns)) for name, columns in await rows.fetchall()]
+class _TookFewer(Exception):
+    """COPY ended as if all were well, before it had all records."""
 
 
 async def load_files(
     workers: Sequence[AsyncConnection],
-    data_dir: Path,
-    sources: Sequence[Source],
+    run_id: int,
+    streams: Sequence[Stream],
+    limit: RejectLimit,
     begun: Callable[[LoadedFile], None],
 ) -> None:
-    """Load the file of every source, and give the planner its statistics.
+    """Load all files, and give the planner its statistics.
 
-    Every worker takes the next block of whichever file is being read and sends it as
-    one COPY in one transaction, so memory holds a block a worker. ``begun`` is called
-    with each file as its reading begins. Raises DataFault.
+    Every worker takes the next block of whichever file is being read and loads it in
+    one transaction, so memory holds a block a worker. ``begun`` is called with each
+    file as its reading begins. Raises DataFault, also as soon as a file must have more
+    rejects than ``limit`` allows.
     """
-    size = block_bytes(len(workers))
-    blocks = _blocks(data_dir, sources, size, begun)
+    blocks = _blocks(streams, begun)
     turn = asyncio.Lock()
 
     async def work(worker: AsyncConnection) -> None:
@@ -81,111 +50,118 @@ async def load_files(
             if item is None:
                 return
             stream, block = item
-            records = await _copy(worker, stream, block)
-            stream.file.records += records
+            await _load(worker, run_id, stream, block)
+            await require_few(worker, run_id, stream, limit, stream.most_records)
 
     try:
         await all_together(work(worker) for worker in workers)
     finally:
         await blocks.aclose()
-    tables = [sql.Identifier("staging", source.name) for source in sources]
-    await workers[0].execute(sql.SQL("analyze {}").format(sql.SQL(", ").join(tables)))
-
-
-async def _blocks(
-    data_dir: Path,
-    sources: Sequence[Source],
-    size: int,
-    begun: Callable[[LoadedFile], None],
-) -> AsyncGenerator[tuple[Stream, Block]]:
-    """The blocks of all files, one file after the other."""
-    for source in sources:
-        path = data_dir / f"{source.name}.csv"
-        async with _open(path, size) as reader:
-            header = recognise_header(path.name, reader.header_line, source.columns)
-            statement = copy_statement(source.name, header.columns, header.delimiter)
-            file = LoadedFile(path.name)
-            stream = Stream(file, statement, len(header.columns) == 1)
-            begun(file)
-            while (block := await asyncio.to_thread(reader.next_block)) is not None:
-                file.bytes = reader.bytes
-                yield stream, block
-            file.bytes, file.sha256 = reader.bytes, reader.sha256
-
-
-@asynccontextmanager
-async def _open(path: Path, size: int) -> AsyncIterator[BlockReader]:
-    reader = await asyncio.to_thread(BlockReader, path, size)
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
-def copy_statement(table: str, columns: Sequence[str], delimiter: str) -> sql.Composed:
-    """COPY into ``staging.<table>``; an empty value is null, in quotes or not."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    return sql.SQL(
-        "copy {table} ({names}) from stdin with (format csv, delimiter {delimiter}, "
-        "force_null ({names}), encoding 'UTF8')"
-    ).format(
-        table=sql.Identifier("staging", table),
-        names=names,
-        delimiter=sql.Literal(delimiter),
+    for stream in streams:
+        stream.is_loaded = True
+        await require_few(workers[0], run_id, stream, limit, stream.file.records)
+    tables = [stream.table for stream in streams]
+    odd_rows = sql.Identifier("etl", "odd_rows")
+    await workers[0].execute(
+        sql.SQL("analyze {}").format(sql.SQL(", ").join([*tables, odd_rows]))
     )
 
 
-async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:
-    """Send one block; returns the number of its records.
+async def _blocks(
+    streams: Sequence[Stream], begun: Callable[[LoadedFile], None]
+) -> AsyncGenerator[tuple[Stream, Block]]:
+    """The blocks of all files, one file after the other."""
+    for stream in streams:
+        file, reader = stream.file, stream.reader
+        begun(file)
+        while True:
+            block = await asyncio.to_thread(reader.next_block, stream.forms)
+            file.bytes = reader.bytes
+            if block is None:
+                break
+            yield stream, block
+        file.sha256 = reader.sha256
 
-    COPY refuses a blank line, since fields are missing in it, and line ends of two
-    kinds. Both are rare and searching is not cheap, so only a block that was refused is
-    tidied, and sent once more.
+
+async def _load(
+    worker: AsyncConnection, run_id: int, stream: Stream, block: Block
+) -> None:
+    """Load one block in one transaction, and count its records.
+
+    A block that COPY refuses, though its records are plain, goes the raw path as a
+    whole: another few of them would be refused as well.
     """
     try:
-        if not stream.takes_blank_lines:
-            return await _send(worker, stream, block, block.data)
-    except (DataError, IntegrityError) as error:
-        fault = DataFault(f"{stream.file.file}, {_place(block, error)}")
-    records = block.tidied()
-    if records == block.data and not stream.takes_blank_lines:
-        raise fault
-    try:
-        return await _send(worker, stream, block, records)
-    except (DataError, IntegrityError) as error:
-        raise DataFault(f"{stream.file.file}, {_place(block, error)}") from error
+        loaded, records = await _try(worker, run_id, stream, block)
+    except (DataError, IntegrityError, _TookFewer):
+        read = await asyncio.to_thread(stream.records_of, block)
+        refused = replace(block, plain=b"", plain_lines=0, odd=tuple(read))
+        loaded, records = await _try(worker, run_id, stream, refused)
+    stream.file.records += records
+    stream.file.rejected += records - loaded
+    stream.unloaded -= block.length
 
 
-async def _send(
-    worker: AsyncConnection, stream: Stream, block: Block, data: bytes
-) -> int:
-    async with worker.cursor() as cursor:
-        async with cursor.copy(stream.statement) as copy:
-            await copy.write(data)
-        _require_all(stream.file.file, block, data, cursor.rowcount)
-        return cursor.rowcount
+async def _try(
+    worker: AsyncConnection, run_id: int, stream: Stream, block: Block
+) -> tuple[int, int]:
+    """Load one block; the numbers of its records that were loaded, and of them all."""
+    loaded = records = 0
+    async with worker.transaction():
+        if block.plain:
+            loaded = records = await _copy(worker, stream, block)
+        if block.odd:
+            loaded += await _take_apart(worker, run_id, stream, block.odd)
+            records += len(block.odd)
+        if block.long is not None:
+            await worker.execute(
+                "select etl.reject_long(%s, %s, %s, %s, %s, %s)",
+                [
+                    run_id,
+                    stream.source.name,
+                    *(block.long.line, block.long.head, block.long.length),
+                    LONGEST_RECORD,
+                ],
+            )
+            records += 1
+        if loaded:
+            row = await worker.execute("select pg_current_xact_id()::xid::text::bigint")
+            (xid,) = await row.fetchone() or (0,)
+            stream.blocks[xid] = replace(block, plain=b"", odd=())
+    return loaded, records
 
 
-def _require_all(file: str, block: Block, data: bytes, records: int) -> None:
-    """Refuse a block of which COPY took fewer records than were sent.
+async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:
+    """Send the plain records of a block; returns their number.
 
     Before PostgreSQL 18 a line of `\\.` ends COPY as if all were well.
     """
-    if records >= data.count(b"\n"):  # no quoted newline, nothing lost: the usual case
-        return
-    quoted = sum(field[0].count(b"\n") for field in QUOTED.finditer(data))
-    sent = data.count(b"\n") - quoted
-    if records < sent:
-        line = block.file_line(records + 1)
-        raise DataFault(f"{file}, line {line}: a line \\. ends the data too soon")
+    async with worker.cursor() as cursor:
+        async with cursor.copy(stream.statement) as copy:
+            await copy.write(block.plain)
+        records = cursor.rowcount
+    if records < block.plain_lines:
+        quoted = sum(field[0].count(b"\n") for field in QUOTED.finditer(block.plain))
+        if records < block.plain_lines - quoted:
+            raise _TookFewer
+    return records
 
 
-def _place(block: Block, error: DataError | IntegrityError) -> str:
-    """Where a refused block is broken, and why: `line 3, column name: …`."""
-    where = COPY_CONTEXT.match(error.diag.context or "")
-    if where is None:
-        return f"near line {block.line}: {error.diag.message_primary}"
-    line = f"line {block.file_line(int(where[1]))}"
-    column = where[2] or error.diag.column_name
-    place = f"{line}, column {column}" if column else line
-    return f"{place}: {error.diag.message_primary}"
+async def _take_apart(
+    worker: AsyncConnection, run_id: int, stream: Stream, records: Sequence[Record]
+) -> int:
+    """Send records the raw path; the number of those that were good."""
+    row = await worker.execute(
+        "select etl.take_apart(%s, %s, %s, %s, %s, %s, %s::bigint[])",
+        [
+            run_id,
+            stream.source.name,
+            stream.table.as_string(),
+            list(stream.header.columns),
+            stream.header.delimiter,
+            [record.text for record in records],
+            [record.line for record in records],
+        ],
+    )
+    (loaded,) = await row.fetchone() or (0,)
+    return int(loaded)

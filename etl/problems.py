@@ -30,6 +30,10 @@ class BadParameter(ValueError):
     """A query parameter that cannot be used; the message says which and why."""
 
 
+class NotThere(LookupError):
+    """What the path names is not there; the message says what."""
+
+
 def problem(status: int, detail: str, **members: object) -> web.Response:
     """An error as RFC 9457 has it, with ``members`` beside the standard ones."""
     title = HTTPStatus(status).phrase
@@ -57,6 +61,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except BadParameter as error:
         return problem_of(request, 400, str(error))
+    except NotThere as error:
+        return problem_of(request, 404, str(error))
     except web.HTTPException as error:
         if error.status < 400:
             raise

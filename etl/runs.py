@@ -6,13 +6,9 @@ Knows the order of the phases, and nothing of what the SQL files do in them.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, DataError, IntegrityError, OperationalError
@@ -20,10 +16,9 @@ from psycopg_pool import PoolTimeout
 
 from etl.database import Database, one_line, set_local
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
-from etl.load import LoadedFile, Source, load_files, read_sources
+from etl.phases import enter, run_phases
+from etl.records import Record, Run, note, read_runs, value_of
 from etl.settings import Settings
-from etl.sqlfiles import SqlFile, SqlFileError, read_folder
-from etl.steps import Step, run_file
 
 #: For the one transaction whose rows must be on disk when the run is said to be over.
 #: A row of features that somebody else has locked is waited for, but not for ever.
@@ -34,8 +29,6 @@ RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
 
 log = logging.getLogger(__name__)
 
-Record = dict[str, Any]
-
 
 class RunUnderWay(Exception):
     """Another run has the lead; ``record`` is its record, None if it just ended."""
@@ -43,26 +36,6 @@ class RunUnderWay(Exception):
     def __init__(self, record: Record | None) -> None:
         super().__init__("a run is under way")
         self.record = record
-
-
-@dataclass
-class Run:
-    """A run of this process: what is known of it so far, and how it ended.
-
-    ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
-    failed; ``done`` is set when it is over, in whichever way.
-    """
-
-    id: int
-    dry: bool
-    record: Record
-    phase: str | None = None
-    files: list[LoadedFile] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    bytes_to_load: int = 0
-    fault: RunFault | None = None
-    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Runner:
@@ -128,10 +101,10 @@ class Runner:
         pool = self._database.runners
         lead = await pool.getconn()
         try:
-            number = await _value(lead, "select etl.begin_run(%s)", dry)
+            number = await value_of(lead, "select etl.begin_run(%s)", dry)
             if number is not None:
                 run = Run(number, dry, {})
-                run.record = await _note(lead, run)
+                run.record = await note(lead, run)
                 return run, lead
         except BaseException:
             await pool.putconn(lead)
@@ -171,11 +144,11 @@ class Runner:
         reason = str(run.fault) if run.fault else None
         try:
             async with self._connection(lead) as connection:
-                await _note(connection, run)
+                await note(connection, run)
                 await connection.execute(
                     "select etl.end_run(%s, %s, %s)", [run.id, state, reason]
                 )
-                run.record = await _note(connection, run)
+                run.record = await note(connection, run)
         except (psycopg.Error, PoolTimeout) as error:
             log.error("run %d: its end is not on record: %s", run.id, one_line(error))
             ended = "interrupted" if reason else state
@@ -201,22 +174,10 @@ class Runner:
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
-        settings = self._settings
-        await self._enter(run, lead, "load")
-        await lead.execute("select etl.empty_staging()")
         async with self._workers(run) as workers:
-            sources = await read_sources(lead)
-            run.bytes_to_load, run.warnings = _survey(settings.data_dir, sources)
-            loaders = workers[: settings.load_workers]
-            await load_files(loaders, settings.data_dir, sources, run.files.append)
-            builders = workers[: settings.build_workers]
-            for phase in ("clean", "build", "check"):
-                await self._enter(run, lead, phase)
-                for file in _pipeline_files(settings.sql_dir / phase):
-                    step = await run_file(file, lead, builders, run.warnings.append)
-                    run.steps.append(step)
+            await run_phases(run, self._settings, lead, workers)
         if not run.dry:
-            await self._enter(run, lead, "publish")
+            await enter(run, lead, "publish")
             await self._publish(run, lead)
 
     @asynccontextmanager
@@ -232,10 +193,6 @@ class Runner:
                 await worker.execute("select etl.join_run(%s)", [run.id])
                 workers.append(worker)
             yield workers
-
-    async def _enter(self, run: Run, lead: AsyncConnection, phase: str) -> None:
-        run.phase = phase
-        run.record = await _note(lead, run)
 
     async def _publish(self, run: Run, lead: AsyncConnection) -> None:
         try:
@@ -270,51 +227,3 @@ def _is_lost(error: OperationalError) -> bool:
     """Whether the connection went, and not only the statement."""
     state = error.sqlstate
     return state is None or state.startswith(("08", "57P0"))
-
-
-def _pipeline_files(folder: Path) -> list[SqlFile]:
-    try:
-        return read_folder(folder)
-    except SqlFileError as error:
-        raise ServiceFault(str(error)) from None
-
-
-def _survey(data_dir: Path, sources: Sequence[Source]) -> tuple[int, list[str]]:
-    """The bytes of the files to load, and a word on those that have no table."""
-    names = {source.name for source in sources}
-    files = sorted(data_dir.glob("*.csv"))
-    size = sum(path.stat().st_size for path in files if path.stem in names)
-    return size, [
-        f"{path.name}: there is no table staging.{path.stem}: not loaded"
-        for path in files
-        if path.stem not in names
-    ]
-
-
-async def read_runs(
-    connection: AsyncConnection, number: int | None = None
-) -> list[Record]:
-    """The records of all runs, newest first, or of the one of this ``number``."""
-    rows = await connection.execute(
-        "select row_to_json(records) from etl.run_records as records"
-        " where %(id)s::bigint is null or id = %(id)s order by id desc",
-        {"id": number},
-    )
-    return [record for (record,) in await rows.fetchall()]
-
-
-async def _note(connection: AsyncConnection, run: Run) -> Record:
-    """Put what is known of a run on record, and read the record."""
-    notes = [[asdict(item) for item in items] for items in (run.files, run.steps)]
-    record = await _value(
-        connection,
-        "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",
-        *(run.id, run.phase, *map(json.dumps, [*notes, run.warnings])),
-    )
-    return dict(record)
-
-
-async def _value(connection: AsyncConnection, query: str, *values: object) -> Any:
-    """The one value that ``query`` returns."""
-    row = await (await connection.execute(query.encode(), values)).fetchone()
-    return row[0] if row else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from psycopg import ProgrammingError
@@ -33,6 +35,39 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
+class RejectLimit:
+    """How many records of a file a run may reject: a number, or a share in percent."""
+
+    most: Decimal
+    in_percent: bool
+
+    @classmethod
+    def parse(cls, text: str) -> RejectLimit:
+        """Read ``20`` or ``2.5%``; raises SettingsError."""
+        number, percent, rest = text.partition("%")
+        form = r"\d{1,3}(\.\d{1,6})?" if percent else r"\d{1,18}"
+        if (
+            rest
+            or not re.fullmatch(form, number, re.ASCII)
+            or (percent and Decimal(number) > 100)
+        ):
+            raise SettingsError(
+                f"MAX_REJECTS: {text!r} is neither a whole number nor a percentage "
+                "such as 10%"
+            )
+        return cls(Decimal(number), in_percent=bool(percent))
+
+    def allows(self, rejected: int, records: int) -> bool:
+        """Whether so many of a file's records may be rejected."""
+        if self.in_percent:
+            return rejected * 100 <= self.most * records
+        return rejected <= self.most
+
+    def __str__(self) -> str:
+        return f"{self.most}%" if self.in_percent else str(self.most)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All that can be set. Relative defaults stand below the project's folder.
 
@@ -47,6 +82,7 @@ class Settings:
     state_dir: Path = PROJECT / ".state"
     load_workers: int = 1
     build_workers: int = 1
+    max_rejects: RejectLimit = RejectLimit(Decimal(10), in_percent=True)
     keep_runs: int = 100
     database: str | None = field(default=None, repr=False)
 
@@ -70,6 +106,7 @@ class Settings:
             build_workers=_whole_number(
                 environ, "BUILD_WORKERS", cores, 1, MOST_WORKERS
             ),
+            max_rejects=RejectLimit.parse(environ.get("MAX_REJECTS") or "10%"),
             keep_runs=_whole_number(environ, "KEEP_RUNS", cls.keep_runs, 1, 10**6),
             database=_database(environ),
         )

@@ -73,7 +73,9 @@ async def _execute(
     async with connection.cursor() as cursor:
         await cursor.execute(file.text.encode())
         while True:
-            if cursor.rowcount >= 0:
+            if cursor.rowcount >= 0 and not (
+                file.folder == "clean" and cursor.description
+            ):
                 rows = cursor.rowcount
             if file.folder == "check" and cursor.description and rows:
                 words = await _bad_rows(file, cursor)

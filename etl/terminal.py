@@ -14,7 +14,7 @@ from psycopg import sql
 
 from etl.database import Database
 from etl.features import read_key
-from etl.runs import Run
+from etl.records import Run
 
 #: Rows of features that are shown; the widest a cell is printed, in characters.
 FIRST_ROWS = 10
@@ -57,7 +57,12 @@ def _progress(run: Run) -> str:
 
 def _summary(run: Run) -> str:
     lines = [f"run {run.id} {run.record['state']} in {run.record['seconds']} s"]
-    lines += [f"  {file.file}: {file.records} records" for file in run.files]
+    for file in run.files:
+        lines.append(f"  {file.file}: {file.records} records")
+        if file.rejected:
+            lines[-1] += f", {file.rejected} rejected"
+    if any(file.rejected for file in run.files):
+        lines.append(f"  why: in the table etl.rejects, and GET /runs/{run.id}/rejects")
     lines += [f"  warning: {warning}" for warning in run.warnings]
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from psycopg import AsyncConnection
 
 from etl import embedded
 from etl.settings import Settings
-from tests.conftest import Client, StartService, features, trigger
+from tests.conftest import Client, StartService, features, get, trigger
 
 PASSWORD = "p @ss/w'rd"
 
@@ -120,9 +120,14 @@ async def test_a_line_that_ends_copy_too_soon_is_seen(
 ) -> None:
     """Before version 18, COPY takes it for the end and the rest would be lost."""
     users = data_dir / "users.csv"
-    users.write_text(users.read_text().replace("5,\tEve", "\\.\n5,\tEve"))
-    failed = await trigger(service, 422)
-    assert failed["result"].startswith("users.csv, line 7: ")
+    text = users.read_text().replace("5,\tEve", '\\.\n5,\t"\n\\.\nEve"')
+    users.write_text(text)
+    answer = await trigger(service)
+    assert [file["rejected"] for file in answer["run"]["files"]] == [0, 0, 1]
+    (entry,) = await get(service, f"/runs/{answer['run']['id']}/rejects")
+    assert (entry["line"], entry["reason"]) == (7, "field_count")
+    names = [row["name"] for row in await features(service)]
+    assert names[3:6] == ["Dave", "\n\\.\nEve", "Frank"]
 
 
 async def test_logical_replication_follows_every_run(

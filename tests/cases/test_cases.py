@@ -1,8 +1,10 @@
 """Each folder here is a question: tiny CSV files and, in expected.json, the answer.
 
-``features`` holds the rows with the columns that the question is about; ``status`` and
-``result`` (a regular expression) stand for a run that must fail. A file that a folder
-lacks is a header alone.
+``features`` holds the rows with the columns that the question is about, ``rejects``
+what was left out: file, line, column, value and reason. ``status`` and ``result`` (a
+regular expression) stand for a run that must fail, ``warnings`` for what is said of
+one, and ``max_rejects`` for the setting, 100% without. A file that a folder lacks is a
+header alone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Client, features, trigger
+from etl.settings import RejectLimit
+from tests.conftest import Client, StartService, features, get, trigger
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent for path in HERE.glob("*/expected.json"))
@@ -28,12 +31,15 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_case(case: Path, client: Client, data_dir: Path) -> None:
+async def test_case(case: Path, start_service: StartService, data_dir: Path) -> None:
     for name, header in HEADERS.items():
         given = case / name
         content = given.read_bytes() if given.exists() else header.encode()
         (data_dir / name).write_bytes(content)
     expected = json.loads((case / "expected.json").read_text())
+    client = await start_service(
+        max_rejects=RejectLimit.parse(expected.get("max_rejects", "100%"))
+    )
     answer = await trigger(client, expected.get("status", 200))
     if "result" in expected:
         assert re.search(expected["result"], answer["result"]), answer["result"]
@@ -41,6 +47,18 @@ async def test_case(case: Path, client: Client, data_dir: Path) -> None:
     assert len(rows) == len(expected["features"])
     for row, wanted in zip(rows, expected["features"], strict=True):
         assert {name: row[name] for name in wanted} == wanted
+    if "warnings" in expected:
+        warnings = answer["run"]["warnings"]
+        for warning, form in zip(warnings, expected["warnings"], strict=True):
+            assert re.search(form, warning), warning
+    if "status" not in expected:
+        found = await get(client, f"/runs/{answer['run']['id']}/rejects")
+        keys = ("file", "line", "column", "value", "reason")
+        entries = sorted(([entry[key] for key in keys] for entry in found), key=str)
+        assert entries == sorted(expected.get("rejects", []), key=str)
+        for file in answer["run"]["files"]:
+            lines = {line for name, line, *_ in entries if name == file["file"]}
+            assert file["rejected"] == len(lines)
 
 
 async def test_shipped_data(client: Client) -> None:

@@ -112,12 +112,16 @@ def test_a_reader_who_has_seen_enough_does_not_stop_the_run(state: Path) -> None
 
 def test_once_fails_with_the_error(state: Path, data_dir: Path) -> None:
     users = data_dir / "users.csv"
-    users.write_text(users.read_text().replace("2023-05-01", "2023-05-99"))
+    users.write_text(users.read_text().replace("2023-", "2023-99-"))
     ended = run_server("--once", STATE_DIR=state, DATA_DIR=data_dir)
     assert ended.returncode == 1
     assert ended.stderr == (
-        "run 1 failed: users.csv, line 7, column signup_date: "
-        'date/time field value out of range: "\t2023-05-99"\n'
+        "run 1 failed: users.csv: 10 of the first 10 records are rejected, more than "
+        "MAX_REJECTS=10% allows: "
+        'line 3, column signup_date: "2023-99-01-01" is not a date written YYYY-MM-DD; '
+        'line 4, column signup_date: "2023-99-02-01" is not a date written YYYY-MM-DD; '
+        'line 5, column signup_date: "2023-99-03-01" is not a date written YYYY-MM-DD'
+        "\n"
     )
 
 

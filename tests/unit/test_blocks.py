@@ -1,31 +1,56 @@
-"""Blocks: cut between records, whatever the size, and headers recognised."""
+"""Blocks: cut between records, whatever the size; plain records told from odd ones."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.blocks import LONGEST_RECORD, Block, BlockReader, recognise_header
+from etl.blocks import LONGEST_RECORD, Block, BlockReader, LongRecord, Record
 from etl.errors import DataFault
+from etl.forms import Column, Forms, forms_of
 
-KNOWN = ["id", "name"]
+COLUMNS = [
+    Column("id", True, False, "[+-]?[0-9]{1,18}", "[+-]?"),
+    Column("name", False, True),
+]
+FORMS = forms_of(COLUMNS, ",")
+
+NUMBERS = forms_of(
+    [
+        COLUMNS[0],
+        Column("ids", False, True, "(?:[0-9]{0,18};)*[0-9]{0,18}", "", ";"),
+        Column("size", False, False, r"[+-]?[0-9]+(?:\.[0-9]+)?", r"[+-]?\.?"),
+    ],
+    ",",
+)
 
 
-def read_all(path: Path, block_bytes: int) -> list[Block]:
+def read_all(path: Path, block_bytes: int, forms: Forms = FORMS) -> list[Block]:
     reader = BlockReader(path, block_bytes)
     blocks = []
-    while (block := reader.next_block()) is not None:
+    while (block := reader.next_block(forms)) is not None:
         blocks.append(block)
     assert reader.bytes == path.stat().st_size
     assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    for block in blocks:
+        if block.long is None:
+            again = {record.text for record in reader.records_of(block, forms)}
+            assert again >= {record.text for record in block.odd}
     reader.close()
     return blocks
+
+
+def write(folder: Path, content: str | bytes) -> Path:
+    path = folder / "file.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -44,82 +69,135 @@ def test_blocks_are_whole_records_at_their_lines(
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([KNOWN, *records])
+    writer.writerows([("id", "name"), *records])
     content = text.getvalue() if last_newline else text.getvalue()[:-1]
-    path = tmp_path / "file.csv"
-    path.write_bytes(content.encode())
-    blocks = read_all(path, block_bytes)
+    path = write(tmp_path, content)
+    reader = BlockReader(path, block_bytes)
     lines = content.split("\n")
     found: list[list[str]] = []
-    for block in blocks:
-        own = block.data.decode()
-        found += csv.reader(io.StringIO(own, newline=""))
-        first = own.split("\n")[0]
-        assert lines[block.line - 1] == first
+    while (block := reader.next_block(FORMS)) is not None:
+        taken = len(list(csv.reader(io.StringIO(block.plain.decode(), newline=""))))
+        again = list(reader.records_of(block, FORMS))
+        assert taken + len(block.odd) == len(again)
+        for record in again:
+            assert lines[record.line - 1] == record.text.split("\n")[0]
+            found += csv.reader(io.StringIO(record.text, newline=""))
+    reader.close()
     assert found == [[str(number), name] for number, name in records]
 
 
-def test_blank_lines_are_no_records_but_in_quotes() -> None:
-    block = Block(b'\n1,a\n \t\r\n\n2,"b\n\n \nc"\n\t\n3,d\n  ', line=7)
-    assert block.tidied() == b'1,a\n2,"b\n\n \nc"\n3,d\n'
-    mixed = Block(b'1,"a\r\n""b"\r\n2,c\n3,d\r\n', line=2)
-    assert mixed.tidied() == b'1,"a\r\n""b"\n2,c\n3,d\n'
-    # what COPY counts as its lines 1, 2 and 6 stand here in the file
-    assert [block.file_line(number) for number in (1, 2, 6)] == [8, 11, 16]
+def test_plain_and_odd_records(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '\ufeff\n\nid,name\r\n1,a\n\n2,"b\n\nc"\n 3 ,\t"d"\t\nx,e\n \t\n'
+        '4,5" f\n5,g,h\n0x6,i\n,j\n7,"k"l\n"8",\'m\r\n9,\n10, n',
+    )
+    (block,) = read_all(path, 1 << 20)
+    assert block.plain.decode().split("\n") == [
+        *("1,a", '2,"b', "", 'c"', ' 3 ,\t"d"\t', '"8",\'m\r', "9,", "10, n", "")
+    ]
+    assert block.plain_lines == 8
+    assert block.odd == (
+        *(Record(10, "x,e"), Record(12, '4,5" f'), Record(13, "5,g,h")),
+        *(Record(14, "0x6,i"), Record(15, ",j"), Record(16, '7,"k"l')),
+    )
 
 
-def test_a_quote_left_open_does_not_fill_the_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "plain"),
+    [
+        ("1,2;3,4\n2,,\n", True),
+        ("1,\t2;3,\t4.5\n-2,\t;\t,\t-1.5\n", True),
+        ("1,2;3,4\r\n", True),
+        ("1,2.3,4\n", False),
+        ("1,2:3,4\n", False),
+        ("0x1,2,4\n", False),
+        ("1_1,2,4\n", False),
+        ("1,2,4\n\n", False),
+        ("1,2,4\n1,2\n", False),
+        ("1,2,4.5.6\n", False),
+        ("1,2,1e5\n", False),
+        ('1,"2",4\n', False),
+    ],
+)
+def test_lines_that_are_seen_to_be_plain_at_once(lines: str, plain: bool) -> None:
+    assert NUMBERS.all_plain(lines.encode()) is plain
+    assert FORMS.all_plain(lines.encode()) is False  # names may hold anything
+
+
+def test_a_long_record_is_told_and_passed_over(tmp_path: Path) -> None:
+    most = LONGEST_RECORD
+    fits = "1," + "a" * (most - 2)
+    long = "2," + "b" * (most - 1)
+    quoted = '3,"c\n""' + "d,\n" * most + '"'
+    content = f"id,name\n{fits}\n{long}\n{quoted}\n4,e\n"
+    for block_bytes in (1 << 16, 1 << 20, 1 << 22):
+        blocks = read_all(write(tmp_path, content), block_bytes)
+        assert b"".join(block.plain for block in blocks).decode() == f"{fits}\n4,e\n"
+        assert [block.long for block in blocks if block.long] == [
+            LongRecord(3, len(long) + 1, long[:200]),
+            LongRecord(4, len(quoted) + 1, quoted[:200]),
+        ]
+        assert blocks[-1].line == 4 + quoted.count("\n") + 1
+
+
+@pytest.mark.parametrize("block_bytes", [7, 1 << 16])
+def test_a_quote_that_never_closes_is_named_by_its_line(
+    tmp_path: Path, block_bytes: int
+) -> None:
+    start = 'id,name\n1,"a\n"\n'
+    path = write(tmp_path, start + '2,"b\n3,c\n')
+    with pytest.raises(DataFault, match="^file.csv, line 4: a quote opens"):
+        read_all(path, block_bytes)
+    path = write(tmp_path, start + '"2\n","b' + "3,c\n" * LONGEST_RECORD)
+    with pytest.raises(DataFault, match="^file.csv, line 5: a quote opens"):
+        read_all(path, block_bytes << 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: its first line names the columns"),
+        (b"\n\n", "is empty"),
+        (b"\xef\xbb\xbf \n\t\n", "is empty"),
+        (b"\n\xff,name\n1,a\n", "line 2: is not UTF-8"),
+        (b"id,name\n1,a\nx,b\xff\n", "line 3: is not UTF-8"),
+        (b"id,name\n1,a\n\n" + "2,ü\nx,ü\n".encode("latin-1"), "line 5: is not UTF-8"),
+        (b"id,name\n1,a\nx,b\0\n", "line 3: holds a NUL byte"),
+        ("id,name\n1,a\n".encode("utf-16-le"), "line 1: holds a NUL byte"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(DataFault, match=f"^file.csv(: |, ){said}"):
+        read_all(write(tmp_path, content), 1 << 20)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.csv"
-    path.write_bytes(b'id,name\n1,a\n2,"b\n' + b"3,c\n" * LONGEST_RECORD)
-    reader = BlockReader(path, 1 << 16)
-    assert reader.next_block() == Block(b"1,a\n", 2)
-    with pytest.raises(DataFault, match=r"^file\.csv, line 3: .*a quote left open"):
-        reader.next_block()
-    assert reader.bytes < 2 * LONGEST_RECORD
-    reader.close()
-
-
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf \n\t\n"])
-def test_a_file_without_a_header_is_empty(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "file.csv"
-    path.write_bytes(content)
-    with pytest.raises(DataFault, match="file.csv: is empty"):
+    with pytest.raises(DataFault, match="file.csv: missing in .*: put it there"):
+        BlockReader(path)
+    os.mkfifo(path)
+    with pytest.raises(DataFault, match="file.csv: is no ordinary file"):
+        BlockReader(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataFault, match="file.csv: is a folder"):
         BlockReader(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataFault, match="file.csv: missing in"):
-        BlockReader(tmp_path / "file.csv")
-    (tmp_path / "file.csv").mkdir()
-    with pytest.raises(DataFault, match="file.csv: cannot be read"):
-        BlockReader(tmp_path / "file.csv")
-
-
-@pytest.mark.parametrize(
-    ("line", "columns", "delimiter"),
-    [
-        ("id,\tname", ("id", "name"), ","),
-        ('"name";"id"\r', ("name", "id"), ";"),
-        ("ID\t name ", ("id", "name"), "\t"),
-        ('id|\t"name"', ("id", "name"), "|"),
-    ],
-)
-def test_header(line: str, columns: tuple[str, ...], delimiter: str) -> None:
-    header = recognise_header("file.csv", line, KNOWN)
-    assert (header.columns, header.delimiter) == (columns, delimiter)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("id", "lacks the column 'name'"),
-        ("id,name,id", "names the column 'id' twice"),
-        ("id,name,size", "has a column 'size', which is none of id, name"),
-        ("id,name\rx", "names none of the columns id, name"),
-        ("x,y", "names none of the columns id, name"),
-        ("1,Ann", "names none of the columns id, name"),
-    ],
-)
-def test_a_wrong_header_is_refused(line: str, said: str) -> None:
-    with pytest.raises(DataFault, match=f"^file.csv: .*{said}"):
-        recognise_header("file.csv", line, KNOWN)
+@pytest.mark.parametrize("change", ["more", "less", "other"])
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, change: str) -> None:
+    path = write(tmp_path, "id,name\n" + "1,a\n" * 1000)
+    os.utime(path, ns=(0, 0))
+    reader = BlockReader(path, 64)
+    assert reader.next_block(FORMS) is not None
+    with path.open("r+b") as file:
+        if change == "less":
+            file.truncate(100)
+        else:
+            file.seek(0, os.SEEK_END if change == "more" else os.SEEK_SET)
+            file.write(b"id,n")
+    with pytest.raises(DataFault, match="file.csv: was changed while it was read"):
+        while reader.next_block(FORMS) is not None:
+            pass
+    reader.close()

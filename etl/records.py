@@ -1,0 +1,65 @@
+"""What is known of a run, and its row in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from etl.errors import RunFault
+from etl.steps import Step
+from etl.streams import LoadedFile
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Run:
+    """A run of this process: what is known of it so far, and how it ended.
+
+    ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
+    failed; ``done`` is set when it is over, in whichever way.
+    """
+
+    id: int
+    dry: bool
+    record: Record
+    phase: str | None = None
+    files: list[LoadedFile] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    bytes_to_load: int = 0
+    fault: RunFault | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def read_runs(
+    connection: AsyncConnection, number: int | None = None
+) -> list[Record]:
+    """The records of all runs, newest first, or of the one of this ``number``."""
+    rows = await connection.execute(
+        "select row_to_json(records) from etl.run_records as records"
+        " where %(id)s::bigint is null or id = %(id)s order by id desc",
+        {"id": number},
+    )
+    return [record for (record,) in await rows.fetchall()]
+
+
+async def note(connection: AsyncConnection, run: Run) -> Record:
+    """Put what is known of a run on record, and read the record."""
+    notes = [[asdict(item) for item in items] for items in (run.files, run.steps)]
+    record = await value_of(
+        connection,
+        "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",
+        *(run.id, run.phase, *map(json.dumps, [*notes, run.warnings])),
+    )
+    return dict(record)
+
+
+async def value_of(connection: AsyncConnection, query: str, *values: object) -> Any:
+    """The one value that ``query`` returns."""
+    row = await (await connection.execute(query.encode(), values)).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,162 @@
+"""Records that a run leaves out: how many it may, and where the found ones stand.
+
+What is wrong with a record is said in SQL. Here the lines of those that a rule of
+``sql/clean`` found are looked up: their blocks are read again from the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import AsyncConnection, sql
+
+from etl.errors import DataFault, all_together
+from etl.settings import RejectLimit
+from etl.streams import Stream
+
+#: Errors that are shown where there are too many, and blocks searched for them.
+SHOWN_ERRORS, SHOWN_BLOCKS = 3, 2
+
+
+async def require_few(
+    connection: AsyncConnection,
+    run_id: int,
+    stream: Stream,
+    limit: RejectLimit,
+    most_records: int,
+) -> None:
+    """Raise DataFault where a file has too many rejects, were it of so many records."""
+    file = stream.file
+    if limit.allows(file.rejected, most_records):
+        return
+    rows = await connection.execute(
+        "select line, column_name, message from etl.rejects"
+        " where run_id = %s and file = %s order by line, id limit %s",
+        [run_id, file.file, SHOWN_ERRORS],
+    )
+    shown = "; ".join(
+        f"line {line}, column {column}: {message}"
+        if column
+        else f"line {line}: {message}"
+        for line, column, message in await rows.fetchall()
+    )
+    so_far = "" if stream.is_loaded else "the first "
+    raise DataFault(
+        f"{file.file}: {file.rejected} of {so_far}{file.records} records are rejected, "
+        f"more than MAX_REJECTS={limit} allows: {shown}"
+    )
+
+
+async def reject_found(
+    lead: AsyncConnection,
+    workers: Sequence[AsyncConnection],
+    run_id: int,
+    streams: Sequence[Stream],
+    limit: RejectLimit,
+) -> int:
+    """Reject what a rule found in staging; returns the number of records.
+
+    Raises DataFault where that is more than ``limit`` allows: then only the first ones
+    are on record.
+    """
+    found = await lead.execute(
+        "select file, loaded_by::text::bigint from etl.blocks_of_found()"
+    )
+    by_file = {stream.file.file: stream for stream in streams}
+    blocks = [(by_file[file], xid) for file, xid in await found.fetchall()]
+    if not blocks:
+        return 0
+    rejected = 0
+    counts = await lead.execute("select file, records from etl.count_found()")
+    for file, records in await counts.fetchall():
+        by_file[file].file.rejected += records
+        rejected += records
+    blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
+    too_many = [
+        stream
+        for stream in by_file.values()
+        if not limit.allows(stream.file.rejected, stream.file.records)
+    ]
+    if too_many:
+        blocks = [block for block in blocks if block[0] in too_many][:SHOWN_BLOCKS]
+        await lead.execute(
+            "delete from etl.found where loaded_by::text::bigint <> all (%s)",
+            [[xid for _, xid in blocks]],
+        )
+    await _locate(workers, run_id, blocks)
+    await lead.execute("select etl.reject_found(%s)", [run_id])
+    for stream in too_many:
+        await require_few(lead, run_id, stream, limit, stream.file.records)
+    return rejected
+
+
+async def _locate(
+    workers: Sequence[AsyncConnection], run_id: int, blocks: list[tuple[Stream, int]]
+) -> None:
+    """Find the lines of what was found in these blocks, a block a worker at a time."""
+    waiting = iter(blocks)
+
+    async def work(worker: AsyncConnection) -> None:
+        for stream, xid in waiting:
+            records = await asyncio.to_thread(stream.records_of, stream.blocks[xid])
+            await worker.execute(
+                "select etl.locate(%s, %s, %s::text::xid, %s, %s, %s, %s::bigint[])",
+                [
+                    run_id,
+                    stream.source.name,
+                    str(xid),
+                    list(stream.header.columns),
+                    stream.header.delimiter,
+                    [record.text for record in records],
+                    [record.line for record in records],
+                ],
+            )
+
+    await all_together(work(worker) for worker in workers)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an entry stands in the list of a run's rejects."""
+
+    file: str
+    line: int
+    id: int
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Read what ``str`` wrote; raises ValueError for anything else."""
+        file, line, number = text.rsplit(":", 2)
+        return cls(file, int(line), int(number))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.id}"
+
+
+#: Before the first entry.
+START = Place("", 0, 0)
+
+
+def rejects_of(run_id: int, after: Place, limit: int | None) -> sql.Composed:
+    """The query for a run's rejects, one row per error, ordered by file and line."""
+    return sql.SQL(
+        'select file, line, column_name as "column", value, reason, message, record'
+        " from etl.rejects where run_id = {} and (file, line, id) > ({}, {}, {})"
+        " order by file, line, id limit {}"
+    ).format(run_id, after.file, after.line, after.id, limit)
+
+
+async def last_of_page(
+    connection: AsyncConnection, run_id: int, after: Place, limit: int
+) -> Place | None:
+    """The last entry of a page of ``limit`` entries, or None where no more follow."""
+    rows = await connection.execute(
+        "select file, line, id from etl.rejects"
+        " where run_id = %s and (file, line, id) > (%s, %s, %s)"
+        " order by file, line, id limit 2 offset %s",
+        [run_id, after.file, after.line, after.id, limit - 1],
+    )
+    found = await rows.fetchall()
+    return Place(*found[0]) if len(found) == 2 else None

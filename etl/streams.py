@@ -1,0 +1,168 @@
+"""The CSV files of a run and the tables that they fill.
+
+Knows that ``<name>.csv`` goes to ``staging.<name>``, and no table by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from psycopg import AsyncConnection, sql
+
+from etl.blocks import Block, BlockReader, Record
+from etl.errors import ServiceFault
+from etl.forms import Column, Forms, forms_of
+from etl.headers import Header, recognise_header
+
+
+@dataclass(frozen=True)
+class Source:
+    """A staging table and its columns: what ``<name>.csv`` is loaded into."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass
+class LoadedFile:
+    """What a run's record tells of a file; the numbers grow while it is loaded.
+
+    ``records`` are all that the file has, the ``rejected`` ones among them.
+    """
+
+    file: str
+    bytes: int = 0
+    sha256: str = ""
+    records: int = 0
+    rejected: int = 0
+
+
+@dataclass
+class Stream:
+    """A file on its way into its table.
+
+    ``table`` is the table, ``statement`` the COPY that takes its blocks. ``blocks``
+    are those that were loaded, without their records, by the transaction that did it;
+    ``unloaded`` are the bytes that are still to come.
+    """
+
+    source: Source
+    file: LoadedFile
+    reader: BlockReader
+    header: Header
+    forms: Forms
+    table: sql.Identifier
+    statement: sql.Composed
+    unloaded: int
+    blocks: dict[int, Block] = field(default_factory=dict)
+    is_loaded: bool = False
+
+    def records_of(self, block: Block) -> list[Record]:
+        """The records of a block, read again from the file. Raises DataFault."""
+        return list(self.reader.records_of(block, self.forms))
+
+    @property
+    def most_records(self) -> int:
+        """How many records the file has at most, good ones to come included.
+
+        A record takes at least a byte a column: its delimiters and its line end.
+        """
+        return self.file.records + self.unloaded // len(self.header.columns)
+
+
+async def read_sources(connection: AsyncConnection) -> list[Source]:
+    """The staging tables, by name."""
+    rows = await connection.execute(
+        "select source, column_name, is_required, is_text, plain, frame, separator"
+        " from etl.source_columns order by source, position"
+    )
+    return [
+        Source(name, tuple(Column(*column) for _, *column in columns))
+        for name, columns in groupby(await rows.fetchall(), key=lambda row: row[0])
+    ]
+
+
+async def open_streams(
+    connection: AsyncConnection,
+    data_dir: Path,
+    block_size: int,
+    warn: Callable[[str], None],
+    files: ExitStack,
+) -> list[Stream]:
+    """Open the file of every source, before any is loaded; ``files`` closes them.
+
+    ``warn`` is told of columns that a source lacks: they are skipped. Raises DataFault
+    where a file cannot be read or its header is wrong, ServiceFault where a plain form
+    is no regular expression.
+    """
+    streams = []
+    for source in await read_sources(connection):
+        path = data_dir / f"{source.name}.csv"
+        reader = await asyncio.to_thread(BlockReader, path, block_size)
+        files.callback(reader.close)
+        columns = {column.name: column for column in source.columns}
+        header = recognise_header(path.name, reader.header_line, list(columns))
+        table = sql.Identifier("staging", source.name)
+        if header.unknown:
+            names = ", ".join(map(repr, header.unknown))
+            word = "columns" if len(header.unknown) > 1 else "column"
+            what = f"{word} {names}"
+            warn(f"{path.name}: staging.{source.name} lacks the {what}: skipped")
+            table = await _widen(connection, source, header)
+        try:
+            forms = forms_of(list(map(columns.get, header.columns)), header.delimiter)
+        except re.error as error:
+            raise ServiceFault(
+                f"staging.{source.name}: a plain form is no regular expression: {error}"
+            ) from None
+        streams.append(
+            Stream(
+                source=source,
+                file=LoadedFile(path.name),
+                reader=reader,
+                header=header,
+                forms=forms,
+                table=table,
+                statement=copy_statement(table, header.columns, header.delimiter),
+                unloaded=reader.size,
+            )
+        )
+    return streams
+
+
+async def _widen(
+    connection: AsyncConnection, source: Source, header: Header
+) -> sql.Identifier:
+    """A table that has the file's unknown columns too: COPY cannot skip them."""
+    known = {column.name for column in source.columns}
+    more = [name for name in header.columns if name not in known]
+    row = await connection.execute("select etl.widen(%s, %s)", [source.name, more])
+    (name,) = await row.fetchone() or ("",)
+    return sql.Identifier("etl", name)
+
+
+def copy_statement(
+    table: sql.Identifier, columns: Sequence[str], delimiter: str
+) -> sql.Composed:
+    """COPY into a table; an empty value is null, in quotes or not.
+
+    So is a tab alone, the blank that follows each comma in some files: it stands for
+    the column's default, and staging has none.
+    """
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    default = sql.SQL("" if delimiter == "\t" else "default e'\\t', ")
+    return sql.SQL(
+        "copy {table} ({names}) from stdin with (format csv, delimiter {delimiter}, "
+        "{default}force_null ({names}), encoding 'UTF8')"
+    ).format(
+        table=table,
+        names=names,
+        delimiter=sql.Literal(delimiter),
+        default=default,
+    )
