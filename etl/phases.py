@@ -1,12 +1,13 @@
-"""The phases of a run up to publish: load, clean, build, check.
+"""The phases of a run: load, clean, build, check and publish.
 
 Knows their order and what a file of each may do, and nothing of what the files say.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from psycopg import AsyncConnection
 from etl.blocks import block_bytes
 from etl.errors import DataFault, ServiceFault, all_together
 from etl.load import load_files
-from etl.records import Run, note
+from etl.records import Run, note, value_of
 from etl.rejects import reject_found
 from etl.settings import Settings
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 from etl.steps import Step, run_file
 from etl.streams import Stream, open_streams
+
+#: Writes the rows that were built, and commits them when the event is set.
+Publish = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
 log = logging.getLogger(__name__)
 
@@ -31,51 +35,60 @@ async def run_phases(
     settings: Settings,
     lead: AsyncConnection,
     workers: Sequence[AsyncConnection],
+    publish: Publish | None,
 ) -> None:
-    """From the files to rows that may be published. Raises RunFault."""
+    """All phases, from the files to published rows; without ``publish`` all but that.
+
+    A rule that a check proves is first left alone, as long as the run before was clean.
+    Where a check or the build then fails, every rule is looked at, and what broke one
+    is rejected before they run again. Raises RunFault.
+    """
     builders = workers[: settings.build_workers]
+    warn = run.warnings.append
     await enter(run, lead, "load")
     await lead.execute("select etl.empty_staging()")
     with ExitStack() as files:
-        streams = await open_streams(
-            *(lead, settings.data_dir, block_bytes(settings.load_workers)),
-            *(run.warnings.append, files),
-        )
+        size = block_bytes(settings.load_workers)
+        streams = await open_streams(lead, settings.data_dir, size, warn, files)
         run.warnings += _not_loaded(settings.data_dir, streams)
         run.bytes_to_load = sum(stream.reader.size for stream in streams)
         loaders = workers[: settings.load_workers]
         limit = settings.max_rejects
         await load_files(loaders, run.id, streams, limit, run.files.append)
 
-        async def clean() -> int:
-            """Reject what breaks a rule; the number of records."""
+        async def clean(rules: Sequence[SqlFile]) -> int:
+            """Reject what breaks one of these rules; the number of records."""
             await enter(run, lead, "clean")
             rejected = 0
-            for file in _files(settings, "clean"):
-                step = await run_file(file, lead, builders, run.warnings.append)
+            for rule in rules:
+                step = await run_file(rule, lead, builders, warn)
                 rows = await reject_found(lead, workers, run.id, streams, limit)
                 run.steps.append(replace(step, rows=rows or step.rows))
                 rejected += rows
             return rejected
 
-        async def build() -> None:
+        async def build_and_publish() -> None:
             await enter(run, lead, "build")
             for file in _files(settings, "build"):
-                step = await run_file(file, lead, builders, run.warnings.append)
-                run.steps.append(step)
+                run.steps.append(await run_file(file, lead, builders, warn))
+            await enter(run, lead, "check")
+            await _check_and_publish(_files(settings, "check"), builders, run, publish)
 
-        await clean()
+        rules = _files(settings, "clean")
+        trusting = await value_of(lead, "select etl.last_run_was_clean(%s)", run.id)
+        await clean([rule for rule in rules if not (trusting and rule.proof)])
+        warnings = list(run.warnings)
         try:
-            await build()
+            await build_and_publish()
         except DataFault as fault:
-            # A value looked plain and is not: the rules look at every record, then.
-            log.warning("run %d: %s: cleaning thoroughly", run.id, fault)
-            await lead.execute("select etl.doubt_all()")
-            if not await clean():
+            log.info("run %d: looks at every rule after: %s", run.id, fault)
+            failed_in = run.phase
+            await lead.execute("select etl.start_over(%s)", [failed_in == "build"])
+            if not await clean(rules):
+                run.phase = failed_in
                 raise
-            await build()
-    await enter(run, lead, "check")
-    run.steps += await _check(_files(settings, "check"), builders, run)
+            run.warnings[:] = warnings
+            await build_and_publish()
 
 
 async def enter(run: Run, lead: AsyncConnection, phase: str) -> None:
@@ -84,12 +97,37 @@ async def enter(run: Run, lead: AsyncConnection, phase: str) -> None:
     run.record = await note(lead, run)
 
 
+async def _check_and_publish(
+    files: Sequence[SqlFile],
+    workers: Sequence[AsyncConnection],
+    run: Run,
+    publish: Publish | None,
+) -> None:
+    """Check while the rows are written already; they count when all checks passed.
+
+    A fault of a check comes before one of publish, which may well be its effect.
+    """
+    if publish is None:
+        await _check(files, workers, run)
+        return
+    checked = asyncio.Event()
+    publishing = asyncio.create_task(publish(checked))
+    try:
+        await _check(files, workers, run)
+        run.phase = "publish"
+        checked.set()
+        await publishing
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+
+
 async def _check(
     files: Sequence[SqlFile], workers: Sequence[AsyncConnection], run: Run
-) -> list[Step]:
-    """Run all checks, as many at once as there are workers, in the order of files.
+) -> None:
+    """Run all checks, as many at once as there are workers.
 
-    Raises the fault of the first that has one.
+    Raises the fault of the first, in the order of the files, that has one.
     """
     outcomes: dict[str, Step | DataFault] = {}
     waiting = iter(files)
@@ -103,12 +141,10 @@ async def _check(
                 outcomes[file.name] = fault
 
     await all_together(work(worker) for worker in workers)
-    steps = []
     for _, outcome in sorted(outcomes.items()):
         if isinstance(outcome, DataFault):
             raise outcome
-        steps.append(outcome)
-    return steps
+        run.steps.append(outcome)
 
 
 def _files(settings: Settings, phase: str) -> list[SqlFile]:

@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from etl.database import Database, one_line, set_local
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
-from etl.phases import enter, run_phases
+from etl.phases import run_phases
 from etl.records import Record, Run, note, read_runs, value_of
 from etl.settings import Settings
 
@@ -137,7 +137,7 @@ class Runner:
         finally:
             await self._database.runners.putconn(lead)
             run.done.set()
-        self._tidying = asyncio.create_task(self._tidy_up(vacuum=run.fault is None))
+        self._tidying = asyncio.create_task(self._tidy_up(vacuum=not run.dry))
 
     async def _record_end(self, run: Run, lead: AsyncConnection, state: str) -> None:
         """Put the end on record; where that fails, others see the run interrupted."""
@@ -174,11 +174,15 @@ class Runner:
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
+
+        async def publish(checked: asyncio.Event) -> None:
+            await self._publish(run, lead, checked)
+
         async with self._workers(run) as workers:
-            await run_phases(run, self._settings, lead, workers)
-        if not run.dry:
-            await enter(run, lead, "publish")
-            await self._publish(run, lead)
+            await run_phases(
+                *(run, self._settings, lead, workers),
+                None if run.dry else publish,
+            )
 
     @asynccontextmanager
     async def _workers(self, run: Run) -> AsyncIterator[list[AsyncConnection]]:
@@ -194,11 +198,15 @@ class Runner:
                 workers.append(worker)
             yield workers
 
-    async def _publish(self, run: Run, lead: AsyncConnection) -> None:
+    async def _publish(
+        self, run: Run, lead: AsyncConnection, checked: asyncio.Event
+    ) -> None:
+        """Write the rows in one transaction; it ends when all is checked."""
         try:
             async with lead.transaction():
                 await set_local(lead, PUBLISH_SETTINGS)
                 await lead.execute("select etl.publish(%s)", [run.id])
+                await checked.wait()
         except psycopg.errors.ForeignKeyViolation as error:
             raise DataFault(
                 f"publish: {one_line(error)} A foreign key to features must be "

@@ -16,6 +16,10 @@ SLICE_SETTING = "etl.slices"
 ONLY_WARNS = re.compile(r"^-- severity: warn$", re.MULTILINE)
 
 
+#: The line of a rule that is not looked at while the check that it names finds nothing.
+PROOF = re.compile(r"^-- proof: +(\S+)$", re.MULTILINE)
+
+
 class SqlFileError(ValueError):
     """A SQL file that cannot be used; the message is one line that names it."""
 
@@ -38,6 +42,12 @@ class SqlFile:
     def in_slices(self) -> bool:
         """Whether build workers share its work, each running it on its slice."""
         return SLICE_SETTING in self.text
+
+    @property
+    def proof(self) -> str | None:
+        """The check whose success proves that every row obeys this rule, if any."""
+        found = PROOF.search(self.text)
+        return found[1] if found else None
 
     @property
     def only_warns(self) -> bool:

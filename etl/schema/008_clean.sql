@@ -390,16 +390,18 @@ begin
 end;
 $$;
 
--- Marks all rows as odd that a rule of sql/clean might have to look at, and empties
--- features_next: for a run whose build met a value that had looked plain.
-create function etl.doubt_all() returns void
+-- Empties features_next, for a run whose build or checks failed. Where the build did, a
+-- value may have looked plain and is not: then every row is odd that a rule looks at.
+create function etl.start_over(doubt boolean) returns void
 language plpgsql as $$
 declare
     doubted regclass;
 begin
+    truncate features_next;
     for doubted in
         select distinct format('staging.%I', plain_forms.source)::regclass
         from etl.plain_forms
+        where doubt
     loop
         execute format(
             'insert into etl.odd_rows (source, row_id)'
@@ -409,6 +411,25 @@ begin
         );
     end loop;
     analyze etl.odd_rows;
-    truncate features_next;
 end;
+$$;
+
+-- Whether no rule found anything in the last run before this one.
+create function etl.last_run_was_clean(run_id bigint) returns boolean
+language sql stable as $$
+    select not exists (
+        select
+        from json_array_elements(
+            (
+                select runs.steps
+                from etl.runs
+                where runs.id < last_run_was_clean.run_id
+                order by runs.id desc
+                limit 1
+            )
+        ) as steps (step)
+        where
+            steps.step ->> 'file' like 'clean/%'
+            and (steps.step ->> 'rows')::bigint > 0
+    );
 $$;
