@@ -24,8 +24,8 @@ from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 from etl.steps import Step, run_file
 from etl.streams import Stream, open_streams
 
-#: Writes the rows that were built, and commits them when the event is set.
-Publish = Callable[[asyncio.Event], Coroutine[None, None, None]]
+#: Writes the rows that were built, and commits them where the future comes true.
+Publish = Callable[["asyncio.Future[bool]"], Coroutine[None, None, None]]
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,18 @@ async def _check_and_publish(
     if publish is None:
         await _check(files, workers, run)
         return
-    checked = asyncio.Event()
+    checked = asyncio.get_running_loop().create_future()
     publishing = asyncio.create_task(publish(checked))
     try:
         await _check(files, workers, run)
         run.phase = "publish"
-        checked.set()
+        checked.set_result(True)
         await publishing
+    except DataFault:
+        if not checked.done():
+            checked.set_result(False)
+        await asyncio.gather(publishing, return_exceptions=True)
+        raise
     finally:
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, DataError, IntegrityError, OperationalError
+from psycopg import (
+    AsyncConnection,
+    DataError,
+    IntegrityError,
+    OperationalError,
+    Rollback,
+)
 from psycopg_pool import PoolTimeout
 
 from etl.database import Database, one_line, set_local
@@ -175,7 +183,7 @@ class Runner:
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
 
-        async def publish(checked: asyncio.Event) -> None:
+        async def publish(checked: asyncio.Future[bool]) -> None:
             await self._publish(run, lead, checked)
 
         async with self._workers(run) as workers:
@@ -199,14 +207,30 @@ class Runner:
             yield workers
 
     async def _publish(
-        self, run: Run, lead: AsyncConnection, checked: asyncio.Event
+        self, run: Run, lead: AsyncConnection, checked: asyncio.Future[bool]
     ) -> None:
-        """Write the rows in one transaction; it ends when all is checked."""
+        """Write the rows in one transaction, and commit it when all is checked.
+
+        Where a check fails in the meantime, the writing is cancelled by the server,
+        since the run has use for the connection yet.
+        """
         try:
             async with lead.transaction():
                 await set_local(lead, PUBLISH_SETTINGS)
-                await lead.execute("select etl.publish(%s)", [run.id])
-                await checked.wait()
+                writing = asyncio.create_task(
+                    lead.execute("select etl.publish(%s)", [run.id])
+                )
+                try:
+                    either: list[asyncio.Future[Any]] = [writing, checked]
+                    await asyncio.wait(either, return_when=FIRST_COMPLETED)
+                    if checked.done() and not checked.result():
+                        await lead.cancel_safe()
+                    await writing
+                    if not await checked:
+                        raise Rollback
+                finally:
+                    writing.cancel()
+                    await asyncio.gather(writing, return_exceptions=True)
         except psycopg.errors.ForeignKeyViolation as error:
             raise DataFault(
                 f"publish: {one_line(error)} A foreign key to features must be "

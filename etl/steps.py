@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
 
 from etl.database import one_line, set_local
-from etl.errors import DataFault, ServiceFault, all_together
+from etl.errors import DataFault, ServiceFault
 from etl.sqlfiles import SLICE_SETTING, SqlFile
 
 #: Bad rows that the error of a check shows.
@@ -53,7 +54,7 @@ async def run_file(
 
     try:
         if file.in_slices:
-            await all_together(run_slice(*pair) for pair in enumerate(workers))
+            await _until_one_fails(run_slice, workers)
         else:
             counts = [await _execute(file, lead, warn)]
     except (DataError, IntegrityError) as error:
@@ -63,6 +64,32 @@ async def run_file(
     milliseconds = round((time.perf_counter() - began) * 1000, 3)
     log.info("%s: %d rows in %.1f ms", file.path, sum(counts), milliseconds)
     return Step(file.path, file.sha256, sum(counts), milliseconds)
+
+
+async def _until_one_fails(
+    run_slice: Callable[[int, AsyncConnection], Coroutine[None, None, None]],
+    workers: Sequence[AsyncConnection],
+) -> None:
+    """Run all slices; the error of one ends the others and is raised.
+
+    They are ended by the server: where a task is cancelled in the middle of a query,
+    psycopg may have to close the connection, and the run has use for it yet.
+    """
+    slices = enumerate(workers)
+    tasks = [asyncio.create_task(run_slice(*numbered)) for numbered in slices]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [task.exception() for task in tasks if task.done()]
+        for task, worker in zip(tasks, workers, strict=True):
+            if not task.done():
+                await worker.cancel_safe()
+        await asyncio.wait(tasks)
+        for error in filter(None, errors):
+            raise error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _execute(

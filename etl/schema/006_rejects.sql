@@ -43,6 +43,7 @@ create unlogged table etl.found (
     reason      text     not null,
     message     text,
     loaded_by   xid,
+    content     text,
     line        bigint,
     record      text
 ) with (autovacuum_enabled = false);
@@ -54,6 +55,7 @@ comment on column etl.found.value is 'Its value';
 comment on column etl.found.reason is 'What is wrong, in one word of a fixed set';
 comment on column etl.found.message is 'What is wrong, for people';
 comment on column etl.found.loaded_by is 'Transaction that loaded the row: its xmin';
+comment on column etl.found.content is 'What the row holds, as one text';
 comment on column etl.found.line is 'Line in the file, once it is found';
 comment on column etl.found.record is 'The record as in the file, once it is found';
 

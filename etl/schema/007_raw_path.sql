@@ -45,11 +45,12 @@ language sql immutable as $$
     select coalesce(btrim(value, E' \t') = '', true);
 $$;
 
--- The columns of a source that its file has, in the file's order; number is the place
--- of their values among the fields of a record.
+-- The columns of a source, all of which its file has; number is the place of their
+-- values among the fields of a record.
 create function etl.columns_of_file(
     source text, file_columns text[]
 ) returns table (
+    place       integer,
     number      bigint,
     column_name text,
     type        text,
@@ -60,6 +61,7 @@ create function etl.columns_of_file(
 )
 language sql stable as $$
     select
+        columns.position::integer as place,
         named.number,
         columns.column_name::text,
         columns.type,
@@ -72,7 +74,7 @@ language sql stable as $$
         on
             columns.source = columns_of_file.source
             and columns.column_name = named.column_name
-    order by named.number;
+    order by columns.position;
 $$;
 
 -- The values of good fields, cast to the types of their columns: a list for a SELECT
@@ -91,9 +93,43 @@ language sql stable as $$
                 columns.type
             ),
             ', '
-            order by columns.number
+            order by columns.place
         )
     from etl.columns_of_file(casts.source, file_columns) as columns;
+$$;
+
+-- A value as people see it: without the blanks around it.
+create function etl.shown(value text) returns text
+language sql immutable as $$
+    select btrim(value, E' \t');
+$$;
+
+-- What is wrong with a record as a whole, for people.
+create function etl.record_message(
+    reason text, fields text[], expected integer
+) returns text
+language sql immutable as $$
+    select
+        case reason
+            when 'bad_quote'
+                then 'a quote inside a value: put quotes around the whole value, '
+                    'and double those in it'
+            else format('%s fields instead of %s', cardinality(fields), expected)
+        end;
+$$;
+
+-- What is wrong with a value, for people; form and meaning are those of its type.
+create function etl.value_message(
+    reason text, value text, type text, form text, meaning text
+) returns text
+language sql stable as $$
+    select
+        case
+            when reason = 'missing_key' then 'empty, though it is a key'
+            when value ~ ('^(?:' || form || ')$') is false
+                then format('"%s" is not %s', left(value, 100), meaning)
+            else left((pg_input_error_info(value, type)).message, 300)
+        end;
 $$;
 
 -- Takes records apart, with the lines where they start. Returns how many were good; the
@@ -133,9 +169,9 @@ begin
                 end
             ),
             ', '
-            order by columns.number
+            order by columns.place
         ),
-        string_agg(quote_ident(columns.column_name), ', ' order by columns.number)
+        string_agg(quote_ident(columns.column_name), ', ' order by columns.place)
     into reasons, names
     from etl.columns_of_file(take_apart.source, file_columns) as columns;
 
@@ -163,16 +199,49 @@ begin
             from split
         ),
 
+        columns as materialized (
+            select
+                named.*,
+                row_number() over (order by named.place) as nth
+            from etl.columns_of_file($6, $3) as named
+        ),
+
         rejected as (
             insert into etl.rejects (
                 run_id, file, line, column_name, value, reason, message, record
             )
-            select $5, $6 || '.csv', judged.line, faults.*, judged.record
+            select
+                $5,
+                $6 || '.csv',
+                judged.line,
+                columns.column_name,
+                etl.shown(judged.fields[columns.number]),
+                faults.reason,
+                case
+                    when columns.number is null
+                        then etl.record_message(
+                            faults.reason, judged.fields, cardinality($3)
+                        )
+                    else etl.value_message(
+                        faults.reason,
+                        etl.shown(judged.fields[columns.number]),
+                        columns.type,
+                        columns.form,
+                        columns.meaning
+                    )
+                end,
+                judged.record
             from judged
-            cross join lateral etl.faults(
-                $6, $3, judged.fields, judged.reason, judged.reasons
-            ) as faults
-            order by judged.line
+            cross join lateral unnest(
+                case
+                    when judged.reason is null then judged.reasons
+                    else array[judged.reason]
+                end
+            ) with ordinality as faults (reason, nth)
+            left join columns
+                on judged.reason is null and faults.nth = columns.nth
+            where faults.reason is not null
+            order by judged.line, faults.nth
         ),
 
         loaded as (
@@ -203,48 +272,6 @@ begin
     using records, lines, file_columns, delimiter, run_id, source;
     return loaded;
 end;
-$$;
-
--- The errors of a record: one where it is broken as a whole, else one per bad value.
-create function etl.faults(
-    source text, file_columns text[], fields text[], reason text, reasons text[]
-) returns table (column_name text, value text, fault text, message text)
-language sql stable as $$
-    select
-        null as column_name,
-        null as value,
-        reason as fault,
-        case reason
-            when 'bad_quote'
-                then 'a quote inside a value: put quotes around the whole value, '
-                    'and double those in it'
-            else format(
-                '%s fields instead of %s',
-                cardinality(fields),
-                cardinality(file_columns)
-            )
-        end as message
-    where reason is not null
-    union all
-    select
-        columns.column_name,
-        columns.value,
-        reasons.reason as fault,
-        case
-            when reasons.reason = 'missing_key' then 'empty, though it is a key'
-            when not coalesce(columns.value ~ ('^(?:' || columns.form || ')$'), true)
-                then format('"%s" is not %s', left(columns.value, 100), columns.meaning)
-            else (pg_input_error_info(columns.value, columns.type)).message
-        end as message
-    from unnest(reasons) with ordinality as reasons (reason, position)
-    inner join (
-        select
-            named.*,
-            row_number() over (order by named.number) as position,
-            btrim(fields[named.number], E' \t') as value
-        from etl.columns_of_file(source, file_columns) as named
-    ) as columns on reasons.position = columns.position
-    where faults.reason is null and reasons.reason is not null;
 $$;
 
 -- A record that is too long to be held; head is how it begins.

@@ -92,24 +92,33 @@ language sql stable as $$
         );
 $$;
 
--- Notes for what was found by which transaction it was loaded, since a transaction
--- loads one block of one file. Returns these transactions, with the file of each.
+-- Notes for what was found what the row holds, and by which transaction it was loaded:
+-- one loads one block of one file. Returns these transactions, with the file of each.
 create function etl.blocks_of_found() returns table (loaded_by xid, file text)
 language plpgsql as $$
 declare
     target regclass;
 begin
-    analyze etl.found;
     for target in select distinct found.source from etl.found loop
         execute format(
             $f$
             update etl.found
-            set loaded_by = records.xmin
+            set loaded_by = records.xmin, content = row(%s)::text
             from %s as records
             where
                 found.source = records.tableoid
                 and found.row_id = records.ctid
             $f$,
+            (
+                select
+                    string_agg(
+                        format('records.%I', columns.column_name),
+                        ', '
+                        order by columns.position
+                    )
+                from etl.source_columns as columns
+                where columns.source || '.csv' = etl.file_of(target)
+            ),
             target
         );
     end loop;
@@ -136,25 +145,24 @@ $$;
 -- Finds the lines of the rows that one transaction loaded, given the records of its
 -- block again. A record is a row's where it reads as what the row holds; of records
 -- that are alike, the first is the first row's. To take all records apart is slow, so
--- first only those are that have a value which was found.
+-- first only those are that have a value which was found. Nothing here is small for
+-- sure, and a nested loop over it would not end.
 create function etl.locate(
-    run_id         bigint,
-    source         text,
-    block          xid,
-    file_columns   text[],
-    delimiter      text,
-    records        text[],
-    lines          bigint[]
+    run_id       bigint,
+    source       text,
+    block        xid,
+    file_columns text[],
+    delimiter    text,
+    records      text[],
+    lines        bigint[]
 ) returns void
-language plpgsql as $$
+language plpgsql set enable_nestloop = off as $$
 declare
-    target  regclass;
     field   integer;
     at_once boolean;
 begin
-    for target, field, at_once in
+    for field, at_once in
         select distinct
-            found.source,
             array_position(file_columns, found.column_name),
             passes.at_once
         from etl.found
@@ -165,19 +173,13 @@ begin
         execute format(
             $f$
             with
-            sought as (
+            sought as materialized (
                 select
                     found.row_id,
-                    found.value,
-                    row(%1$s)::text as content
+                    found.content,
+                    found.value
                 from etl.found
-                inner join %2$s as records
-                    on
-                        found.source = records.tableoid
-                        and found.row_id = records.ctid
-                where
-                    found.loaded_by = $5
-                    and found.line is null
+                where found.loaded_by = $5 and found.line is null
             ),
 
             split as materialized (
@@ -199,10 +201,7 @@ begin
                     and given.line not in (
                         select found.line
                         from etl.found
-                        where
-                            found.loaded_by = $5
-                            and found.source = $10
-                            and found.line is not null
+                        where found.loaded_by = $5 and found.line is not null
                     )
                     and (
                         $9
@@ -212,7 +211,7 @@ begin
                     )
             ),
 
-            read as (
+            read as materialized (
                 select
                     contents.content,
                     split.line,
@@ -221,19 +220,19 @@ begin
                         partition by contents.content order by split.line
                     ) as place
                 from split
-                cross join lateral (select row(%3$s)::text as content) as contents
+                cross join lateral (select row(%s)::text as content) as contents
             ),
 
-            held as (
+            held as materialized (
                 select
-                    sought.row_id,
-                    sought.content,
+                    rows.row_id,
+                    rows.content,
                     row_number() over (
-                        partition by sought.content order by sought.row_id
+                        partition by rows.content order by rows.row_id
                     ) as place
                 from (
                     select distinct sought.row_id, sought.content from sought
-                ) as sought
+                ) as rows
             )
 
             update etl.found
@@ -243,19 +242,8 @@ begin
                 on held.content = read.content and held.place = read.place
             where
                 found.loaded_by = $5
-                and found.source = $10
                 and found.row_id = held.row_id
             $f$,
-            (
-                select
-                    string_agg(
-                        format('records.%I', columns.column_name),
-                        ', '
-                        order by columns.number
-                    )
-                from etl.columns_of_file(locate.source, file_columns) as columns
-            ),
-            target,
             etl.casts(source, file_columns)
         )
         using
@@ -267,8 +255,7 @@ begin
             field,
             run_id,
             source || '.csv',
-            at_once,
-            target;
+            at_once;
     end loop;
 end;
 $$;

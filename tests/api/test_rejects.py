@@ -1,0 +1,288 @@
+"""Records that a run leaves out: told one by one, few enough, and never more."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import AsyncConnection
+from yarl import URL
+
+from etl import load
+from etl.settings import RejectLimit
+from tests.conftest import Client, StartService, features, get, trigger
+
+ALL = RejectLimit.parse("100%")
+
+USERS = "user_id,name,email,signup_date\n"
+EXPERIMENTS = "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n"
+
+
+async def rejects(client: Client, answer: dict[str, Any]) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = await get(
+        client, f"/runs/{answer['run']['id']}/rejects"
+    )
+    return entries
+
+
+@pytest.fixture
+def broken(data_dir: Path) -> Path:
+    """The shipped data with a typo, a quote, and a record of two errors."""
+    experiments = data_dir / "user_experiments.csv"
+    text = experiments.read_text()
+    text = text.replace("3,\t2,\t1;3,\t20", "3,\t2,\t1:3,\t20")
+    experiments.write_text(text.replace("5,\t4,", 'x,\t4"5,').replace("6,\t5", "y,\tz"))
+    return data_dir
+
+
+async def test_an_entry_says_where_and_why(
+    start_service: StartService, broken: Path
+) -> None:
+    client = await start_service(max_rejects=ALL)
+    answer = await trigger(client)
+    lines = (broken / "user_experiments.csv").read_text().splitlines()
+    entries = await rejects(client, answer)
+    assert entries == [
+        {
+            "file": "user_experiments.csv",
+            "line": 4,
+            "column": "experiment_compound_ids",
+            "value": "1:3",
+            "reason": "invalid_value",
+            "message": '"1:3" is not the number of a compound',
+            "record": lines[3],
+        },
+        {
+            "file": "user_experiments.csv",
+            "line": 6,
+            "column": None,
+            "value": None,
+            "reason": "bad_quote",
+            "message": "a quote inside a value: put quotes around the whole value, "
+            "and double those in it",
+            "record": lines[5],
+        },
+        *(
+            {
+                "file": "user_experiments.csv",
+                "line": 7,
+                "column": column,
+                "value": value,
+                "reason": "invalid_value",
+                "message": f'"{value}" is not a whole number',
+                "record": lines[6],
+            }
+            for column, value in (("experiment_id", "y"), ("user_id", "z"))
+        ),
+    ]
+    (loaded,) = [
+        file for file in answer["run"]["files"] if file["file"] == entries[0]["file"]
+    ]
+    assert (loaded["records"], loaded["rejected"]) == (11, 3)
+    rows = {row["user_id"]: row["total_experiments"] for row in await features(client)}
+    assert rows == {**dict.fromkeys(range(1, 11), 1), 1: 2, 2: 0, 4: 0, 5: 0}
+
+
+async def test_pages_csv_and_wrong_questions(
+    start_service: StartService, broken: Path
+) -> None:
+    client = await start_service(max_rejects=ALL)
+    answer = await trigger(client)
+    entries = await rejects(client, answer)
+    path = f"/runs/{answer['run']['id']}/rejects"
+    async with client.get(path, params={"format": "csv"}) as response:
+        assert response.content_type == "text/csv"
+        read = list(csv.DictReader(io.StringIO(await response.text())))
+    assert [
+        {key: "" if value is None else str(value) for key, value in entry.items()}
+        for entry in entries
+    ] == read
+    paged = []
+    following: str | None = f"{path}?limit=3"
+    while following:
+        async with client.get(following) as response:
+            paged += await response.json()
+            link = response.links.get("next")
+            following = str(URL(link["url"]).relative()) if link else None
+    assert paged == entries
+    for query, said in (
+        ("format=xml", "format is one of json, csv"),
+        ("limit=0", "limit is a whole number from 1"),
+        ("after=x", "after is what the Link header"),
+        ("page=2", "unknown parameter 'page'; allowed: format, limit, after"),
+    ):
+        async with client.get(f"{path}?{query}") as response:
+            assert response.status == 400
+            assert said in (await response.json(content_type=None))["detail"]
+    for number in ("99", "x"):
+        async with client.get(f"/runs/{number}/rejects") as response:
+            assert response.status == 404
+    clean = await trigger(client, dry_run="true")
+    assert await rejects(client, clean) == entries
+
+
+async def test_the_first_in_the_file_wins_whatever_the_streams(
+    start_service: StartService, data_dir: Path
+) -> None:
+    """Over several blocks, some of them with odd records, some records alike."""
+    source = random.Random(7)
+    filler = "x" * 900
+    keys = [source.randrange(3000) for _ in range(9000)]
+    records = [
+        f"{source.choice(['', '0', '+'])}{key},{filler}{source.randrange(2)},,"
+        for key in keys
+    ]
+    (data_dir / "users.csv").write_text(USERS + "\n".join(records))
+    (data_dir / "user_experiments.csv").write_text(EXPERIMENTS)
+    first = {key: place for place, key in reversed(list(enumerate(keys)))}
+    expected = [
+        (place + 2, str(key), f"line {first[key] + 2} has it already", record)
+        for place, (key, record) in enumerate(zip(keys, records, strict=True))
+        if first[key] != place
+    ]
+    for workers in (1, 5):
+        client = await start_service(max_rejects=ALL, load_workers=workers)
+        answer = await trigger(client)
+        found = [
+            (entry["line"], entry["value"], entry["message"], entry["record"])
+            for entry in await rejects(client, answer)
+        ]
+        assert found == expected
+        names = {row["user_id"]: row["name"] for row in await features(client)}
+        assert names == {
+            key: records[place].split(",")[1] for key, place in first.items()
+        }
+
+
+async def test_a_file_that_is_all_bad_fails_before_its_end(
+    client: Client, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 1 << 16)
+    records = 30_000
+    (data_dir / "users.csv").write_text(USERS + ("x,,," + "-" * 60 + "\n") * records)
+    failed = await trigger(client, 422)
+    read = failed["run"]["files"][-1]
+    assert 0 < read["records"] < records
+    assert failed["result"].startswith(
+        f"users.csv: {read['rejected']} of the first {read['records']} records are "
+        'rejected, more than MAX_REJECTS=10% allows: line 2, column user_id: "x" is not'
+    )
+    entries = await rejects(client, failed)
+    assert len({entry["line"] for entry in entries}) == read["rejected"]
+
+
+async def test_what_only_looked_plain_is_found_after_all(
+    start_service: StartService, data_dir: Path
+) -> None:
+    """A tab between two numbers of a list, or too many digits, is seen by the build."""
+    experiments = data_dir / "user_experiments.csv"
+    text = experiments.read_text().replace("\t1;3,", "\t1\t3,", 1)
+    experiments.write_text(text.replace("\t2;3,", f"\t{'9' * 19},", 1))
+    client = await start_service(max_rejects=ALL)
+    answer = await trigger(client)
+    assert [entry["value"] for entry in await rejects(client, answer)] == [
+        *("9" * 19, "1\t3")
+    ]
+    assert [step["file"][:5] for step in answer["run"]["steps"]].count("clean") > 2
+    assert sum(row["total_experiments"] for row in await features(client)) == 9
+
+
+async def test_rules_are_looked_at_first_after_a_run_that_broke_them(
+    start_service: StartService, data_dir: Path
+) -> None:
+    client = await start_service(max_rejects=ALL)
+
+    async def steps() -> list[str]:
+        run = (await trigger(client))["run"]
+        return [step["file"] for step in run["steps"]]
+
+    once = await steps()  # rules that checks prove are not looked at
+    assert "clean/050_experiment_ids_are_unique.sql" not in once
+    experiments = data_dir / "user_experiments.csv"
+    good = experiments.read_text()
+    experiments.write_text(good + "1,\t1,\t1,\t5\n")
+    assert (await steps()).count("build/010_features.sql") == 2  # a check failed
+    again = await steps()
+    assert again.count("build/010_features.sql") == 1
+    assert "clean/050_experiment_ids_are_unique.sql" in again
+    experiments.write_text(good)
+    assert await steps() == again
+    assert await steps() == once
+
+
+async def test_rejects_go_with_their_run(
+    start_service: StartService, broken: Path, connection: AsyncConnection
+) -> None:
+    client = await start_service(max_rejects=ALL, keep_runs=1)
+    for _ in range(3):
+        await trigger(client)
+    async with asyncio.timeout(20):
+        while True:
+            found = await connection.execute("select distinct run_id from etl.rejects")
+            if await found.fetchall() == [(3,)]:
+                break
+            await asyncio.sleep(0.02)
+
+
+async def test_blocks_that_copy_refuses_go_the_raw_path(
+    start_service: StartService, data_dir: Path
+) -> None:
+    """A leap day that is none looks plain; all else in its block arrives."""
+    users = data_dir / "users.csv"
+    text = users.read_text().replace("2023-05-01", "99999999999999999999")
+    users.write_text(text.replace("2023-06-01", "2023-02-29"))
+    client = await start_service(max_rejects=ALL)
+    answer = await trigger(client)
+    entries = await rejects(client, answer)
+    assert [(entry["line"], entry["reason"]) for entry in entries] == [
+        *((7, "unknown_user"), (8, "unknown_user")),
+        *((7, "invalid_value"), (8, "invalid_value")),
+    ]
+    assert len(await features(client)) == 8
+
+
+async def test_unknown_columns_leave_no_trace(
+    start_service: StartService, data_dir: Path, connection: AsyncConnection
+) -> None:
+    users = data_dir / "users.csv"
+    lines = users.read_text().strip().splitlines()
+    client = await start_service()
+    shipped = (await trigger(client), await features(client))[1]
+    users.write_text("\n".join(f"{line},{n}" for n, line in enumerate(lines)))
+    for _ in range(3):
+        answer = await trigger(client)
+        assert answer["run"]["warnings"] == [
+            "users.csv: staging.users lacks the column '0': skipped"
+        ]
+        assert await features(client) == shipped
+    users.write_text("\n".join(lines))
+    await trigger(client)
+    found = await connection.execute(
+        "select max(attnum) from pg_attribute"
+        " where attrelid = 'staging.users'::regclass"
+        " union all select count(*) from pg_inherits"
+    )
+    assert await found.fetchall() == [(4,), (0,)]
+
+
+async def test_a_file_that_changes_while_it_is_loaded(
+    client: Client, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trigger(client)
+    before = await features(client)
+    users = data_dir / "users.csv"
+
+    async def load_late(*arguments: Any) -> None:
+        users.write_text(users.read_text() + "11,\tLate,\t,\t\n")
+        monkeypatch.undo()
+        await load._load(*arguments)
+
+    monkeypatch.setattr("etl.load._load", load_late)
+    failed = await trigger(client, 422)
+    assert failed["result"].startswith("users.csv: was changed while it was read")
+    assert await features(client) == before
