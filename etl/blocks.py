@@ -38,7 +38,7 @@ def block_bytes(streams: int) -> int:
     return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, BYTES_OF_ALL_BLOCKS // streams))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One record without its line end; ``line`` is where it starts, from 1."""
 

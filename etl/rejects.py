@@ -61,28 +61,29 @@ async def reject_found(
     Raises DataFault where that is more than ``limit`` allows: then only the first ones
     are on record.
     """
-    found = await lead.execute(
-        "select file, loaded_by::text::bigint from etl.blocks_of_found()"
-    )
     by_file = {stream.file.file: stream for stream in streams}
-    blocks = [(by_file[file], xid) for file, xid in await found.fetchall()]
-    if not blocks:
-        return 0
-    rejected = 0
     counts = await lead.execute("select file, records from etl.count_found()")
+    rejected = 0
     for file, records in await counts.fetchall():
         by_file[file].file.rejected += records
         rejected += records
+    if not rejected:
+        return 0
+    found = await lead.execute(
+        "select file, loaded_by::text::bigint from etl.blocks_of_found()"
+    )
+    blocks = [(by_file[file], xid) for file, xid in await found.fetchall()]
     blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
     too_many = [
         stream
-        for stream in by_file.values()
+        for stream in streams
         if not limit.allows(stream.file.rejected, stream.file.records)
     ]
     if too_many:
         blocks = [block for block in blocks if block[0] in too_many][:SHOWN_BLOCKS]
         await lead.execute(
-            "delete from etl.found where loaded_by::text::bigint <> all (%s)",
+            "delete from etl.found"
+            " where line is null and loaded_by::text::bigint <> all (%s)",
             [[xid for _, xid in blocks]],
         )
     await _locate(workers, run_id, blocks)

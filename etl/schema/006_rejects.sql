@@ -26,9 +26,13 @@ comment on column etl.rejects.record is 'The record as in the file';
 -- Rows that came the raw path: what COPY took is plain, and obeys without a look.
 create unlogged table etl.odd_rows (
     source regclass not null,
-    row_id tid      not null
+    row_id tid      not null,
+    line   bigint,
+    record text
 ) with (autovacuum_enabled = false);
 comment on table etl.odd_rows is 'Rows of staging whose records are not plain';
+comment on column etl.odd_rows.line is 'Their line in the file, where it is known';
+comment on column etl.odd_rows.record is 'The record as in the file, where it is known';
 comment on column etl.odd_rows.source is 'Their table: its tableoid';
 comment on column etl.odd_rows.row_id is 'Their place in it: their ctid';
 

@@ -1,19 +1,15 @@
 -- The raw path: records that COPY would refuse, or takes though nobody means them, are
 -- taken apart here. The good ones go to staging, the others to etl.rejects.
 
--- The values of a record as COPY reads them, with the blanks around quotes; null where
--- a quote stands inside a value, or text after a closing one.
-create function etl.fields(record text, delimiter text) returns text[]
+-- The values of a record with quotes as COPY reads them, with the blanks around quotes;
+-- null where a quote stands inside a value, or text after a closing one.
+create function etl.quoted_fields(record text, delimiter text) returns text[]
 language plpgsql immutable as $$
 declare
     blank   text;
     escaped text;
     field   text;
 begin
-    if position('"' in record) = 0 then
-        return string_to_array(record, delimiter);
-    end if;
-
     blank := case delimiter when E'\t' then '[ ]*' else '[ \t]*' end;
     escaped := '\' || delimiter;
     field := format('(?:%1$s"(?:[^"]|"")*"%1$s|[^"%2$s]*)', blank, escaped);
@@ -38,6 +34,16 @@ begin
         order by found.position
     );
 end;
+$$;
+
+-- The values of any record. Most have no quotes: to take those apart is much cheaper.
+create function etl.fields(record text, delimiter text) returns text[]
+language sql immutable as $$
+    select
+        case
+            when position('"' in record) = 0 then string_to_array(record, delimiter)
+            else etl.quoted_fields(record, delimiter)
+        end;
 $$;
 
 create function etl.is_blank(value text) returns boolean
@@ -244,21 +250,39 @@ begin
             order by judged.line, faults.nth
         ),
 
-        loaded as (
-            insert into %2$s (%3$s)
-            select %4$s
+        good as materialized (
+            select
+                judged.*,
+                row_number() over (order by judged.line) as nth
             from judged
             where
                 judged.reason is null
                 and array_remove(judged.reasons, null) = '{}'
-            order by judged.line
+        ),
+
+        -- What an insert returns comes in the order in which it was given.
+        loaded as (
+            insert into %2$s (%3$s)
+            select %4$s
+            from good
+            order by good.nth
             returning tableoid, ctid
         ),
 
         noted as (
-            insert into etl.odd_rows (source, row_id)
-            select loaded.tableoid, loaded.ctid
-            from loaded
+            insert into etl.odd_rows (source, row_id, line, record)
+            select
+                returned.tableoid,
+                returned.ctid,
+                good.line,
+                good.record
+            from (
+                select
+                    loaded.*,
+                    row_number() over () as nth
+                from loaded
+            ) as returned
+            inner join good on returned.nth = good.nth
         )
 
         select count(*) from loaded

@@ -93,7 +93,8 @@ language sql stable as $$
 $$;
 
 -- Notes for what was found what the row holds, and by which transaction it was loaded:
--- one loads one block of one file. Returns these transactions, with the file of each.
+-- one loads one block of one file. The line of an odd row is known. Of others it is to
+-- be found in their blocks: returns these transactions, with the file of each.
 create function etl.blocks_of_found() returns table (loaded_by xid, file text)
 language plpgsql as $$
 declare
@@ -122,11 +123,17 @@ begin
             target
         );
     end loop;
+    update etl.found
+    set line = odd.line, record = odd.record
+    from etl.odd_rows as odd
+    where found.source = odd.source and found.row_id = odd.row_id;
+
     return query
     select distinct
         found.loaded_by,
         etl.file_of(found.source)
-    from etl.found;
+    from etl.found
+    where found.line is null;
 end;
 $$;
 

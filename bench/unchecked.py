@@ -1,0 +1,19 @@
+"""The service without a look at the bytes of records, to compare with."""
+
+from __future__ import annotations
+
+import sys
+
+from etl.forms import Forms
+
+
+def _trusted(self: Forms, lines: bytes) -> bool:
+    return True
+
+
+if __name__ == "__main__":
+    Forms.all_plain = _trusted  # type: ignore[method-assign]
+    from server import main
+
+    sys.argv[1:] = []
+    sys.exit(main())
