@@ -1,0 +1,207 @@
+"""Whatever stands in a file: good records arrive by any path, and nothing breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import re
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from etl.api import create_app
+from etl.forms import Column, Forms, forms_of
+from etl.settings import RejectLimit, Settings
+from tests.conftest import Client, features, get, trigger
+
+HEADERS = {
+    "users": "user_id,name,email,signup_date",
+    "user_experiments": (
+        "experiment_id,user_id,experiment_compound_ids,experiment_run_time"
+    ),
+    "compounds": "compound_id,compound_name,compound_structure",
+}
+
+#: Of these, files are made that are nearly right.
+PIECES = [
+    *(b",", b",", b",", b"\n", b"\n", b"\r\n", b"\r", b'"', b'""', b'"a,\nb"'),
+    *(b"1", b"2", b"3", b"-4", b"007", b"x", b"\t", b" ", b"\\.", b"2024-02-29"),
+    *(b"NaN", b"0x1", b"1_0", b"today", b"\xc3\xa9", b"\xff", b"\0", b";", b"\x1c"),
+]
+
+HYPOTHESIS = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that stays up from one example to the next."""
+
+    loop: asyncio.AbstractEventLoop
+    client: Client
+    data_dir: Path
+    conninfo: str
+
+    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(coroutine)
+
+    def write(self, name: str, content: bytes) -> None:
+        (self.data_dir / f"{name}.csv").write_bytes(content)
+
+    def odd_rows(self) -> int:
+        with psycopg.connect(self.conninfo) as connection:
+            row = connection.execute("select count(*) from etl.odd_rows").fetchone()
+            return row[0] if row else 0
+
+    def staged(self) -> dict[str, list[str]]:
+        with psycopg.connect(self.conninfo) as connection:
+            return {
+                name: [
+                    row
+                    for (row,) in connection.execute(
+                        f"select t::text from staging.{name} as t order by 1".encode()
+                    )
+                ]
+                for name in HEADERS
+            }
+
+
+@pytest.fixture
+def service(
+    database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
+    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 64)
+    chosen = Settings(
+        port=0,
+        data_dir=data_dir,
+        load_workers=2,
+        build_workers=1,
+        keep_runs=1,
+        max_rejects=RejectLimit.parse("100%"),
+        database=database,
+    )
+    loop = asyncio.new_event_loop()
+    client: Client = TestClient(TestServer(create_app(chosen), loop=loop), loop=loop)
+    loop.run_until_complete(client.start_server())
+    yield Service(loop, client, data_dir, database)
+    loop.run_until_complete(client.close())
+    loop.close()
+
+
+VALUES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0"), max_size=6
+) | st.text("a\"',;\t\r\n\\. ", max_size=6)
+
+NUMBERS = st.sampled_from(["", "5", "-1.5", " 7\t", "+2e3", ".5"])
+
+
+@st.composite
+def good_files(draw: st.DrawFn) -> dict[str, list[list[str]]]:
+    users = draw(st.lists(st.integers(-9, 99), unique=True, min_size=1, max_size=6))
+    dates = st.sampled_from(["", "2024-02-29", " 2023-12-31"])
+    known = st.sampled_from(users).map(str)
+    lists = st.sampled_from(["", ";", "1;2", " 3 ;\t4;", "-1", "9" * 18])
+    experiments = draw(st.lists(st.tuples(known, lists, NUMBERS), max_size=8))
+    return {
+        "users": [[str(n), draw(VALUES), draw(VALUES), draw(dates)] for n in users],
+        "user_experiments": [
+            [str(number), *fields] for number, fields in enumerate(experiments)
+        ],
+        "compounds": [["1", draw(VALUES), draw(VALUES)]],
+    }
+
+
+def written(
+    name: str, records: Sequence[Sequence[str]], delimiter: str, quoting: Any, end: str
+) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    writer.writerows([HEADERS[name].split(","), *records])
+    return text.getvalue().encode()
+
+
+@HYPOTHESIS
+@given(
+    files=good_files(),
+    delimiter=st.sampled_from(",\t;|"),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_both_paths_give_the_same_rows(
+    service: Service,
+    files: dict[str, list[list[str]]],
+    delimiter: str,
+    quoting: Any,
+    end: str,
+) -> None:
+    for name, records in files.items():
+        service.write(name, written(name, records, delimiter, quoting, end))
+    by_copy = service.do(trigger(service.client))
+    staged = service.staged()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("etl.streams.forms_of", _nothing_is_plain)
+        raw = service.do(trigger(service.client))
+    assert service.staged() == staged
+    assert service.odd_rows() == sum(map(len, files.values()))
+    for answer in (by_copy, raw):
+        assert {
+            file["file"]: (file["records"], file["rejected"])
+            for file in answer["run"]["files"]
+        } == {f"{name}.csv": (len(records), 0) for name, records in files.items()}
+
+
+def _nothing_is_plain(columns: Sequence[Column | None], delimiter: str) -> Forms:
+    return replace(forms_of(columns, delimiter), plain=re.compile(b""), frame=None)
+
+
+@HYPOTHESIS
+@given(
+    name=st.sampled_from(list(HEADERS)),
+    content=st.binary(max_size=200)
+    | st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join),
+    with_header=st.booleans(),
+)
+@example(name="users", content=b'1,"a\n', with_header=True)
+@example(name="users", content=b"1,a,b,\n1,c,d,\n", with_header=True)
+def test_any_bytes_are_taken_or_refused(
+    service: Service, name: str, content: bytes, with_header: bool
+) -> None:
+    shipped = {path: path.read_bytes() for path in service.data_dir.glob("*.csv")}
+    before = service.do(features(service.client))
+    header = HEADERS[name].encode() + b"\n" if with_header else b""
+    service.write(name, header + content)
+    try:
+        status, answer = service.do(_trigger(service.client))
+        assert status in (200, 422), answer
+        after = service.do(features(service.client))
+        if status == 422:
+            assert after == before
+            assert "\n" not in answer["result"]
+        else:
+            entries = service.do(
+                get(service.client, f"/runs/{answer['run']['id']}/rejects")
+            )
+            lines = {(entry["file"], entry["line"]) for entry in entries}
+            files = answer["run"]["files"]
+            assert len(lines) == sum(file["rejected"] for file in files)
+            users = files[-1]
+            assert len(after) == users["records"] - users["rejected"]
+    finally:
+        for path, bytes_ in shipped.items():
+            path.write_bytes(bytes_)
+
+
+async def _trigger(client: Client) -> tuple[int, dict[str, Any]]:
+    async with asyncio.timeout(30), client.get("/trigger_etl") as response:
+        return response.status, await response.json(content_type=None)
