@@ -63,6 +63,14 @@ def test_numbers_of_sql_files_tell_their_order() -> None:
         assert all(number % 10 == 0 for number in numbers)
 
 
+def test_rules_name_checks_that_are_there() -> None:
+    rules = read_folder(PROJECT / "sql" / "clean")
+    checks = {check.path for check in read_folder(PROJECT / "sql" / "check")}
+    proofs = {rule.proof for rule in rules} - {None}
+    assert proofs
+    assert proofs <= checks
+
+
 def test_schema_files_are_frozen() -> None:
     """A database that has one of them refuses another content: add a file instead."""
     found = [

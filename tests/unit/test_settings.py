@@ -81,3 +81,29 @@ def test_a_wrong_setting_is_named_in_one_line(
         Settings.from_environ(environ)
     assert "\n" not in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_how_many_rejects_are_allowed() -> None:
+    limit = Settings.from_environ({}).max_rejects
+    assert str(limit) == "10%"
+    assert limit.allows(1, 10)
+    assert not limit.allows(2, 19)
+    assert limit.allows(0, 0)
+    for text, allowed, refused in (
+        ("0", (0, 9), (1, 9)),
+        ("3", (3, 3), (4, 10**9)),
+        ("0%", (0, 9), (1, 9)),
+        ("2.5%", (25, 1000), (26, 1000)),
+        ("100%", (7, 7), None),
+    ):
+        limit = Settings.from_environ({"MAX_REJECTS": text}).max_rejects
+        assert limit.allows(*allowed)
+        assert refused is None or not limit.allows(*refused)
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "101%", "%", "5%%", " 5", "1e3"])
+def test_a_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(
+        SettingsError, match="MAX_REJECTS: .* is neither a whole number"
+    ):
+        Settings.from_environ({"MAX_REJECTS": text})
