@@ -6,6 +6,7 @@ Knows requests and answers; what they ask for is done by runs and features.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -251,7 +252,7 @@ def _positive(request: web.Request, name: str) -> int | None:
     value = request.query.get(name)
     if value is None:
         return None
-    if value.isascii() and value.isdecimal() and 0 < int(value) < 10**9:
+    if re.fullmatch("[1-9][0-9]{0,8}", value):
         return int(value)
     raise BadParameter(f"{name} is a whole number from 1, not {value!r}")
 

@@ -6,15 +6,13 @@ the plain records, which COPY may take, from the odd ones: forms.py says what is
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import stat
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from etl.errors import DataFault
+from etl.files import TextFile
 from etl.forms import Forms
 
 #: Bytes of a block. Larger ones load faster, by a tenth from 1 MB to 4 MB, and memory
@@ -25,10 +23,17 @@ BYTES_OF_ALL_BLOCKS = 16 << 20
 #: Bytes of the longest record that is taken; beyond it a quote was likely left open.
 LONGEST_RECORD = 1 << 20
 
+#: Records that are told one by one at a time: each takes 200 bytes of memory.
+MOST_RECORDS_AT_ONCE = 20_000
+
 #: Bytes that are kept of a longer one, for people to recognise it.
 HEAD_OF_LONG_RECORD = 200
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+#: A first line, with the line ends that stand in quotes.
+HEADER_LINE = re.compile(rb'[^"\n]*+(?:"[^"]*+"[^"\n]*+)*+\n')
 
 BLANK_LINES = re.compile(rb"(?:[ \t\r]*+\n)++")
 
@@ -76,38 +81,16 @@ class Block:
 class BlockReader:
     """Reads one file from start to end, block by block; keeps one block at a time.
 
-    ``bytes`` and ``sha256`` tell of what was read so far, ``size`` of all there is.
+    ``header_line`` is the first line, ``offset`` the place where the next block begins.
     """
 
-    def __init__(self, path: Path, block_bytes: int = LARGEST_BLOCK) -> None:
-        """Open the file and read up to its header line.
-
-        Raises DataFault where the file cannot be read or has no header line.
-        """
-        self.name = path.name
-        self.bytes = 0
-        self._digest = hashlib.sha256()
+    def __init__(self, file: TextFile, block_bytes: int = LARGEST_BLOCK) -> None:
+        """Read up to the header line. Raises DataFault where there is none."""
+        self._file = file
         self._block_bytes = block_bytes
-        self._file = _open(path)
-        self._found = _state(self._file)
-        self.size = self._found[0]
-        self._offset, self._line = 0, 1
+        self.offset, self._line = 0, 1
         self._rest = b""
-        try:
-            self.header_line = self._read_header_line()
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of what was read so far, in hex."""
-        return self._digest.hexdigest()
-
-    def close(self) -> None:
-        """Close the file; a thread that still reads it fails, and reads no other."""
-        file, self._file = self._file, -1
-        os.close(file)
+        self.header_line = self._read_header_line()
 
     def next_block(self, forms: Forms) -> Block | None:
         """The next records, or None at the end of the file.
@@ -116,13 +99,14 @@ class BlockReader:
         changed while it was read.
         """
         data, self._rest = self._rest, b""
-        while more := self._read():
+        if len(data) >= self._block_bytes and (block := self._cut(data, forms)):
+            return block
+        while more := self._file.read(self._block_bytes):
             data += more
             block = self._cut(data, forms)
             if block is not None:
                 return block
         if not data:
-            self._require_unchanged()
             return None
         block = self._cut(data if data.endswith(b"\n") else data + b"\n", forms)
         if block is None:
@@ -131,8 +115,7 @@ class BlockReader:
 
     def records_of(self, block: Block, forms: Forms) -> Iterator[Record]:
         """The records of a block once more, from the file. Raises DataFault."""
-        data = os.pread(self._file, block.length, block.offset)
-        self._require_unchanged()
+        data = self._file.read_again(block.offset, block.length)
         if not data.endswith(b"\n"):
             data += b"\n"
         position, line = 0, block.line
@@ -163,6 +146,9 @@ class BlockReader:
                 pass
             elif (end := _end(forms.record, data, position, reach)) > position:
                 odd.append(self._record(line, data[position:end]))
+                if len(odd) == MOST_RECORDS_AT_ONCE:
+                    position = end
+                    break
             elif position == 0 and len(data) > LONGEST_RECORD:
                 return self._skip_long_record(data, forms)
             else:
@@ -181,8 +167,8 @@ class BlockReader:
         lines = plain_lines if len(plain) == end else data.count(b"\n", 0, end)
         if b"\r" in plain and b'"' not in plain:
             plain = plain.replace(b"\r\n", b"\n")  # COPY refuses a mixture
-        block = Block(self._offset, end, self._line, plain, plain_lines, odd)
-        self._offset += end
+        block = Block(self.offset, end, self._line, plain, plain_lines, odd)
+        self.offset += end
         self._line += lines
         self._rest = data[end:]
         return block
@@ -194,6 +180,8 @@ class BlockReader:
         that is open, or a value without one.
         """
         head = data[:HEAD_OF_LONG_RECORD].decode("utf-8", "ignore")
+        decoder = getincrementaldecoder("utf-8")()
+        is_blank = True
         length = lines = 0
         opened = self._line
         state = b""
@@ -201,27 +189,30 @@ class BlockReader:
             text = state + data
             field = _end(forms.fields, text, 0)
             reached = _end(forms.open_quote, text, field)
-            if reached >= len(text) - 1:  # a quote at the very end may be doubled
+            if field < reached >= len(text) - 1:  # a quote at its end may be doubled
                 if field > 0 or state != b'"':
                     quote = text.index(b'"', field)
                     opened = self._line + lines + text.count(b"\n", 0, quote)
                 kept, now = text[reached:], b'"'
             else:
-                kept, now = b"", b" " if text[field:].isspace() else b"x"
-            dropped = len(data) - len(kept)
-            length += dropped
-            lines += data.count(b"\n", 0, dropped)
-            more = self._read()
+                kept, now = b"", b"x" if text[field:].strip(b" \t") else b" "
+            dropped = data[: len(data) - len(kept)]
+            self._file.require_text(dropped, decoder, self._line + lines)
+            is_blank = is_blank and not dropped.strip(b" \t\r\n")
+            length += len(dropped)
+            lines += dropped.count(b"\n")
+            more = self._file.read(self._block_bytes)
             if not more and now == b'"' and not kept:
                 raise self._never_closes(opened)
             data, state = kept + (more or b"\n"), now
-        end -= len(state)
-        length += end
-        lines += data.count(b"\n", 0, end)
-        self._rest = data[end:]
-        record = LongRecord(self._line, length, head)
-        block = Block(self._offset, length, self._line, long=record)
-        self._offset += length
+        dropped, self._rest = data[: end - len(state)], data[end - len(state) :]
+        self._file.require_text(dropped, decoder, self._line + lines)
+        is_blank = is_blank and not dropped.strip(b" \t\r\n")
+        length += len(dropped)
+        lines += dropped.count(b"\n")
+        record = None if is_blank else LongRecord(self._line, length, head)
+        block = Block(self.offset, length, self._line, long=record)
+        self.offset += length
         self._line += lines
         return block
 
@@ -232,57 +223,46 @@ class BlockReader:
 
     def _never_closes(self, line: int) -> DataFault:
         return DataFault(
-            f"{self.name}, line {line}: a quote opens that never closes: close it, or "
-            "put the whole value in quotes and double this one"
+            f"{self._file.name}, line {line}: a quote opens that never closes: close "
+            "it, or put the whole value in quotes and double this one"
         )
 
     def _record(self, line: int, record: bytes) -> Record:
         text = record.removesuffix(b"\n").removesuffix(b"\r")
-        if (nul := record.find(b"\0")) >= 0:
-            at = line + record.count(b"\n", 0, nul)
-            raise DataFault(f"{self.name}, line {at}: holds a NUL byte: remove it")
-        try:
-            return Record(line, text.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            at = line + record.count(b"\n", 0, error.start)
-            raise DataFault(
-                f"{self.name}, line {at}: is not UTF-8: save the file as UTF-8"
-            ) from None
-
-    def _read(self) -> bytes:
-        try:
-            data = os.read(self._file, self._block_bytes)
-        except OSError as error:
-            raise DataFault(f"{self.name}: cannot be read: {error.strerror}") from None
-        self.bytes += len(data)
-        if self.bytes > self.size:
-            self._require_unchanged()
-        self._digest.update(data)
-        return data
-
-    def _require_unchanged(self) -> None:
-        if _state(self._file) != self._found:
-            raise DataFault(
-                f"{self.name}: was changed while it was read: write it elsewhere, then "
-                "move it here, and trigger again"
-            )
+        decoder = getincrementaldecoder("utf-8")()
+        return Record(line, self._file.require_text(text, decoder, line, final=True))
 
     def _read_header_line(self) -> str:
-        """The first line that is not blank; what follows it waits in ``_rest``."""
-        data = b""
-        while more := self._read():
-            data += more
-            lines = data.removeprefix(BYTE_ORDER_MARK).lstrip(b" \t\r\n")
-            if b"\n" in lines or len(lines) > LONGEST_RECORD:
+        """The first line that is not blank; what follows it waits in ``_rest``.
+
+        Where a quote is open at its end, it goes on: a name may hold a line end.
+        """
+        data = self._file.read(self._block_bytes)
+        if data.startswith(UTF_16_MARKS):
+            raise DataFault(f"{self._file.name}: is UTF-16: save the file as UTF-8")
+        self.offset = len(data)
+        data = data.removeprefix(BYTE_ORDER_MARK)
+        while True:
+            blank = _end(BLANK_LINES, data, 0)
+            self._line += data.count(b"\n", 0, blank)
+            data = data[blank:]
+            header = HEADER_LINE.match(data)
+            if header is not None or len(data) > LONGEST_RECORD:
                 break
-        lines = data.removeprefix(BYTE_ORDER_MARK).lstrip(b" \t\r\n")
-        header, newline, self._rest = lines.partition(b"\n")
-        if not header:
-            raise DataFault(f"{self.name}: is empty: its first line names the columns")
-        self._offset = len(data) - len(self._rest)
-        self._line = data[: len(data) - len(lines)].count(b"\n") + 1
-        text = self._record(self._line, header).text
-        self._line += len(newline)
+            more = self._file.read(self._block_bytes)
+            if not more:
+                break
+            data += more
+            self.offset += len(more)
+        line = header[0] if header is not None else data
+        if not line.strip(b" \t\r\n"):
+            raise DataFault(
+                f"{self._file.name}: is empty: its first line names the columns"
+            )
+        self._rest = data[len(line) :]
+        self.offset -= len(self._rest)
+        text = self._record(self._line, line).text
+        self._line += line.count(b"\n")
         return text
 
 
@@ -300,30 +280,3 @@ def _end(form: re.Pattern[bytes], data: bytes, position: int, reach: int = -1) -
     """Where a match ends that begins at ``position``; there, where nothing matches."""
     found = form.match(data, position, reach if reach >= 0 else len(data))
     return found.end() if found else position
-
-
-def _open(path: Path) -> int:
-    """A file descriptor for a file. Raises DataFault."""
-    try:
-        # not to wait for a writer, should it be a pipe
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DataFault(
-            f"{path.name}: missing in {path.parent}: put it there"
-        ) from None
-    except OSError as error:
-        raise DataFault(
-            f"{path.name}: cannot be read: {error.strerror}: let the service read it"
-        ) from None
-    mode = os.fstat(file).st_mode
-    if stat.S_ISREG(mode):
-        return file
-    os.close(file)
-    what = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
-    raise DataFault(f"{path.name}: is {what}: put the CSV file in its place")
-
-
-def _state(file: int) -> tuple[int, int]:
-    """What tells that a file was changed: its size, and when that was, in ns."""
-    found = os.fstat(file)
-    return found.st_size, found.st_mtime_ns

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,8 +31,12 @@ def recognise_header(name: str, line: str, known: Sequence[str]) -> Header:
 
     The delimiter is the one under which most fields are known columns: a check, not a
     guess. Blanks and quotes around names and their capitals do not matter. Raises
-    DataFault for a column that is missing or named twice.
+    DataFault for a column that is missing or named twice, and lines that do not end.
     """
+    if "\r" in re.sub('"[^"]*"', "", line.strip("\r\n")):
+        raise DataFault(
+            f"{name}: its lines end in a carriage return alone: end them in a newline"
+        )
     names = {column.lower(): column for column in known}
     found, delimiter = max(
         ((_fields(line, delimiter), delimiter) for delimiter in DELIMITERS),
@@ -60,8 +66,11 @@ def recognise_header(name: str, line: str, known: Sequence[str]) -> Header:
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
+    blanks = " *" if delimiter == "\t" else "[ \t]*"
+    before_quote = f'({re.escape(delimiter)}){blanks}(?=")'
+    line = re.sub(before_quote, r"\1", line.strip("\r\n"))
     try:
-        fields = next(csv.reader([line.strip("\r\n")], delimiter=delimiter))
+        fields = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter))
     except csv.Error:
         return []
     return [field.strip().strip('"').strip().lower() for field in fields]

@@ -42,24 +42,26 @@ async def load_files(
     """
     blocks = _blocks(streams, begun)
     turn = asyncio.Lock()
+    too_many = False
 
     async def work(worker: AsyncConnection) -> None:
-        while True:
+        nonlocal too_many
+        while not too_many:
             async with turn:
                 item = await anext(blocks, None)
             if item is None:
                 return
             stream, block = item
             await _load(worker, run_id, stream, block)
-            await require_few(worker, run_id, stream, limit, stream.most_records)
+            rejected = stream.file.rejected
+            too_many = too_many or not limit.allows(rejected, stream.most_records)
 
     try:
         await all_together(work(worker) for worker in workers)
     finally:
         await blocks.aclose()
     for stream in streams:
-        stream.is_loaded = True
-        await require_few(workers[0], run_id, stream, limit, stream.file.records)
+        await require_few(workers[0], run_id, stream, limit)
     tables = [stream.table for stream in streams]
     odd_rows = sql.Identifier("etl", "odd_rows")
     await workers[0].execute(
@@ -76,11 +78,11 @@ async def _blocks(
         begun(file)
         while True:
             block = await asyncio.to_thread(reader.next_block, stream.forms)
-            file.bytes = reader.bytes
+            file.bytes = stream.opened.bytes
             if block is None:
                 break
             yield stream, block
-        file.sha256 = reader.sha256
+        file.sha256 = stream.opened.sha256
 
 
 async def _load(
@@ -94,9 +96,7 @@ async def _load(
     try:
         loaded, records = await _try(worker, run_id, stream, block)
     except (DataError, IntegrityError, _TookFewer):
-        read = await asyncio.to_thread(stream.records_of, block)
-        refused = replace(block, plain=b"", plain_lines=0, odd=tuple(read))
-        loaded, records = await _try(worker, run_id, stream, refused)
+        loaded, records = await _take_all_apart(worker, run_id, stream, block)
     stream.file.records += records
     stream.file.rejected += records - loaded
     stream.unloaded -= block.length
@@ -114,21 +114,37 @@ async def _try(
             loaded += await _take_apart(worker, run_id, stream, block.odd)
             records += len(block.odd)
         if block.long is not None:
+            place = (block.long.line, block.long.head, block.long.length)
             await worker.execute(
                 "select etl.reject_long(%s, %s, %s, %s, %s, %s)",
-                [
-                    run_id,
-                    stream.source.name,
-                    *(block.long.line, block.long.head, block.long.length),
-                    LONGEST_RECORD,
-                ],
+                [run_id, stream.source.name, *place, LONGEST_RECORD],
             )
             records += 1
         if loaded:
-            row = await worker.execute("select pg_current_xact_id()::xid::text::bigint")
-            (xid,) = await row.fetchone() or (0,)
-            stream.blocks[xid] = replace(block, plain=b"", odd=())
+            await _note(worker, stream, block)
     return loaded, records
+
+
+async def _take_all_apart(
+    worker: AsyncConnection, run_id: int, stream: Stream, block: Block
+) -> tuple[int, int]:
+    """Load one block by the raw path alone, a part of its records at a time."""
+    loaded = records = 0
+    async with worker.transaction():
+        parts = stream.records_of(block)
+        while part := await asyncio.to_thread(next, parts, None):
+            loaded += await _take_apart(worker, run_id, stream, part)
+            records += len(part)
+        if loaded:
+            await _note(worker, stream, block)
+    return loaded, records
+
+
+async def _note(worker: AsyncConnection, stream: Stream, block: Block) -> None:
+    """Note which transaction loads a block, to find the lines of its rows again."""
+    row = await worker.execute("select pg_current_xact_id()::xid::text::bigint")
+    (xid,) = await row.fetchone() or (0,)
+    stream.blocks[xid] = replace(block, plain=b"", odd=())
 
 
 async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:

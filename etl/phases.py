@@ -51,7 +51,7 @@ async def run_phases(
         size = block_bytes(settings.load_workers)
         streams = await open_streams(lead, settings.data_dir, size, warn, files)
         run.warnings += _not_loaded(settings.data_dir, streams)
-        run.bytes_to_load = sum(stream.reader.size for stream in streams)
+        run.bytes_to_load = sum(stream.opened.size for stream in streams)
         loaders = workers[: settings.load_workers]
         limit = settings.max_rejects
         await load_files(loaders, run.id, streams, limit, run.files.append)
@@ -83,11 +83,11 @@ async def run_phases(
         except DataFault as fault:
             log.info("run %d: looks at every rule after: %s", run.id, fault)
             failed_in = run.phase
-            await lead.execute("select etl.start_over(%s)", [failed_in == "build"])
             if not await clean(rules):
                 run.phase = failed_in
                 raise
             run.warnings[:] = warnings
+            await lead.execute("truncate features_next")
             await build_and_publish()
 
 

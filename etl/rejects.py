@@ -7,6 +7,7 @@ What is wrong with a record is said in SQL. Here the lines of those that a rule 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ from etl.errors import DataFault, all_together
 from etl.settings import RejectLimit
 from etl.streams import Stream
 
-#: Errors that are shown where there are too many, and blocks searched for them.
-SHOWN_ERRORS, SHOWN_BLOCKS = 3, 2
+#: Errors that are shown where there are too many.
+SHOWN_ERRORS = 3
 
 
 async def require_few(
@@ -25,11 +26,10 @@ async def require_few(
     run_id: int,
     stream: Stream,
     limit: RejectLimit,
-    most_records: int,
 ) -> None:
-    """Raise DataFault where a file has too many rejects, were it of so many records."""
+    """Raise DataFault where a file has, or must have in the end, too many rejects."""
     file = stream.file
-    if limit.allows(file.rejected, most_records):
+    if limit.allows(file.rejected, stream.most_records):
         return
     rows = await connection.execute(
         "select line, column_name, message from etl.rejects"
@@ -62,7 +62,7 @@ async def reject_found(
     are on record.
     """
     by_file = {stream.file.file: stream for stream in streams}
-    counts = await lead.execute("select file, records from etl.count_found()")
+    counts = await lead.execute("select file, records from etl.count_found(false)")
     rejected = 0
     for file, records in await counts.fetchall():
         by_file[file].file.rejected += records
@@ -80,42 +80,59 @@ async def reject_found(
         if not limit.allows(stream.file.rejected, stream.file.records)
     ]
     if too_many:
-        blocks = [block for block in blocks if block[0] in too_many][:SHOWN_BLOCKS]
-        await lead.execute(
-            "delete from etl.found"
-            " where line is null and loaded_by::text::bigint <> all (%s)",
-            [[xid for _, xid in blocks]],
-        )
-    await _locate(workers, run_id, blocks)
+        await _locate_first(lead, run_id, too_many[0], blocks)
+    else:
+        waiting = iter(blocks)
+
+        async def work(worker: AsyncConnection) -> None:
+            for stream, xid in waiting:
+                await _locate(worker, run_id, stream, xid)
+
+        await all_together(work(worker) for worker in workers)
     await lead.execute("select etl.reject_found(%s)", [run_id])
     for stream in too_many:
-        await require_few(lead, run_id, stream, limit, stream.file.records)
+        await require_few(lead, run_id, stream, limit)
     return rejected
 
 
-async def _locate(
-    workers: Sequence[AsyncConnection], run_id: int, blocks: list[tuple[Stream, int]]
+async def _locate_first(
+    lead: AsyncConnection, run_id: int, stream: Stream, blocks: list[tuple[Stream, int]]
 ) -> None:
-    """Find the lines of what was found in these blocks, a block a worker at a time."""
-    waiting = iter(blocks)
+    """Find the lines of the first records to reject of a file; forget what else is."""
+    for other, xid in blocks:
+        if other is stream:
+            await _locate(lead, run_id, stream, xid)
+        row = await lead.execute(
+            "select sum(records) >= %s from etl.count_found(true)", [SHOWN_ERRORS]
+        )
+        if await row.fetchone() == (True,):
+            break
+    await lead.execute("delete from etl.found where line is null")
 
-    async def work(worker: AsyncConnection) -> None:
-        for stream, xid in waiting:
-            records = await asyncio.to_thread(stream.records_of, stream.blocks[xid])
-            await worker.execute(
-                "select etl.locate(%s, %s, %s::text::xid, %s, %s, %s, %s::bigint[])",
+
+async def _locate(
+    worker: AsyncConnection, run_id: int, stream: Stream, xid: int
+) -> None:
+    """Find the lines of what was found in one block, some of its records at a time."""
+    for at_once in (False, True):
+        parts = stream.records_of(stream.blocks[xid])
+        while part := await asyncio.to_thread(next, parts, None):
+            row = await worker.execute(
+                "select etl.locate("
+                "%s, %s, %s::text::xid, %s, %s, %s, %s::bigint[], %s)",
                 [
                     run_id,
                     stream.source.name,
                     str(xid),
                     list(stream.header.columns),
                     stream.header.delimiter,
-                    [record.text for record in records],
-                    [record.line for record in records],
+                    [record.text for record in part],
+                    [record.line for record in part],
+                    at_once,
                 ],
             )
-
-    await all_together(work(worker) for worker in workers)
+            if await row.fetchone() == (0,):
+                return
 
 
 @dataclass(frozen=True)
@@ -129,8 +146,10 @@ class Place:
     @classmethod
     def parse(cls, text: str) -> Place:
         """Read what ``str`` wrote; raises ValueError for anything else."""
-        file, line, number = text.rsplit(":", 2)
-        return cls(file, int(line), int(number))
+        found = re.fullmatch(r"([^\0]*):([0-9]{1,18}):([0-9]{1,18})", text)
+        if found is None:
+            raise ValueError(text)
+        return cls(found[1], int(found[2]), int(found[3]))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.id}"

@@ -128,6 +128,8 @@ class Runner:
             state = "succeeded"
         except RunFault as fault:
             run.fault = fault
+        except psycopg.errors.ProgramLimitExceeded as error:
+            run.fault = DataFault(f"{run.phase}: {one_line(error)}")
         except asyncio.CancelledError:
             state = "interrupted"
             run.fault = Interrupted("interrupted: the service was stopped")

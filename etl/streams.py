@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from psycopg import AsyncConnection, sql
 
-from etl.blocks import Block, BlockReader, Record
-from etl.errors import ServiceFault
+from etl.blocks import MOST_RECORDS_AT_ONCE, Block, BlockReader, Record
+from etl.errors import DataFault, ServiceFault
+from etl.files import TextFile
 from etl.forms import Column, Forms, forms_of
 from etl.headers import Header, recognise_header
+
+#: Unknown columns that a warning names, and columns that a file may have.
+SHOWN_COLUMNS, MOST_COLUMNS = 5, 1000
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Stream:
 
     source: Source
     file: LoadedFile
+    opened: TextFile
     reader: BlockReader
     header: Header
     forms: Forms
@@ -61,11 +66,19 @@ class Stream:
     statement: sql.Composed
     unloaded: int
     blocks: dict[int, Block] = field(default_factory=dict)
-    is_loaded: bool = False
 
-    def records_of(self, block: Block) -> list[Record]:
-        """The records of a block, read again from the file. Raises DataFault."""
-        return list(self.reader.records_of(block, self.forms))
+    @property
+    def is_loaded(self) -> bool:
+        """Whether all of its blocks are."""
+        return self.unloaded <= 0
+
+    def records_of(self, block: Block) -> Iterator[list[Record]]:
+        """The records of a block, read again from the file, in lists of a bounded
+        length. Raises DataFault.
+        """
+        records = self.reader.records_of(block, self.forms)
+        while some := list(islice(records, MOST_RECORDS_AT_ONCE)):
+            yield some
 
     @property
     def most_records(self) -> int:
@@ -73,7 +86,7 @@ class Stream:
 
         A record takes at least a byte a column: its delimiters and its line end.
         """
-        return self.file.records + self.unloaded // len(self.header.columns)
+        return self.file.records + max(self.unloaded, 0) // len(self.header.columns)
 
 
 async def read_sources(connection: AsyncConnection) -> list[Source]:
@@ -104,13 +117,20 @@ async def open_streams(
     streams = []
     for source in await read_sources(connection):
         path = data_dir / f"{source.name}.csv"
-        reader = await asyncio.to_thread(BlockReader, path, block_size)
-        files.callback(reader.close)
+        opened = TextFile(path)
+        files.callback(opened.close)
+        reader = await asyncio.to_thread(BlockReader, opened, block_size)
         columns = {column.name: column for column in source.columns}
         header = recognise_header(path.name, reader.header_line, list(columns))
+        if len(header.columns) > MOST_COLUMNS:
+            raise DataFault(
+                f"{path.name}: has {len(header.columns)} columns, and {MOST_COLUMNS} "
+                "are the most: leave out those that nobody needs"
+            )
         table = sql.Identifier("staging", source.name)
         if header.unknown:
-            names = ", ".join(map(repr, header.unknown))
+            names = ", ".join(map(repr, header.unknown[:SHOWN_COLUMNS]))
+            names += ", …" if len(header.unknown) > SHOWN_COLUMNS else ""
             word = "columns" if len(header.unknown) > 1 else "column"
             what = f"{word} {names}"
             warn(f"{path.name}: staging.{source.name} lacks the {what}: skipped")
@@ -125,12 +145,13 @@ async def open_streams(
             Stream(
                 source=source,
                 file=LoadedFile(path.name),
+                opened=opened,
                 reader=reader,
                 header=header,
                 forms=forms,
                 table=table,
                 statement=copy_statement(table, header.columns, header.delimiter),
-                unloaded=reader.size,
+                unloaded=opened.size - reader.offset,
             )
         )
     return streams

@@ -110,16 +110,24 @@ language sql immutable as $$
     select btrim(value, E' \t');
 $$;
 
+-- A message on one line, and not longer than anyone reads.
+create function etl.one_line(message text) returns text
+language sql immutable as $$
+    select regexp_replace(left(message, 300), '[[:cntrl:]]+', ' ', 'g');
+$$;
+
 -- What is wrong with a record as a whole, for people.
 create function etl.record_message(
     reason text, fields text[], expected integer
 ) returns text
 language sql immutable as $$
     select
-        case reason
-            when 'bad_quote'
+        case
+            when reason = 'bad_quote'
                 then 'a quote inside a value: put quotes around the whole value, '
                     'and double those in it'
+            when cardinality(fields) = 1
+                then format('1 field instead of %s', expected)
             else format('%s fields instead of %s', cardinality(fields), expected)
         end;
 $$;
@@ -134,7 +142,7 @@ language sql stable as $$
             when reason = 'missing_key' then 'empty, though it is a key'
             when value ~ ('^(?:' || form || ')$') is false
                 then format('"%s" is not %s', left(value, 100), meaning)
-            else left((pg_input_error_info(value, type)).message, 300)
+            else (pg_input_error_info(value, type)).message
         end;
 $$;
 
@@ -223,19 +231,21 @@ begin
                 columns.column_name,
                 etl.shown(judged.fields[columns.number]),
                 faults.reason,
-                case
-                    when columns.number is null
-                        then etl.record_message(
-                            faults.reason, judged.fields, cardinality($3)
+                etl.one_line(
+                    case
+                        when columns.number is null
+                            then etl.record_message(
+                                faults.reason, judged.fields, cardinality($3)
+                            )
+                        else etl.value_message(
+                            faults.reason,
+                            etl.shown(judged.fields[columns.number]),
+                            columns.type,
+                            columns.form,
+                            columns.meaning
                         )
-                    else etl.value_message(
-                        faults.reason,
-                        etl.shown(judged.fields[columns.number]),
-                        columns.type,
-                        columns.form,
-                        columns.meaning
-                    )
-                end,
+                    end
+                ),
                 judged.record
             from judged
             cross join lateral unnest(

@@ -137,8 +137,11 @@ begin
 end;
 $$;
 
--- How many records are to be rejected for what was found, by file.
-create function etl.count_found() returns table (file text, records bigint)
+-- How many records are to be rejected for what was found, by file; or for what was
+-- found and located so far.
+create function etl.count_found(
+    located boolean
+) returns table (file text, records bigint)
 language sql stable as $$
     select
         etl.file_of(found.source) as file,
@@ -146,14 +149,15 @@ language sql stable as $$
             distinct case when found.reason = 'duplicate_key' then found.value end
         ) as records
     from etl.found
+    where not located or found.line is not null
     group by found.source;
 $$;
 
--- Finds the lines of the rows that one transaction loaded, given the records of its
--- block again. A record is a row's where it reads as what the row holds; of records
--- that are alike, the first is the first row's. To take all records apart is slow, so
--- first only those are that have a value which was found. Nothing here is small for
--- sure, and a nested loop over it would not end.
+-- Finds the lines of rows that one transaction loaded, given records of its block. A
+-- record is a row's where it reads as what the row holds; of records that are alike,
+-- the first is the first row's. To take all apart is slow, so without at_once only
+-- those are that show a value which was found. Returns how many rows have no line yet.
+-- Nothing here is small for sure, and a nested loop over it would not end.
 create function etl.locate(
     run_id       bigint,
     source       text,
@@ -161,21 +165,17 @@ create function etl.locate(
     file_columns text[],
     delimiter    text,
     records      text[],
-    lines        bigint[]
-) returns void
+    lines        bigint[],
+    at_once      boolean
+) returns bigint
 language plpgsql set enable_nestloop = off as $$
 declare
-    field   integer;
-    at_once boolean;
+    field integer;
 begin
-    for field, at_once in
-        select distinct
-            array_position(file_columns, found.column_name),
-            passes.at_once
+    for field in
+        select distinct array_position(file_columns, found.column_name)
         from etl.found
-        cross join (values (false), (true)) as passes (at_once)
-        where found.loaded_by = block
-        order by passes.at_once
+        where found.loaded_by = block and found.line is null
     loop
         execute format(
             $f$
@@ -264,6 +264,11 @@ begin
             source || '.csv',
             at_once;
     end loop;
+    return (
+        select count(*)
+        from etl.found
+        where found.loaded_by = block and found.line is null
+    );
 end;
 $$;
 
@@ -305,7 +310,7 @@ begin
         found.column_name,
         found.value,
         found.reason,
-        found.message,
+        etl.one_line(found.message),
         found.record
     from etl.found
     order by found.line;
@@ -322,8 +327,9 @@ end;
 $$;
 
 -- A table for a file with columns that its source lacks: COPY cannot skip them. It
--- inherits from the source, so whoever reads the source sees its rows. Returns its
--- name; it goes when the next run begins. (A column that is added to the source and
+-- inherits from the source, so whoever reads the source sees its rows. The type "char"
+-- takes any value and keeps a byte of it. Returns the name of the table; it goes when
+-- the next run begins. (A column that is added to the source and
 -- dropped again would leave a trace for ever.)
 create function etl.widen(source text, more_columns text[]) returns text
 language plpgsql as $$
@@ -335,7 +341,7 @@ begin
         ' with (autovacuum_enabled = false)',
         wide,
         (
-            select string_agg(format('%I text', more.name), ', ')
+            select string_agg(format('%I "char"', more.name), ', ')
             from unnest(more_columns) as more (name)
         ),
         source
@@ -381,30 +387,6 @@ begin
             execute format('truncate %s', target);
         end if;
     end loop;
-end;
-$$;
-
--- Empties features_next, for a run whose build or checks failed. Where the build did, a
--- value may have looked plain and is not: then every row is odd that a rule looks at.
-create function etl.start_over(doubt boolean) returns void
-language plpgsql as $$
-declare
-    doubted regclass;
-begin
-    truncate features_next;
-    for doubted in
-        select distinct format('staging.%I', plain_forms.source)::regclass
-        from etl.plain_forms
-        where doubt
-    loop
-        execute format(
-            'insert into etl.odd_rows (source, row_id)'
-            ' select records.tableoid, records.ctid from %s as records'
-            ' except select source, row_id from etl.odd_rows',
-            doubted
-        );
-    end loop;
-    analyze etl.odd_rows;
 end;
 $$;
 

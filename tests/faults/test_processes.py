@@ -116,7 +116,7 @@ def test_once_fails_with_the_error(state: Path, data_dir: Path) -> None:
     ended = run_server("--once", STATE_DIR=state, DATA_DIR=data_dir)
     assert ended.returncode == 1
     assert ended.stderr == (
-        "run 1 failed: users.csv: 10 of the first 10 records are rejected, more than "
+        "run 1 failed: users.csv: 10 of 10 records are rejected, more than "
         "MAX_REJECTS=10% allows: "
         'line 3, column signup_date: "2023-99-01-01" is not a date written YYYY-MM-DD; '
         'line 4, column signup_date: "2023-99-02-01" is not a date written YYYY-MM-DD; '

@@ -6,14 +6,24 @@ import csv
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.blocks import LONGEST_RECORD, Block, BlockReader, LongRecord, Record
+from etl.blocks import (
+    LONGEST_RECORD,
+    MOST_RECORDS_AT_ONCE,
+    Block,
+    BlockReader,
+    LongRecord,
+    Record,
+)
 from etl.errors import DataFault
+from etl.files import TextFile
 from etl.forms import Column, Forms, forms_of
 
 COLUMNS = [
@@ -33,18 +43,23 @@ NUMBERS = forms_of(
 
 
 def read_all(path: Path, block_bytes: int, forms: Forms = FORMS) -> list[Block]:
-    reader = BlockReader(path, block_bytes)
+    with closing(TextFile(path)) as file:
+        return list(_read(BlockReader(file, block_bytes), file, path, forms))
+
+
+def _read(
+    reader: BlockReader, file: TextFile, path: Path, forms: Forms
+) -> Iterator[Block]:
     blocks = []
     while (block := reader.next_block(forms)) is not None:
         blocks.append(block)
-    assert reader.bytes == path.stat().st_size
-    assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file.bytes == path.stat().st_size
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     for block in blocks:
         if block.long is None:
             again = {record.text for record in reader.records_of(block, forms)}
             assert again >= {record.text for record in block.odd}
-    reader.close()
-    return blocks
+    yield from blocks
 
 
 def write(folder: Path, content: str | bytes) -> Path:
@@ -72,7 +87,8 @@ def test_blocks_are_whole_records_at_their_lines(
     writer.writerows([("id", "name"), *records])
     content = text.getvalue() if last_newline else text.getvalue()[:-1]
     path = write(tmp_path, content)
-    reader = BlockReader(path, block_bytes)
+    file = TextFile(path)
+    reader = BlockReader(file, block_bytes)
     lines = content.split("\n")
     found: list[list[str]] = []
     while (block := reader.next_block(FORMS)) is not None:
@@ -82,7 +98,7 @@ def test_blocks_are_whole_records_at_their_lines(
         for record in again:
             assert lines[record.line - 1] == record.text.split("\n")[0]
             found += csv.reader(io.StringIO(record.text, newline=""))
-    reader.close()
+    file.close()
     assert found == [[str(number), name] for number, name in records]
 
 
@@ -111,6 +127,10 @@ def test_plain_and_odd_records(tmp_path: Path) -> None:
         ("1,2;3,4\r\n", True),
         ("1,2.3,4\n", False),
         ("1,2:3,4\n", False),
+        ("1,2\t3,4\n", False),
+        ("1,2 ;3,4\n", False),
+        ("1," + "9" * 18 + ",4\n", True),
+        ("1," + "9" * 19 + ",4\n", False),
         ("0x1,2,4\n", False),
         ("1_1,2,4\n", False),
         ("1,2,4\n\n", False),
@@ -141,6 +161,51 @@ def test_a_long_record_is_told_and_passed_over(tmp_path: Path) -> None:
         assert blocks[-1].line == 4 + quoted.count("\n") + 1
 
 
+@pytest.mark.parametrize("end", ["\n", ""])
+@pytest.mark.parametrize(
+    "record",
+    [
+        "," * 900,
+        '"' + "q" * 200 + '"' + "x" * 100 + "y" * 200 + ",z",
+        "a" * 301,
+        "a,  " + '"' + 'b"",\n' * 60 + '"',
+        "1," + "é" * 151,
+        '"' + '""' * 150 + '",b',
+    ],
+)
+def test_a_long_record_however_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str, end: str
+) -> None:
+    monkeypatch.setattr("etl.blocks.LONGEST_RECORD", 300)
+    path = write(tmp_path, f"id,name\n1,a\n{record}{end}")
+    for block_bytes in range(1, 420):
+        blocks = read_all(path, block_bytes)
+        assert b"".join(block.plain for block in blocks) == b"1,a\n"
+        (long,) = [block.long for block in blocks if block.long]
+        head = record.encode()[:200].decode(errors="ignore")
+        assert (long.line, long.head) == (3, head)
+        assert long.length == len(record.encode()) + 1
+
+
+def test_blank_lines_are_nothing_however_long(tmp_path: Path) -> None:
+    path = write(tmp_path, "\n" * 9 + "id,name\n" + " \t" * (1 << 20) + "\r\n1,a\n")
+    plain = [block for block in read_all(path, 1 << 18) if block.plain or block.long]
+    assert [(block.plain, block.line) for block in plain] == [(b"1,a\n", 12)]
+
+
+def test_memory_holds_few_odd_records_at_a_time(tmp_path: Path) -> None:
+    records = MOST_RECORDS_AT_ONCE * 5 // 2
+    blocks = read_all(write(tmp_path, "id,name\n" + "x,\n" * records), 1 << 16)
+    assert sum(len(block.odd) for block in blocks) == records
+    lines = [block.odd[0].line for block in blocks]
+    blocks = read_all(write(tmp_path, "id,name\n" + "x,\n" * records), 1 << 22)
+    assert [len(block.odd) for block in blocks] == [
+        *(MOST_RECORDS_AT_ONCE, MOST_RECORDS_AT_ONCE, MOST_RECORDS_AT_ONCE // 2)
+    ]
+    assert lines == sorted(lines)
+    assert blocks[-1].odd[-1].line == records + 1
+
+
 @pytest.mark.parametrize("block_bytes", [7, 1 << 16])
 def test_a_quote_that_never_closes_is_named_by_its_line(
     tmp_path: Path, block_bytes: int
@@ -165,6 +230,9 @@ def test_a_quote_that_never_closes_is_named_by_its_line(
         (b"id,name\n1,a\n\n" + "2,ü\nx,ü\n".encode("latin-1"), "line 5: is not UTF-8"),
         (b"id,name\n1,a\nx,b\0\n", "line 3: holds a NUL byte"),
         ("id,name\n1,a\n".encode("utf-16-le"), "line 1: holds a NUL byte"),
+        ("id,name\n1,a\n".encode("utf-16"), "is UTF-16: save the file as UTF-8"),
+        (b"id,name\n1,a\n\n2,b\n3," + b"c" * (2 << 20) + b"\0", "line 5: holds a NUL"),
+        (b"id,name\n1,a\n2," + b"\xc3\xa9" * (2 << 20) + b"\xc3", "line 3: is not UTF"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -175,21 +243,22 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.csv"
     with pytest.raises(DataFault, match="file.csv: missing in .*: put it there"):
-        BlockReader(path)
+        TextFile(path)
     os.mkfifo(path)
     with pytest.raises(DataFault, match="file.csv: is no ordinary file"):
-        BlockReader(path)
+        TextFile(path)
     path.unlink()
     path.mkdir()
     with pytest.raises(DataFault, match="file.csv: is a folder"):
-        BlockReader(path)
+        TextFile(path)
 
 
 @pytest.mark.parametrize("change", ["more", "less", "other"])
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, change: str) -> None:
     path = write(tmp_path, "id,name\n" + "1,a\n" * 1000)
     os.utime(path, ns=(0, 0))
-    reader = BlockReader(path, 64)
+    file_read = TextFile(path)
+    reader = BlockReader(file_read, 64)
     assert reader.next_block(FORMS) is not None
     with path.open("r+b") as file:
         if change == "less":
@@ -200,4 +269,4 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, change: str) -> No
     with pytest.raises(DataFault, match="file.csv: was changed while it was read"):
         while reader.next_block(FORMS) is not None:
             pass
-    reader.close()
+    file_read.close()

@@ -17,12 +17,21 @@ KNOWN = ["id", "name"]
         ('"name";"id"\r', ("name", "id"), ";"),
         ("ID\t name ", ("id", "name"), "\t"),
         ('id|\t"name"', ("id", "name"), "|"),
+        ('id,\t"name"', ("id", "name"), ","),
     ],
 )
 def test_header(line: str, columns: tuple[str, ...], delimiter: str) -> None:
     header = recognise_header("file.csv", line, KNOWN)
     assert (header.columns, header.delimiter) == (columns, delimiter)
     assert header.unknown == ()
+
+
+def test_names_may_hold_delimiters_and_line_ends() -> None:
+    header = recognise_header("file.csv", 'id,\t"a, b",name,"c\nd"', KNOWN)
+    assert header.unknown == ("a, b", "c\nd")
+    assert header.columns == ("id", "column 2", "name", "column 4")
+    header = recognise_header("file.csv", "\tid\tname", KNOWN)
+    assert (header.columns, header.delimiter) == (("column 1", "id", "name"), "\t")
 
 
 def test_unknown_columns_keep_their_places() -> None:
@@ -38,7 +47,7 @@ def test_unknown_columns_keep_their_places() -> None:
     [
         ("id", "lacks the column 'name'"),
         ("id,name,id", "names the column 'id' twice"),
-        ("id,name\rx", "names none of the columns id, name"),
+        ("id,name\r1,a\r", "its lines end in a carriage return alone"),
         ("x,y", "names none of the columns id, name"),
         ("1,Ann", "names none of the columns id, name"),
     ],
