@@ -98,19 +98,19 @@ class BlockReader:
         Raises DataFault where a quote never closes, the file is not UTF-8, or was
         changed while it was read.
         """
-        data, self._rest = self._rest, b""
-        if len(data) >= self._block_bytes and (block := self._cut(data, forms)):
+        if len(self._rest) >= self._block_bytes and (block := self._cut(forms)):
             return block
         while more := self._file.read(self._block_bytes):
-            data += more
-            block = self._cut(data, forms)
-            if block is not None:
+            self._rest += more
+            if block := self._cut(forms):
                 return block
-        if not data:
+        if not self._rest:
             return None
-        block = self._cut(data if data.endswith(b"\n") else data + b"\n", forms)
+        if not self._rest.endswith(b"\n"):
+            self._rest += b"\n"
+        block = self._cut(forms)
         if block is None:
-            raise self._open_quote(data, forms)
+            raise self._open_quote(self._rest, forms)
         return block
 
     def records_of(self, block: Block, forms: Forms) -> Iterator[Record]:
@@ -125,15 +125,18 @@ class BlockReader:
             line += found[0].count(b"\n")
             position = found.end()
 
-    def _cut(self, data: bytes, forms: Forms) -> Block | None:
-        """The whole records of ``data``, which starts with one; the others wait.
+    def _cut(self, forms: Forms) -> Block | None:
+        """The whole records of ``_rest``, which starts with one; the others stay there.
 
         None where there are none yet.
         """
-        end = data.rfind(b"\n") + 1
-        lines = data[:end]
-        if lines and _are_short(lines) and forms.all_plain(lines):
-            return self._block(data, end, lines, ())
+        end = self._rest.rfind(b"\n") + 1
+        if end and forms.frame is not None:
+            lines, self._rest = self._rest[:end], self._rest[end:]
+            if _are_short(lines) and forms.all_plain(lines):
+                return self._block(lines, end, lines, ())
+            self._rest = lines + self._rest
+        data = self._rest
         plain: list[bytes] = []
         odd: list[Record] = []
         position, line = 0, self._line
@@ -157,12 +160,13 @@ class BlockReader:
             position = end
         if position == 0:
             return None
+        self._rest = data[position:]
         return self._block(data, position, b"".join(plain), tuple(odd))
 
     def _block(
         self, data: bytes, end: int, plain: bytes, odd: tuple[Record, ...]
     ) -> Block:
-        """The block that ends there in ``data``; the rest waits."""
+        """The block that ends there in ``data``."""
         plain_lines = plain.count(b"\n")
         lines = plain_lines if len(plain) == end else data.count(b"\n", 0, end)
         if b"\r" in plain and b'"' not in plain:
@@ -170,7 +174,6 @@ class BlockReader:
         block = Block(self.offset, end, self._line, plain, plain_lines, odd)
         self.offset += end
         self._line += lines
-        self._rest = data[end:]
         return block
 
     def _skip_long_record(self, data: bytes, forms: Forms) -> Block:

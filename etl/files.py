@@ -10,6 +10,9 @@ from pathlib import Path
 
 from etl.errors import DataFault
 
+#: Bytes that are read at once to count lines.
+COUNTED_AT_ONCE = 1 << 20
+
 
 class TextFile:
     """A file on its way through; ``bytes`` and ``sha256`` tell of what was read so far.
@@ -53,6 +56,13 @@ class TextFile:
         data = os.pread(self._file, length, offset)
         self.require_unchanged()
         return data
+
+    def count_lines(self) -> int:
+        """The lines of the file, one without an end included. Raises DataFault."""
+        lines = 1
+        for offset in range(0, self.size, COUNTED_AT_ONCE):
+            lines += self.read_again(offset, COUNTED_AT_ONCE).count(b"\n")
+        return lines
 
     def require_unchanged(self) -> None:
         if _state(self._file) != self._found:

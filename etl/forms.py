@@ -62,6 +62,7 @@ class Forms:
         if any(hidden in digits for hidden in HIDDEN_BY_DIGITS):
             return False
         left = digits.translate(None, self.between)
+        del digits  # as large as a block
         first = left[: left.find(b"\n") + 1]
         if left == first * (len(left) // (len(first) or 1)):
             return self.frame.fullmatch(first) is not None

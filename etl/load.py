@@ -53,8 +53,11 @@ async def load_files(
                 return
             stream, block = item
             await _load(worker, run_id, stream, block)
-            rejected = stream.file.rejected
-            too_many = too_many or not limit.allows(rejected, stream.most_records)
+            file = stream.file
+            if not limit.allows(file.rejected, file.records) and stream.lines is None:
+                # It may end well yet. Counting lines is fast, and tells it early.
+                stream.lines = await asyncio.to_thread(stream.opened.count_lines)
+            too_many = too_many or not limit.allows(file.rejected, stream.most_records)
 
     try:
         await all_together(work(worker) for worker in workers)

@@ -99,9 +99,8 @@ async def _locate_first(
     lead: AsyncConnection, run_id: int, stream: Stream, blocks: list[tuple[Stream, int]]
 ) -> None:
     """Find the lines of the first records to reject of a file; forget what else is."""
-    for other, xid in blocks:
-        if other is stream:
-            await _locate(lead, run_id, stream, xid)
+    for xid in [xid for other, xid in blocks if other is stream]:
+        await _locate(lead, run_id, stream, xid)
         row = await lead.execute(
             "select sum(records) >= %s from etl.count_found(true)", [SHOWN_ERRORS]
         )

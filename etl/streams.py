@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -53,7 +54,8 @@ class Stream:
 
     ``table`` is the table, ``statement`` the COPY that takes its blocks. ``blocks``
     are those that were loaded, without their records, by the transaction that did it;
-    ``unloaded`` are the bytes that are still to come.
+    ``unloaded`` are the bytes that are still to come; ``lines`` of the whole file are
+    counted where it matters.
     """
 
     source: Source
@@ -66,6 +68,7 @@ class Stream:
     statement: sql.Composed
     unloaded: int
     blocks: dict[int, Block] = field(default_factory=dict)
+    lines: int | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -82,11 +85,12 @@ class Stream:
 
     @property
     def most_records(self) -> int:
-        """How many records the file has at most, good ones to come included.
+        """How many records the file has at most, those to come included.
 
-        A record takes at least a byte a column: its delimiters and its line end.
+        A good one takes at least a byte a column: its delimiters and its line end.
         """
-        return self.file.records + max(self.unloaded, 0) // len(self.header.columns)
+        to_come = max(self.unloaded, 0) // len(self.header.columns)
+        return min(self.file.records + to_come, self.lines or sys.maxsize)
 
 
 async def read_sources(connection: AsyncConnection) -> list[Source]:

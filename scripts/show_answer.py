@@ -20,7 +20,11 @@ def main() -> int:
         return 1
     print(f"run {run['id']} {run['state']} in {run['seconds']} s")
     for file in run["files"]:
-        print(f"  {file['file']}: {file['records']} records, {file['bytes']} bytes")
+        rejected = f", {file['rejected']} rejected" if file["rejected"] else ""
+        records = f"{file['records']} records{rejected}"
+        print(f"  {file['file']}: {records}, {file['bytes']} bytes")
+    if any(file["rejected"] for file in run["files"]):
+        print(f"  rejected records: GET /runs/{run['id']}/rejects")
     for step in run["steps"]:
         print(f"  {step['file']}: {step['rows']} rows, {step['milliseconds']} ms")
     for warning in run["warnings"]:
