@@ -217,3 +217,75 @@ def test_any_bytes_are_taken_or_refused(
 async def _trigger(client: Client) -> tuple[int, dict[str, Any]]:
     async with asyncio.timeout(30), client.get("/trigger_etl") as response:
         return response.status, await response.json(content_type=None)
+
+
+#: Text of a record with its key as ``{}``, and what is wrong: columns with reasons.
+USERS: list[tuple[str, dict[str | None, str]]] = [
+    ("{},Ann,a@b.c,2024-02-29", {}),
+    ('0{},"Ben, ""B""\n\nof two",,', {}),
+    ('"{}",\t"Cid"\t,\t,\t\r', {}),
+    ("{},Dan,d@e.f,today", {"signup_date": "invalid_value"}),
+    ("{},Eve,,2023-02-29", {"signup_date": "invalid_value"}),
+    ("{}x,Fay,,", {"user_id": "invalid_value"}),
+    ("{}_0,Gil,,soon", {"user_id": "invalid_value", "signup_date": "invalid_value"}),
+    (" ,Hal{},,", {"user_id": "missing_key"}),
+    ("{},Ida", {None: "field_count"}),
+    ("{},Joe,,,", {None: "field_count"}),
+    ('{},6" tall,,', {None: "bad_quote"}),
+    ('{},"Kim" K.,,', {None: "bad_quote"}),
+]
+EXPERIMENTS: list[tuple[str, dict[str | None, str]]] = [
+    ("{},{user},1;2,5", {}),
+    ("{},\t{user},\t 3 ;;4; ,\t", {}),
+    ('{},{user},"1;2",-1.5e1', {}),
+    ("{},{user},1:3,5", {"experiment_compound_ids": "invalid_value"}),
+    ("{},{user},1 2,5", {"experiment_compound_ids": "invalid_value"}),
+    ("{},{user},1,NaN", {"experiment_run_time": "invalid_value"}),
+    ("{},,1,5", {"user_id": "missing_key"}),
+    ("{},{user},1,2,3", {None: "field_count"}),
+]
+Lines = list[tuple[int, int, tuple[str, dict[str | None, str]]]]
+
+
+def numbered(kinds: Sequence[Any]) -> st.SearchStrategy[Lines]:
+    """Kinds of records with a key and the key of a user, and blank lines for zero."""
+    return st.lists(
+        st.tuples(st.integers(0, 12), st.integers(1, 6), st.sampled_from(kinds)),
+        max_size=25,
+    )
+
+
+@HYPOTHESIS
+@given(users=numbered(USERS), experiments=numbered(EXPERIMENTS))
+def test_exactly_the_broken_records_are_left_out(
+    service: Service, users: Lines, experiments: Lines
+) -> None:
+    expected: list[tuple[str, int, str | None, str]] = []
+    kept: dict[str, dict[int, int]] = {"users": {}, "user_experiments": {}}
+    for name, lines in (("users", users), ("user_experiments", experiments)):
+        text, line = HEADERS[name] + "\n", 2
+        for key, user, (form, faults) in lines:
+            record = form.format(key, user=user) if key else " \t"
+            text += record + "\n"
+            found = dict(faults) if key else None
+            if found == {} and name == "user_experiments" and user not in kept["users"]:
+                found = {"user_id": "unknown_user"}
+            if found == {} and key in kept[name]:
+                found = {HEADERS[name].split(",")[0]: "duplicate_key"}
+            if found == {}:
+                kept[name][key] = user
+            for column, reason in (found or {}).items():
+                expected.append((f"{name}.csv", line, column, reason))
+            line += record.count("\n") + 1
+        service.write(name, text.encode())
+    with psycopg.connect(service.conninfo, autocommit=True) as connection:
+        connection.execute("delete from features")
+    answer = service.do(trigger(service.client))
+    entries = service.do(get(service.client, f"/runs/{answer['run']['id']}/rejects"))
+    keys = ("file", "line", "column", "reason")
+    found_entries = [tuple(entry[key] for key in keys) for entry in entries]
+    assert sorted(found_entries, key=str) == sorted(expected, key=str)
+    rows = service.do(features(service.client))
+    counts = {row["user_id"]: row["total_experiments"] for row in rows}
+    made = list(kept["user_experiments"].values())
+    assert counts == {user: made.count(user) for user in kept["users"]}
