@@ -13,7 +13,8 @@ from dataclasses import replace
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
 from etl.blocks import LONGEST_RECORD, Block, Record
-from etl.errors import all_together
+from etl.database import one_line
+from etl.errors import DataFault, all_together
 from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
@@ -99,7 +100,11 @@ async def _load(
     try:
         loaded, records = await _try(worker, run_id, stream, block)
     except (DataError, IntegrityError, _TookFewer):
-        loaded, records = await _take_all_apart(worker, run_id, stream, block)
+        try:
+            loaded, records = await _take_all_apart(worker, run_id, stream, block)
+        except (DataError, IntegrityError) as error:
+            place = f"{stream.file.file}, in or after line {block.line}"
+            raise DataFault(f"{place}: {one_line(error)}") from error
     stream.file.records += records
     stream.file.rejected += records - loaded
     stream.unloaded -= block.length

@@ -260,6 +260,17 @@ async def test_many_unknown_columns(
     assert answer["result"].startswith("users.csv: has 1704 columns, and 1000 are the")
 
 
+async def test_a_constraint_of_staging_is_the_data_s_fault(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(
+        "alter table staging.users"
+        " add constraint early check (signup_date < '2023-06-01')"
+    )
+    failed = await trigger(client, 422)
+    assert failed["result"].startswith("users.csv, in or after line 3: new row for")
+
+
 async def test_messages_are_short_and_on_one_line(
     start_service: StartService, data_dir: Path
 ) -> None:
