@@ -30,6 +30,10 @@ Publish = Callable[["asyncio.Future[bool]"], Coroutine[None, None, None]]
 log = logging.getLogger(__name__)
 
 
+class _Doubt(Exception):
+    """The build refused a value that had looked plain."""
+
+
 async def run_phases(
     run: Run,
     settings: Settings,
@@ -39,21 +43,47 @@ async def run_phases(
 ) -> None:
     """All phases, from the files to published rows; without ``publish`` all but that.
 
-    A rule that a check proves is first left alone, as long as the run before was clean.
+    Where the build refuses a value that was not looked at closely, all begins anew and
+    every record is. Raises RunFault.
+    """
+    try:
+        await _attempt(run, settings, lead, workers, publish, strict=False)
+    except _Doubt as doubt:
+        log.info("run %d: looks at every record after: %s", run.id, doubt)
+        for notes in (run.files, run.steps, run.warnings):
+            notes.clear()
+        await lead.execute("delete from etl.rejects where run_id = %s", [run.id])
+        await _attempt(run, settings, lead, workers, publish, strict=True)
+
+
+async def _attempt(
+    run: Run,
+    settings: Settings,
+    lead: AsyncConnection,
+    workers: Sequence[AsyncConnection],
+    publish: Publish | None,
+    *,
+    strict: bool,
+) -> None:
+    """A rule that a check proves is first left alone, if the run before was clean.
+
     Where a check or the build then fails, every rule is looked at, and what broke one
-    is rejected before they run again. Raises RunFault.
+    is rejected before they run again.
     """
     builders = workers[: settings.build_workers]
     warn = run.warnings.append
+    limit = settings.max_rejects
     await enter(run, lead, "load")
     await lead.execute("select etl.empty_staging()")
     with ExitStack() as files:
-        size = block_bytes(settings.load_workers)
-        streams = await open_streams(lead, settings.data_dir, size, warn, files)
+        streams = await open_streams(
+            *(lead, settings.data_dir, block_bytes(settings.load_workers)),
+            *(warn, files),
+            strict=strict,
+        )
         run.warnings += _not_loaded(settings.data_dir, streams)
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
         loaders = workers[: settings.load_workers]
-        limit = settings.max_rejects
         await load_files(loaders, run.id, streams, limit, run.files.append)
 
         async def clean(rules: Sequence[SqlFile]) -> int:
@@ -81,8 +111,10 @@ async def run_phases(
         try:
             await build_and_publish()
         except DataFault as fault:
-            log.info("run %d: looks at every rule after: %s", run.id, fault)
             failed_in = run.phase
+            if failed_in == "build" and any(each.forms.may_hide for each in streams):
+                raise _Doubt(str(fault)) from fault
+            log.info("run %d: looks at every rule after: %s", run.id, fault)
             if not await clean(rules):
                 run.phase = failed_in
                 raise
@@ -113,7 +145,7 @@ async def _check_and_publish(
     checked = asyncio.get_running_loop().create_future()
     publishing = asyncio.create_task(publish(checked))
     try:
-        await _check(files, workers, run)
+        await _check(files, workers[1:] or workers, run)  # publish has a core too
         run.phase = "publish"
         checked.set_result(True)
         await publishing

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -111,8 +111,12 @@ async def open_streams(
     block_size: int,
     warn: Callable[[str], None],
     files: ExitStack,
+    *,
+    strict: bool,
 ) -> list[Stream]:
     """Open the file of every source, before any is loaded; ``files`` closes them.
+
+    Where ``strict``, every record is matched with what is plain, whatever it costs.
 
     ``warn`` is told of columns that a source lacks: they are skipped. Raises DataFault
     where a file cannot be read or its header is wrong, ServiceFault where a plain form
@@ -145,6 +149,8 @@ async def open_streams(
             raise ServiceFault(
                 f"staging.{source.name}: a plain form is no regular expression: {error}"
             ) from None
+        if strict:
+            forms = replace(forms, frame=None)
         streams.append(
             Stream(
                 source=source,
