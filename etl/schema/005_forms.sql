@@ -30,7 +30,7 @@ from (
     values
     ('smallint'::regtype, '[+-]?[0-9]{1,4}'),
     ('integer'::regtype, '[+-]?[0-9]{1,9}'),
-    ('bigint'::regtype, '[+-]?(?:[0-9]{1,18}|[1-8][0-9]{18})')
+    ('bigint'::regtype, '[+-]?(?:[0-9]{1,18}(?![0-9])|[1-8][0-9]{18})')
 ) as integers (type, plain)
 union all
 select
