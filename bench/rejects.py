@@ -8,7 +8,6 @@ is the same service without rules and without a look at the bytes.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -17,9 +16,11 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
+
+from serving import peak_megabytes, serving
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -62,7 +63,9 @@ def main() -> None:
             for _ in range(ROUNDS + 1):
                 for variant, (url, _) in urls.items():
                     seconds[variant].append(_run(url))
-            memory = {variant: _peak(pid) for variant, (_, pid) in urls.items()}
+            memory = {
+                variant: peak_megabytes(pid) for variant, (_, pid) in urls.items()
+            }
     base = statistics.median(seconds["clean"][1:])
     print(f"{records:,} experiments, medians of {ROUNDS} runs\n")
     print("| variant | seconds | ratio to clean | server MB |")
@@ -92,8 +95,9 @@ def _lines(source: Iterator[str], numbers: set[int]) -> Iterator[str]:
         yield line
 
 
-@contextmanager
-def _server(folder: Path, variant: str, data: Path) -> Iterator[tuple[str, int]]:
+def _server(
+    folder: Path, variant: str, data: Path
+) -> AbstractContextManager[tuple[str, int]]:
     """A server for one variant: its URL and its process."""
     program, sql_dir = PROJECT / "server.py", PROJECT / "sql"
     if variant == "unchecked":
@@ -103,26 +107,13 @@ def _server(folder: Path, variant: str, data: Path) -> Iterator[tuple[str, int]]
         for number in ("040", "050", "060"):
             for check in (sql_dir / "check").glob(f"{number}_*.sql"):
                 check.unlink()
-    server = subprocess.Popen(
-        [sys.executable, str(program)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(PROJECT),
-            "PORT": "0",
-            "STATE_DIR": str(folder / f"state {variant}"),
-            "DATA_DIR": str(data),
-            "SQL_DIR": str(sql_dir),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        yield server.stdout.readline().split()[-1], server.pid
-    finally:
-        server.terminate()
-        server.wait()
+    environ = {
+        "PYTHONPATH": str(PROJECT),
+        "STATE_DIR": str(folder / f"state {variant}"),
+        "DATA_DIR": str(data),
+        "SQL_DIR": str(sql_dir),
+    }
+    return serving(program, environ)
 
 
 def _run(url: str) -> float:
@@ -133,12 +124,6 @@ def _run(url: str) -> float:
         outcome = json.load(refused)
     assert outcome["run"], outcome
     return float(outcome["run"]["seconds"])
-
-
-def _peak(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ Starts a server of its own on the embedded Postgres, in a folder that goes with 
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
+
+from serving import peak_megabytes, serving
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -24,21 +23,10 @@ def main() -> None:
     """Print the figures as one line of a table."""
     with tempfile.TemporaryDirectory(prefix="features-etl-bench-") as folder:
         Path(folder).chmod(0o755)
-        server = subprocess.Popen(
-            [sys.executable, str(PROJECT / "server.py")],
-            env={**os.environ, "PORT": "0", "STATE_DIR": f"{folder}/state"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().split()[-1]
+        state = {"STATE_DIR": f"{folder}/state"}
+        with serving(PROJECT / "server.py", state) as (url, pid):
             milliseconds = [_trigger(url) for _ in range(WARM_UP + COUNTED)][WARM_UP:]
-            memory = _peak_megabytes(server.pid)
-        finally:
-            server.terminate()
-            server.wait()
+            memory = peak_megabytes(pid)
     print("| warm /trigger_etl, shipped data | median ms | least | most | server MB |")
     print("|---|---|---|---|---|")
     median, least, most = (
@@ -58,12 +46,6 @@ def _trigger(url: str) -> float:
     with urllib.request.urlopen(f"{url}/trigger_etl") as answer:
         answer.read()
     return (time.perf_counter() - began) * 1000
-
-
-def _peak_megabytes(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -110,3 +110,6 @@ where
     and not attributes.attisdropped
     and attributes.attgenerated = '';
 comment on view etl.source_columns is 'The columns of the tables in staging';
+
+-- It is all in source_columns now.
+drop view etl.sources;

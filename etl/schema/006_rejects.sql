@@ -62,13 +62,3 @@ comment on column etl.found.loaded_by is 'Transaction that loaded the row: its x
 comment on column etl.found.content is 'What the row holds, as one text';
 comment on column etl.found.line is 'Line in the file, once it is found';
 comment on column etl.found.record is 'The record as in the file, once it is found';
-
--- How many records of each file a run rejected.
-create view etl.rejected as
-select
-    rejects.run_id,
-    rejects.file,
-    count(distinct rejects.line) as records
-from etl.rejects
-group by rejects.run_id, rejects.file;
-comment on view etl.rejected is 'Records rejected, by run and file';

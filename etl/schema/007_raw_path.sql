@@ -46,9 +46,10 @@ language sql immutable as $$
         end;
 $$;
 
-create function etl.is_blank(value text) returns boolean
+-- A value as people see it: without the blanks around it.
+create function etl.shown(value text) returns text
 language sql immutable as $$
-    select coalesce(btrim(value, E' \t') = '', true);
+    select btrim(value, E' \t');
 $$;
 
 -- The columns of a source, all of which its file has; number is the place of their
@@ -93,7 +94,7 @@ language sql stable as $$
                 case
                     when columns.is_text
                         then $f$nullif(nullif(fields[%s], ''), E'\t')::%s$f$
-                    else $f$nullif(btrim(fields[%s], E' \t'), '')::%s$f$
+                    else $f$nullif(etl.shown(fields[%s]), '')::%s$f$
                 end,
                 columns.number,
                 columns.type
@@ -102,12 +103,6 @@ language sql stable as $$
             order by columns.place
         )
     from etl.columns_of_file(casts.source, file_columns) as columns;
-$$;
-
--- A value as people see it: without the blanks around it.
-create function etl.shown(value text) returns text
-language sql immutable as $$
-    select btrim(value, E' \t');
 $$;
 
 -- A message on one line, and not longer than anyone reads.
@@ -167,9 +162,9 @@ begin
         string_agg(
             format(
                 $f$case
-                    when etl.is_blank(fields[%1$s])
+                    when coalesce(etl.shown(fields[%1$s]) = '', true)
                         then case when %2$L::boolean then 'missing_key' end
-                    when not coalesce(btrim(fields[%1$s], E' \t') ~ %3$L, true)
+                    when not coalesce(etl.shown(fields[%1$s]) ~ %3$L, true)
                         or not pg_input_is_valid(%5$s, %4$L)
                         then 'invalid_value'
                 end$f$,
@@ -179,7 +174,7 @@ begin
                 columns.type,
                 case
                     when columns.is_text then format('fields[%s]', columns.number)
-                    else format($f$btrim(fields[%s], E' \t')$f$, columns.number)
+                    else format('etl.shown(fields[%s])', columns.number)
                 end
             ),
             ', '

@@ -291,14 +291,18 @@ begin
             partition by found.source, found.column_name, found.value
             order by found.line
         )
+    ),
+
+    spared as (
+        delete from etl.found
+        using ranked
+        where found.ctid = ranked.id and ranked.place = 1
     )
 
     update etl.found
     set message = format('line %s has it already', ranked.first_line)
     from ranked
     where found.ctid = ranked.id and ranked.place > 1;
-
-    delete from etl.found where message is null;
 
     insert into etl.rejects (
         run_id, file, line, column_name, value, reason, message, record
@@ -329,8 +333,8 @@ $$;
 -- A table for a file with columns that its source lacks: COPY cannot skip them. It
 -- inherits from the source, so whoever reads the source sees its rows. The type "char"
 -- takes any value and keeps a byte of it. Returns the name of the table; it goes when
--- the next run begins. (A column that is added to the source and
--- dropped again would leave a trace for ever.)
+-- the next run begins. (A column that is added to the source and dropped again would
+-- leave a trace for ever.)
 create function etl.widen(source text, more_columns text[]) returns text
 language plpgsql as $$
 declare

@@ -4,12 +4,6 @@
 -- reads:  staging.users, staging.user_experiments, staging.compounds
 -- writes: features_next
 with
-slices as (
-    select
-        coalesce(nullif(current_setting('etl.slices', true), ''), '1')::int as total,
-        coalesce(nullif(current_setting('etl.slice', true), ''), '0')::int as mine
-),
-
 totals as (
     select
         (select count(*) from staging.users) as users,
@@ -27,8 +21,7 @@ activity as (
         ) as compound_ids
     from staging.user_experiments as experiments
     where
-        abs(experiments.user_id % (select slices.total from slices))
-        = (select slices.mine from slices)
+        abs(experiments.user_id % (select etl.slices())) = (select etl.slice())
     group by experiments.user_id
 ),
 
@@ -93,5 +86,4 @@ left join favourites on users.user_id = favourites.user_id
 left join staging.compounds as compounds
     on favourites.compound_id = compounds.compound_id
 where
-    abs(users.user_id % (select slices.total from slices))
-    = (select slices.mine from slices);
+    abs(users.user_id % (select etl.slices())) = (select etl.slice());
