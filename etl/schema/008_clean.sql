@@ -356,7 +356,7 @@ $$;
 
 -- Empties every table in the schema staging, features_next and what rules found.
 -- TRUNCATE makes new files, which costs some milliseconds a table; deleting a few rows
--- costs none.
+-- costs none, and a table without a page has nothing to empty.
 create or replace function etl.empty_staging() returns void
 language plpgsql as $$
 declare
@@ -379,10 +379,12 @@ begin
             and (
                 tables.relnamespace = to_regnamespace('staging')
                 or tables.oid in (
-                    to_regclass('features_next'), 'etl.found'::regclass,
+                    to_regclass('features_next'),
+                    'etl.found'::regclass,
                     'etl.odd_rows'::regclass
                 )
             )
+            and (tables.relkind = 'p' or pg_relation_size(tables.oid) > 0)
         order by tables.oid
     loop
         if pg_relation_size(target) between 1 and 262144 then
