@@ -19,7 +19,7 @@ from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
 
-#: Bytes of a file up to which any plan will do, and to look at its table costs more.
+#: Bytes of a file up to which any plan will do: a look at its table costs more.
 BYTES_WITHOUT_STATISTICS = 100_000
 
 #: What stands in quotes; a doubled quote makes two of them, with nothing in between.
@@ -64,6 +64,8 @@ async def load_files(
                 # It may end well yet. Counting lines is fast, and tells it early.
                 stream.lines = await asyncio.to_thread(stream.opened.count_lines)
             too_many = too_many or not limit.allows(file.rejected, stream.most_records)
+            if stream.is_loaded and stream.opened.size > BYTES_WITHOUT_STATISTICS:
+                await _analyze(worker, stream.table)  # while others are loaded
 
     try:
         await all_together(work(worker) for worker in workers)
@@ -73,17 +75,12 @@ async def load_files(
         await blocks.aclose()
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
-    if any(stream.opened.size > BYTES_WITHOUT_STATISTICS for stream in streams):
-        await _analyze(workers[0], streams)
+    await _analyze(workers[0], sql.Identifier("etl", "odd_rows"))
 
 
-async def _analyze(connection: AsyncConnection, streams: Sequence[Stream]) -> None:
-    """Give the planner its statistics."""
-    tables = [stream.table for stream in streams]
-    odd_rows = sql.Identifier("etl", "odd_rows")
-    await connection.execute(
-        sql.SQL("analyze {}").format(sql.SQL(", ").join([*tables, odd_rows]))
-    )
+async def _analyze(connection: AsyncConnection, table: sql.Identifier) -> None:
+    """Give the planner its statistics of a table."""
+    await connection.execute(sql.SQL("analyze {}").format(table))
 
 
 async def _blocks(
