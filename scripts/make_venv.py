@@ -42,7 +42,7 @@ def _wanted(requirements: Path) -> set[str]:
     files = [requirements]
     for line in requirements.read_text().splitlines():
         if line.startswith("-r "):
-            files.append(requirements.with_name(line[3:].strip()))
+            files.append(requirements.parent / line[3:].strip())
     hashes = {
         f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files
     }
