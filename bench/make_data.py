@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 EXPERIMENTS_PER_USER = 10
 COMPOUNDS = {"few": 1_000, "many": 100_000}
 FAVOURITES = 6
 
+#: Bytes that are written at once.
+BUFFER = 1 << 20
+
 
 def main() -> None:
     """Write the files; the same arguments give the same bytes."""
-    folder, users, shape = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    make_data(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+
+
+def make_data(folder: Path, users: int, shape: str) -> None:
+    """Write the files of so many users."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "compounds.csv", _compounds(COMPOUNDS[shape]))
     _write(folder / "users.csv", _users(users))
@@ -27,7 +35,7 @@ def main() -> None:
 
 
 def _write(path: Path, lines: Iterator[str]) -> None:
-    with path.open("w", encoding="ascii") as file:
+    with path.open("w", encoding="ascii", buffering=BUFFER) as file:
         file.writelines(lines)
 
 
@@ -49,23 +57,25 @@ def _experiments(users: int, shape: str) -> Iterator[str]:
     source = random.Random(20260101)
     draw = source.random
     compounds = COMPOUNDS[shape]
-    order = list(range(users))
+    names = [str(number) for number in range(1, compounds + 1)]
+    places_of = [range(count) for count in range(6)]
+    order = array("q", range(users))
     source.shuffle(order)
     number = 0
     for _ in range(EXPERIMENTS_PER_USER):
         for user in order:
             number += 1
-            pick = _picker(shape, user, compounds, draw)
-            ids = ";".join(pick() for _ in range(1 + int(draw() * 5)))
+            places = places_of[1 + int(draw() * 5)]
+            if shape == "few":
+                first = user * 7
+                picked = [
+                    names[(first + int(draw() * FAVOURITES) * 131) % compounds]
+                    for _ in places
+                ]
+            else:
+                picked = [names[int(draw() ** 3 * compounds)] for _ in places]
+            ids = ";".join(picked)
             yield f"{number},\t{user + 1},\t{ids},\t{5 + int(draw() * 56)}\n"
-
-
-def _picker(
-    shape: str, user: int, compounds: int, draw: Callable[[], float]
-) -> Callable[[], str]:
-    if shape == "few":
-        return lambda: str((user * 7 + int(draw() * FAVOURITES) * 131) % compounds + 1)
-    return lambda: str(int(draw() ** 3 * compounds) + 1)
 
 
 if __name__ == "__main__":
