@@ -1,52 +1,35 @@
-"""How long a warm ``/trigger_etl`` takes on the shipped data, and the memory of it.
-
-Starts a server of its own on the embedded Postgres, in a folder that goes with it.
-"""
+"""How long a warm ``/trigger_etl`` takes on the shipped data, and the memory of it."""
 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
-import urllib.request
-from pathlib import Path
 
-from serving import peak_megabytes, serving
-
-PROJECT = Path(__file__).resolve().parent.parent
+from memory import peak_megabytes
+from postgres import Postgres
+from report import number, progress, publish, table
+from service import serving
 
 #: Triggers that are not counted, and those that are.
 WARM_UP, COUNTED = 10, 50
 
-
-def main() -> None:
-    """Print the figures as one line of a table."""
-    with tempfile.TemporaryDirectory(prefix="features-etl-bench-") as folder:
-        Path(folder).chmod(0o755)
-        state = {"STATE_DIR": f"{folder}/state"}
-        with serving(PROJECT / "server.py", state) as (url, pid):
-            milliseconds = [_trigger(url) for _ in range(WARM_UP + COUNTED)][WARM_UP:]
-            memory = peak_megabytes(pid)
-    print("| warm /trigger_etl, shipped data | median ms | least | most | server MB |")
-    print("|---|---|---|---|---|")
-    median, least, most = (
-        f"{value:.1f}"
-        for value in (
-            statistics.median(milliseconds),
-            min(milliseconds),
-            max(milliseconds),
-        )
-    )
-    print(f"| {COUNTED} runs | {median} | {least} | {most} | {memory:.0f} |")
+HEAD = ("runs", "median ms", "least", "most", "server MB")
 
 
-def _trigger(url: str) -> float:
-    """Milliseconds of one trigger, as its caller sees it."""
-    began = time.perf_counter()
-    with urllib.request.urlopen(f"{url}/trigger_etl") as answer:
-        answer.read()
-    return (time.perf_counter() - began) * 1000
-
-
-if __name__ == "__main__":
-    main()
+def measure(setting: str, postgres: Postgres) -> None:
+    """Publish one table."""
+    progress("a warm trigger on the shipped data")
+    milliseconds = []
+    with serving(postgres.environ) as service:
+        for _ in range(WARM_UP + COUNTED):
+            began = time.perf_counter()
+            record = service.trigger()
+            milliseconds.append((time.perf_counter() - began) * 1000)
+            if record["state"] != "succeeded":
+                raise RuntimeError(record["error"])
+        memory = peak_megabytes(service.pid)
+    counted = milliseconds[WARM_UP:]
+    figures = (statistics.median(counted), min(counted), max(counted), memory)
+    row = [str(COUNTED), *map(number, figures)]
+    title = f"A warm trigger on the shipped data, on {postgres.title}"
+    publish(f"warm-{setting}", title, table(HEAD, [row]))
