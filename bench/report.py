@@ -46,12 +46,14 @@ def number(value: float | None) -> str:
         return "-"
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
 def publish(name: str, title: str, *parts: str) -> None:
     """Print the parts, and keep them."""
-    print("", f"# {title}", *parts, sep="\n\n", end="\n\n", flush=True)
+    print(f"\n# {title}", *parts, sep="\n\n", end="\n\n", flush=True)
     keep(name, title, *parts)
 
 
