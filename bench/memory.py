@@ -36,9 +36,9 @@ def watch(process: subprocess.Popen[str], pid: int, postmaster: int | None) -> P
     most: float | None = None
     backends: float | None = None
     while process.poll() is None:
+        time.sleep(EVERY)  # first, for a new process is not its program yet
         most = _greater(most, peak_megabytes(pid))
         backends = _greater(backends, _backends_megabytes(postmaster))
-        time.sleep(EVERY)
     return Peaks(_greater(most, peak_megabytes(pid)), backends)
 
 

@@ -31,7 +31,7 @@ from service import serving
 MOST_USERS_FOR_PEERS = 1_000_000
 
 #: From so many users on pandas runs once, its first time counts: it takes minutes.
-USERS_FOR_ONE_PANDAS = 200_000
+USERS_FOR_ONE_PANDAS = 50_000
 
 #: Who is meant by the best peer.
 STRONG = ("duckdb", "polars")
