@@ -4,7 +4,8 @@
 -- reads:  staging.users, staging.user_experiments, staging.compounds, etl.odd_rows
 -- writes: features_next
 with
-totals as (
+-- Counted once a slice: not materialized, it would be once for every use of a number.
+totals as materialized (
     select
         (select count(*) from staging.users) as users,
         (select count(*) from staging.user_experiments) as experiments
@@ -73,15 +74,18 @@ select
     nullif(btrim(users.email, E' \t'), '') as email,
     users.signup_date,
     coalesce(favourites.total_experiments, 0) as total_experiments,
-    totals.experiments / totals.users::double precision as avg_experiments,
+    (
+        select totals.experiments / totals.users::double precision from totals
+    ) as avg_experiments,
     coalesce(
-        favourites.total_experiments / nullif(totals.experiments, 0)::double precision,
+        favourites.total_experiments / (
+            select nullif(totals.experiments, 0)::double precision from totals
+        ),
         0
     ) as experiments_pct,
     favourites.compound_id as most_common_compound_id,
     nullif(btrim(compounds.compound_name, E' \t'), '') as most_common_compound_name
 from staging.users as users
-cross join totals
 left join favourites on users.user_id = favourites.user_id
 left join staging.compounds as compounds
     on favourites.compound_id = compounds.compound_id
