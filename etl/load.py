@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
@@ -40,23 +41,26 @@ async def load_files(
     """Load all files, and give the planner its statistics.
 
     Every worker takes the next block of whichever file is being read and loads it in
-    one transaction, while one more is read ahead: memory holds these. ``begun`` is
-    called with each file as its reading begins. Raises DataFault, also as soon as a
-    file must have more rejects than ``limit`` allows.
+    one transaction, while the next ones are read: memory holds a block a worker and
+    two. ``begun`` is called with each file as its reading begins. Raises DataFault,
+    also as soon as a file must have more rejects than ``limit`` allows.
     """
-    blocks = _blocks(streams, begun)
-    ahead = asyncio.ensure_future(anext(blocks, None))
-    turn = asyncio.Lock()
+    blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
     too_many = False
 
+    async def read() -> None:
+        async with aclosing(_blocks(streams, begun)) as all_blocks:
+            async for item in all_blocks:
+                await blocks.put(item)
+                if too_many:
+                    break
+        await blocks.put(None)
+
     async def work(worker: AsyncConnection) -> None:
-        nonlocal ahead, too_many
-        while not too_many:
-            async with turn:
-                item = await ahead
-                if item is None:
-                    return
-                ahead = asyncio.ensure_future(anext(blocks, None))
+        nonlocal too_many
+        while item := await blocks.get():
+            if too_many:
+                continue
             stream, block = item
             await _load(worker, run_id, stream, block)
             file = stream.file
@@ -66,13 +70,9 @@ async def load_files(
             too_many = too_many or not limit.allows(file.rejected, stream.most_records)
             if stream.is_loaded and stream.opened.size > BYTES_WITHOUT_STATISTICS:
                 await _analyze(worker, stream.table)  # while others are loaded
+        await blocks.put(None)  # for the next worker
 
-    try:
-        await all_together(work(worker) for worker in workers)
-    finally:
-        ahead.cancel()
-        await asyncio.gather(ahead, return_exceptions=True)
-        await blocks.aclose()
+    await all_together([read(), *map(work, workers)])
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
     await _analyze(workers[0], sql.Identifier("etl", "odd_rows"))
