@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         workers = max(settings.load_workers, settings.build_workers)
         async with (
             _pool(conninfo, READ_SETTINGS, READERS_KEPT, READERS_MOST) as readers,
-            _pool(conninfo, RUN_SETTINGS, 1, workers + 2) as runners,
+            _pool(conninfo, RUN_SETTINGS, 1, workers + 2, _release_locks) as runners,
         ):
             yield Database(conninfo, _place(conninfo), readers, runners)
 
@@ -171,7 +172,11 @@ def _is_final(error: OperationalError) -> bool:
 
 @asynccontextmanager
 async def _pool(
-    conninfo: str, session: Mapping[str, str], kept: int, most: int
+    conninfo: str,
+    session: Mapping[str, str],
+    kept: int,
+    most: int,
+    reset: Callable[[AsyncConnection], Awaitable[None]] | None = None,
 ) -> AsyncIterator[AsyncConnectionPool[AsyncConnection]]:
     async def configure(connection: AsyncConnection) -> None:
         await _configure(connection, session)
@@ -179,6 +184,8 @@ async def _pool(
     replacing: set[asyncio.Task[None]] = set()
 
     async def check(connection: AsyncConnection) -> None:
+        if not _has_word(connection):
+            return
         try:
             await AsyncConnectionPool.check_connection(connection)
         except psycopg.Error:
@@ -196,7 +203,7 @@ async def _pool(
         max_size=most,
         open=False,
         configure=configure,
-        reset=_release_locks,
+        reset=reset,
         # a connection that died since is replaced before anyone gets it
         check=check,
         timeout=POOL_WAIT_SECONDS,
@@ -205,6 +212,17 @@ async def _pool(
     )
     async with pool:
         yield pool
+
+
+def _has_word(connection: AsyncConnection) -> bool:
+    """Whether the server has sent something unasked, or hung up, since the last answer.
+
+    A server that ends a connection, or ends itself, leaves its last word there; to ask
+    it each time would cost a round trip, half of what a short answer takes.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _release_locks(connection: AsyncConnection) -> None:
