@@ -10,11 +10,14 @@ import re
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from psycopg import AsyncConnection
 
+from etl.answers import READER, answer_feature, answer_features
+from etl.catalog import read_catalog
 from etl.database import Database, open_database
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
-from etl.exports import as_objects, stream_csv, stream_json
-from etl.features import Key, all_rows, read_key, read_row
+from etl.exports import as_objects, stream
+from etl.negotiation import CONTENT_TYPES
 from etl.problems import (
     STARTED,
     TRIGGER_PATH,
@@ -23,10 +26,11 @@ from etl.problems import (
     problem,
     problems,
 )
+from etl.reading import Reader
 from etl.records import Record, Run, read_runs
 from etl.rejects import START, Place, last_of_page, rejects_of
 from etl.runs import Runner, RunUnderWay
-from etl.sending import MOST_STREAMS, STREAMS, send_rows
+from etl.sending import MOST_STREAMS, STREAMS, Export, send_rows
 from etl.settings import Settings
 
 #: What ``result`` says after a success: the challenge's own words, and ours.
@@ -35,8 +39,6 @@ DRY = "dry run: nothing was published"
 
 #: Where browsers say that they only fetch ahead.
 PURPOSES = ("Sec-Purpose", "Purpose")
-
-FORMATS = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
 
 ENDPOINTS = {
     "trigger_etl": TRIGGER_PATH,
@@ -52,7 +54,6 @@ ENDPOINTS = {
 SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 RUNNER = web.AppKey("runner", Runner)
-FEATURES_KEY: web.AppKey[Key | None] = web.AppKey("features_key")
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -81,7 +82,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = database
         app[RUNNER] = Runner(database, app[SETTINGS])
         async with database.readers.connection() as connection:
-            app[FEATURES_KEY] = await read_key(connection)
+            app[READER] = Reader(database, await read_catalog(connection))
         yield
         await app[RUNNER].stop()
 
@@ -138,28 +139,13 @@ def _trigger_problem(status: int, result: str, record: Record | None) -> web.Res
 
 
 async def features(request: web.Request) -> web.StreamResponse:
-    """All rows as a JSON array, streamed."""
-    _refuse_parameters(request)
-    query = all_rows(request.app[FEATURES_KEY])
-    return await send_rows(
-        request,
-        request.app[DATABASE],
-        {"Content-Type": "application/json"},
-        lambda connection: stream_json(connection, query),
-    )
+    """The rows asked for, as a page or streamed."""
+    return await answer_features(request, request.app[DATABASE])
 
 
-async def feature(request: web.Request) -> web.Response:
+async def feature(request: web.Request) -> web.StreamResponse:
     """One row by its key."""
-    _refuse_parameters(request)
-    key, value = request.app[FEATURES_KEY], request.match_info["key"]
-    if key is None:
-        return problem(404, "features has no key of one column")
-    async with request.app[DATABASE].readers.connection() as connection:
-        row = await read_row(connection, key, value)
-    if row is None:
-        return problem(404, f"features has no row whose {key.name} is {value!r}")
-    return web.Response(text=row, content_type="application/json")
+    return await answer_feature(request)
 
 
 async def runs(request: web.Request) -> web.Response:
@@ -181,25 +167,19 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     form = _choice(request, "format", "json", "csv")
     limit = _positive(request, "limit")
     after = _place(request)
-    record = await _record(request)
-    query = rejects_of(record["id"], after, limit)
-    headers = {"Content-Type": FORMATS[form]}
-    if limit is not None:
-        async with request.app[DATABASE].readers.connection() as connection:
-            last = await last_of_page(connection, record["id"], after, limit)
-        if last is not None:
+    number = (await _record(request))["id"]
+    query = rejects_of(number, after, limit)
+
+    async def open_rejects(connection: AsyncConnection) -> Export:
+        headers = {"Content-Type": CONTENT_TYPES[form]}
+        last = limit and await last_of_page(connection, number, after, limit)
+        if last:
             following = request.rel_url.update_query(after=str(last))
             headers["Link"] = f'<{following}>; rel="next"'
-    return await send_rows(
-        request,
-        request.app[DATABASE],
-        headers,
-        lambda connection: (
-            stream_csv(connection, query)
-            if form == "csv"
-            else stream_json(connection, as_objects(query))
-        ),
-    )
+        rows = query if form == "csv" else as_objects(query)
+        return Export(headers, stream(connection, rows, form))
+
+    return await send_rows(request, request.app[DATABASE], open_rejects)
 
 
 async def _record(request: web.Request) -> Record:

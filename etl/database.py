@@ -63,7 +63,14 @@ RUN_SETTINGS = {
     "max_parallel_workers_per_gather": "0",
 }
 
-READ_SETTINGS = {**COMMON_SETTINGS, "application_name": "features-etl"}
+#: For the connections that answer requests: they write nothing, and what takes longer
+#: than a reader waits is ended; a stream has bounds of its own.
+READ_SETTINGS = {
+    **COMMON_SETTINGS,
+    "application_name": "features-etl",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "30s",
+}
 
 log = logging.getLogger(__name__)
 

@@ -1,48 +1,244 @@
-"""The query behind ``GET /features``: rows of the table as JSON, made by Postgres.
+"""The statements behind ``/features``, composed of what the catalog allows.
 
-Columns, types and the key come from the catalog; the table's name is all it knows.
+Values stand in them as parameters, cast to their column's type. Rows become text inside
+Postgres. The table's name is all that is known of it here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import count
 
-from psycopg import AsyncConnection, DataError, sql
+from psycopg import sql
+
+from etl.catalog import Catalog, Column
+from etl.filters import COMPARISONS, PATTERNS, Filter
+from etl.paging import beyond, order_by_key
+from etl.queries import Query, Shape
+
+#: Statements that are kept as text: a reader pages through many pages of one shape.
+KEPT_STATEMENTS = 256
+
+#: The columns of the state, which every statement reads in its own snapshot.
+STATE = sql.SQL(
+    "state.run_id, state.modified, state.version, state.columns, state.is_dated"
+)
+
+STATE_STATEMENT = sql.SQL("select {} from etl.features_state as state").format(STATE)
 
 
-@dataclass(frozen=True)
-class Key:
-    """The column of the table's primary key, and its type in SQL."""
+@lru_cache(KEPT_STATEMENTS)
+def rows_by_key(columns: Sequence[Column], key: Column) -> bytes:
+    """Rows as JSON by their keys, which are one parameter, an array of text.
 
-    name: str
-    type: str
-
-
-async def read_key(connection: AsyncConnection) -> Key | None:
-    """The key of ``features``; None where it has none of one column."""
-    rows = await connection.execute(
-        "select name, type from etl.feature_columns where is_key"
+    One row for each key, in their order: the state, and the row or null. What is no
+    value of the key's type is the key of no row.
+    """
+    return _text(
+        sql.SQL(
+            """
+            select {state}, (
+                select row_to_json(picked.*) from (
+                    select {columns} from features
+                    where {key} = case
+                        when pg_input_is_valid(asked.key, {type_name})
+                            then asked.key::{type}
+                    end
+                ) as picked
+            )::text
+            from etl.features_state as state
+            cross join unnest($1::text[]) with ordinality as asked (key, place)
+            order by asked.place
+            """
+        ).format(
+            state=STATE,
+            columns=_names(columns),
+            key=sql.Identifier(key.name),
+            type_name=key.value_type,
+            type=sql.SQL(key.value_type),
+        )
     )
-    row = await rows.fetchone()
-    return Key(*row) if row else None
 
 
-def all_rows(key: Key | None) -> sql.Composed:
-    """The query for all rows as JSON objects, ordered by the key."""
-    order = sql.SQL(" order by {}").format(sql.Identifier(key.name)) if key else None
-    return sql.SQL("select row_to_json(features) from features{order}").format(
-        order=order or sql.SQL("")
+@lru_cache(KEPT_STATEMENTS)
+def page(shape: Shape) -> bytes:
+    """A page as JSON, in one row: the state, the total, the last row's place, the rows.
+
+    One row more than the page has is read, to know whether another page follows; only
+    then there is a place. A materialized page is read in the order that it was made in.
+    """
+    limit = shape.limit or 0
+    places = _Places(shape, _numbered())
+    ordered = [term.column for term in shape.order if term.column not in shape.columns]
+    return _text(
+        sql.SQL(
+            """
+            with page as materialized (
+                select {all_columns} from features
+                {where} {order} limit {one_more}
+            )
+            select {state}, {total},
+                case when (select count(*) from page) > {limit} then {place} end,
+                (
+                    select string_agg(row_to_json(picked.*)::text, e',\\n')
+                    from (select {columns} from page limit {limit}) as picked
+                )
+            from etl.features_state as state
+            """
+        ).format(
+            all_columns=_names([*shape.columns, *ordered]),
+            where=places.where,
+            order=_order(shape),
+            one_more=limit + 1 if limit else 0,
+            limit=limit,
+            state=STATE,
+            total=places.total,
+            place=_place_of(shape),
+            columns=_names(shape.columns),
+        )
     )
 
 
-async def read_row(connection: AsyncConnection, key: Key, value: str) -> str | None:
-    """The row with this key as a JSON object, or None; also where it can be no key."""
-    statement = sql.SQL(
-        "select row_to_json(features)::text from features where {name} = %s::{type}"
-    ).format(name=sql.Identifier(key.name), type=sql.SQL(key.type))
-    try:
-        rows = await connection.execute(statement, [value])
-    except DataError:
-        return None
-    row = await rows.fetchone()
-    return str(row[0]) if row else None
+@lru_cache(KEPT_STATEMENTS)
+def opening(shape: Shape) -> bytes:
+    """What is told before a stream: the state, the total, the place of the last row.
+
+    It takes all values, so a value that its type refuses is refused here.
+    """
+    places = _Places(shape, _numbered())
+    return _text(
+        sql.SQL(
+            """
+            with page as materialized (
+                select {columns} from features {where} {order} limit {one_more}
+            )
+            select {state}, {total},
+                case when (select count(*) from page) > {limit} then {place} end
+            from etl.features_state as state
+            """
+        ).format(
+            columns=_names([term.column for term in shape.order]),
+            where=places.where,
+            order=_order(shape),
+            one_more=shape.limit + 1 if shape.limit else 0,
+            state=STATE,
+            total=places.total,
+            limit=shape.limit or 0,
+            place=_place_of(shape),
+        )
+    )
+
+
+def first_rows(catalog: Catalog, limit: int) -> sql.Composed:
+    """The first rows as they are, all their columns, ordered by the key."""
+    shape = Shape(catalog.columns, (), order_by_key(catalog), None, limit, count=False)
+    return rows(Query(shape, (), "csv"))
+
+
+def rows(query: Query) -> sql.Composed:
+    """All rows of a query, for COPY: as JSON in one column, or as they are for CSV.
+
+    COPY takes no parameters, so the values stand here as literals that psycopg quotes.
+    """
+    shape = query.shape
+    places = _Places(shape, (sql.Literal(value.text) for value in query.values))
+    selected = sql.SQL("select {columns} from features {where} {order} {limit}").format(
+        columns=_names(shape.columns),
+        where=places.where,
+        order=_order(shape),
+        limit=sql.SQL("limit {}").format(shape.limit)
+        if shape.limit is not None
+        else sql.SQL(""),
+    )
+    if query.format == "csv":
+        return selected
+    return sql.SQL("select row_to_json(picked.*) from ({}) as picked").format(selected)
+
+
+class _Places:
+    """The conditions of a query, its values being where ``values`` says."""
+
+    def __init__(self, shape: Shape, values: Iterator[sql.Composable]) -> None:
+        filters = [_condition(each, values) for each in shape.filters]
+        self.total: sql.Composable = sql.SQL("null::bigint")
+        if shape.count:
+            self.total = sql.SQL("(select count(*) from features {})").format(
+                _where(filters)
+            )
+        if shape.place is not None:
+            place = [
+                _cast(next(values), term.column.value_type) if has_value else None
+                for term, has_value in zip(shape.order, shape.place, strict=True)
+            ]
+            filters.append(beyond(shape.order, place))
+        self.where = _where(filters)
+
+
+def _numbered() -> Iterator[sql.Composable]:
+    """Parameters as the server numbers them."""
+    return (sql.SQL("${}").format(number) for number in count(1))
+
+
+def _condition(asked: Filter, values: Iterator[sql.Composable]) -> sql.Composable:
+    """One filter as SQL; takes its values from ``values``."""
+    name = sql.Identifier(asked.column.name)
+    kind = asked.column.value_type
+    if asked.state is not None:
+        condition = sql.SQL("{} is {}").format(name, sql.SQL(asked.state))
+    elif asked.operator == "in":
+        elements = [_cast(next(values), kind) for _ in range(asked.count)]
+        condition = sql.SQL("{} = any (array[{}]::{}[])").format(
+            name, sql.SQL(", ").join(elements), sql.SQL(kind)
+        )
+    elif asked.operator in PATTERNS:
+        operator = sql.SQL(PATTERNS[asked.operator])
+        pattern = _cast(next(values), "text")
+        condition = sql.SQL("{} {} {}").format(name, operator, pattern)
+    else:
+        operator = sql.SQL(COMPARISONS[asked.operator])
+        condition = sql.SQL("{} {} {}").format(
+            name, operator, _cast(next(values), kind)
+        )
+    return sql.SQL("not ({})").format(condition) if asked.negated else condition
+
+
+def _cast(value: sql.Composable, kind: str) -> sql.Composed:
+    return sql.SQL("{}::{}").format(value, sql.SQL(kind))
+
+
+def _where(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    if not conditions:
+        return sql.SQL("")
+    return sql.SQL("where {}").format(sql.SQL(" and ").join(conditions))
+
+
+def _order(shape: Shape) -> sql.Composable:
+    if not shape.order:
+        return sql.SQL("")
+    return sql.SQL("order by {}").format(
+        sql.SQL(", ").join(term.as_sql() for term in shape.order)
+    )
+
+
+def _place_of(shape: Shape) -> sql.Composable:
+    """The place of the page's last row, as JSON; null where there are no pages."""
+    if not shape.limit or not any(term.column.key_position for term in shape.order):
+        return sql.SQL("null")
+    return sql.SQL(
+        "(select json_build_array({})::text from page offset {} limit 1)"
+    ).format(
+        sql.SQL(", ").join(
+            sql.SQL("{}::text").format(sql.Identifier(term.column.name))
+            for term in shape.order
+        ),
+        shape.limit - 1,
+    )
+
+
+def _names(columns: Sequence[Column]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+
+
+def _text(statement: sql.Composed) -> bytes:
+    return statement.as_bytes(None)

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Handler
 from psycopg import OperationalError
+from psycopg.errors import QueryCanceled
 from psycopg_pool import PoolTimeout
 
 from etl.database import one_line
@@ -28,6 +29,14 @@ STARTED = "ETL process started"
 
 class BadParameter(ValueError):
     """A query parameter that cannot be used; the message says which and why."""
+
+
+class NotAcceptable(Exception):
+    """Nothing that the request accepts is made here; the message says what is."""
+
+
+class TooSlow(Exception):
+    """Postgres took longer for a request than it may."""
 
 
 class NotThere(LookupError):
@@ -63,6 +72,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem_of(request, 400, str(error))
     except NotThere as error:
         return problem_of(request, 404, str(error))
+    except NotAcceptable as error:
+        return problem_of(request, 406, str(error))
+    except (TooSlow, QueryCanceled):
+        log.warning("%s %s: took too long", request.method, request.path)
+        words = "this takes too long: ask for less, or for an order that has an index"
+        return problem_of(request, 504, words)
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -10,10 +10,9 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from psycopg import sql
-
+from etl.catalog import read_catalog
 from etl.database import Database
-from etl.features import read_key
+from etl.features import first_rows
 from etl.records import Run
 
 #: Rows of features that are shown; the widest a cell is printed, in characters.
@@ -70,12 +69,8 @@ def _summary(run: Run) -> str:
 async def show_features(database: Database) -> None:
     """Print the first rows of features as a table, and where the others are."""
     async with database.readers.connection() as connection:
-        key = await read_key(connection)
-        order = sql.SQL("order by {}").format(sql.Identifier(key.name)) if key else None
-        statement = sql.SQL("select * from features {} limit {}")
-        cursor = await connection.execute(
-            statement.format(order or sql.SQL(""), sql.Literal(FIRST_ROWS))
-        )
+        catalog = await read_catalog(connection)
+        cursor = await connection.execute(first_rows(catalog, FIRST_ROWS))
         names = [column.name for column in cursor.description or ()]
         rows = await cursor.fetchall()
         count = await (

@@ -1,0 +1,65 @@
+"""The columns of ``features`` as Postgres's catalog has them.
+
+They are all that may be selected, filtered and ordered. Knows no request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from psycopg import AsyncConnection
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column; ``type`` as people know it, ``value_type`` what its values are cast to.
+
+    ``key_position`` is its place in the primary key, from 1, or None.
+    """
+
+    name: str
+    type: str
+    value_type: str
+    is_text: bool
+    is_required: bool
+    key_position: int | None
+    description: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """The columns in the table's order, and the digest that changes with them."""
+
+    columns: tuple[Column, ...]
+    digest: str
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """The allow-list: what is not in here is not asked for."""
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def key(self) -> tuple[Column, ...]:
+        """The columns of the primary key in its order; none where it has none."""
+        keys = [each for each in self.columns if each.key_position is not None]
+        return tuple(sorted(keys, key=lambda each: each.key_position or 0))
+
+    @cached_property
+    def names(self) -> str:
+        """The columns' names, for messages."""
+        return ", ".join(self.by_name)
+
+
+async def read_catalog(connection: AsyncConnection) -> Catalog:
+    """Read columns and digest in one snapshot."""
+    rows = await connection.execute(
+        "select digest, name, type, value_type, is_text, is_required, key_position,"
+        " description from etl.feature_columns_digest, etl.feature_columns"
+        " order by position"
+    )
+    found = await rows.fetchall()
+    return Catalog(
+        columns=tuple(Column(*column) for _, *column in found),
+        digest=found[0][0] if found else "",
+    )
