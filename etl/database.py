@@ -28,6 +28,10 @@ OLDEST_VERSION = 160000
 #: Seconds that a start waits for a database that is away.
 START_WAIT_SECONDS = 60
 
+#: A role's statement_timeout still holds for the statement that lifts it: one of a
+#: millisecond is over before that on a busy machine, now and then.
+CONFIGURE_TRIES = 10
+
 #: Seconds that a request waits for a connection before it answers 503.
 POOL_WAIT_SECONDS = 3
 
@@ -245,7 +249,13 @@ async def set_local(connection: AsyncConnection, values: Mapping[str, str]) -> N
 async def _configure(connection: AsyncConnection, session: Mapping[str, str]) -> None:
     """Set server settings for as long as the connection lives."""
     newer = NEWER_SETTINGS if connection.info.server_version >= 170000 else {}
-    await _set(connection, {**session, **newer}, local=False)
+    for tries_left in reversed(range(CONFIGURE_TRIES)):
+        try:
+            await _set(connection, {**session, **newer}, local=False)
+            break
+        except psycopg.errors.QueryCanceled:
+            if not tries_left:
+                raise
 
 
 async def _set(
