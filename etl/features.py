@@ -68,18 +68,13 @@ def page(shape: Shape) -> bytes:
     One row more than the page has is read, to know whether another page follows; only
     then there is a place. A materialized page is read in the order that it was made in.
     """
-    limit = shape.limit or 0
     places = _Places(shape, _numbered())
     ordered = [term.column for term in shape.order if term.column not in shape.columns]
     return _text(
         sql.SQL(
             """
-            with page as materialized (
-                select {all_columns} from features
-                {where} {order} limit {one_more}
-            )
-            select {state}, {total},
-                case when (select count(*) from page) > {limit} then {place} end,
+            with {page}
+            select {state}, {total}, {place},
                 (
                     select string_agg(row_to_json(picked.*)::text, e',\\n')
                     from (select {columns} from page limit {limit}) as picked
@@ -87,11 +82,8 @@ def page(shape: Shape) -> bytes:
             from etl.features_state as state
             """
         ).format(
-            all_columns=_names([*shape.columns, *ordered]),
-            where=places.where,
-            order=_order(shape),
-            one_more=limit + 1 if limit else 0,
-            limit=limit,
+            page=_page_and_one(shape, [*shape.columns, *ordered], places),
+            limit=shape.limit or 0,
             state=STATE,
             total=places.total,
             place=_place_of(shape),
@@ -110,21 +102,14 @@ def opening(shape: Shape) -> bytes:
     return _text(
         sql.SQL(
             """
-            with page as materialized (
-                select {columns} from features {where} {order} limit {one_more}
-            )
-            select {state}, {total},
-                case when (select count(*) from page) > {limit} then {place} end
+            with {page}
+            select {state}, {total}, {place}
             from etl.features_state as state
             """
         ).format(
-            columns=_names([term.column for term in shape.order]),
-            where=places.where,
-            order=_order(shape),
-            one_more=shape.limit + 1 if shape.limit else 0,
+            page=_page_and_one(shape, [term.column for term in shape.order], places),
             state=STATE,
             total=places.total,
-            limit=shape.limit or 0,
             place=_place_of(shape),
         )
     )
@@ -175,6 +160,20 @@ class _Places:
         self.where = _where(filters)
 
 
+def _page_and_one(
+    shape: Shape, columns: Sequence[Column], places: _Places
+) -> sql.Composed:
+    """The rows of a page and one more, as the CTE ``page``; none without a limit."""
+    return sql.SQL(
+        "page as materialized (select {} from features {} {} limit {})"
+    ).format(
+        _names(columns),
+        places.where,
+        _order(shape),
+        shape.limit + 1 if shape.limit else 0,
+    )
+
+
 def _numbered() -> Iterator[sql.Composable]:
     """Parameters as the server numbers them."""
     return (sql.SQL("${}").format(number) for number in count(1))
@@ -222,17 +221,20 @@ def _order(shape: Shape) -> sql.Composable:
 
 
 def _place_of(shape: Shape) -> sql.Composable:
-    """The place of the page's last row, as JSON; null where there are no pages."""
+    """The place of the page's last row, as JSON; null where no page follows."""
     if not shape.limit or not any(term.column.key_position for term in shape.order):
         return sql.SQL("null")
     return sql.SQL(
-        "(select json_build_array({})::text from page offset {} limit 1)"
+        "case when (select count(*) from page) > {limit}"
+        " then (select json_build_array({row})::text from page offset {last} limit 1)"
+        " end"
     ).format(
-        sql.SQL(", ").join(
+        limit=shape.limit,
+        row=sql.SQL(", ").join(
             sql.SQL("{}::text").format(sql.Identifier(term.column.name))
             for term in shape.order
         ),
-        shape.limit - 1,
+        last=shape.limit - 1,
     )
 
 

@@ -14,15 +14,8 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.api.test_features import waits_for_a_lock
+from tests.api.test_reading import FILL, ROWS
 from tests.conftest import Client, features, trigger
-
-ROWS = 200_000
-FILL = f"""
-insert into features
-select
-    number, 'User ' || number || repeat('x', 100), e'\\t"\\\\', '2024-01-01', 1, 1, 0.1
-from generate_series(1, {ROWS}) as number
-"""
 
 #: Bytes: some chunks of rows on their way, and not a tenth of what is sent.
 MOST_MEMORY = 8 << 20
