@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_post(ENDPOINTS["trigger_etl"], trigger_etl)
     app.router.add_get("/", index)
     app.router.add_get(ENDPOINTS["features"], features)
-    app.router.add_get(ENDPOINTS["feature"], feature)
+    app.router.add_get("/features/{key:[^/]+}", feature)  # also with braces in it
     app.router.add_get(ENDPOINTS["runs"], runs)
     app.router.add_get(ENDPOINTS["run"], run)
     app.router.add_get(ENDPOINTS["rejects"], rejects)
