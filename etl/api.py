@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from psycopg import AsyncConnection
 
+from etl.access import guards, share
 from etl.answers import READER, answer_feature, answer_features
 from etl.catalog import read_catalog
 from etl.database import Database, open_database
@@ -58,7 +59,8 @@ RUNNER = web.AppKey("runner", Runner)
 
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
-    app = web.Application(middlewares=[problems])
+    app = web.Application(middlewares=[problems, *guards(settings)])
+    share(app, settings.cors_origins)
     app[SETTINGS] = settings
     app[STREAMS] = asyncio.Semaphore(MOST_STREAMS)
     app.cleanup_ctx.append(_database)

@@ -24,6 +24,7 @@ from psycopg_pool import PoolTimeout
 
 from etl.database import Database, one_line, set_local
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
+from etl.logs import RUN
 from etl.phases import run_phases
 from etl.records import Record, Run, note, read_runs, value_of
 from etl.settings import Settings
@@ -122,6 +123,7 @@ class Runner:
 
     async def _see_through(self, run: Run, lead: AsyncConnection) -> None:
         """Work until the run is published, or on record as failed or interrupted."""
+        RUN.set(run.id)
         state = "failed"
         try:
             await self._work(run, lead)

@@ -103,11 +103,26 @@ async def test_every_table_and_column_has_a_comment(
     assert await bare.fetchall() == []
 
 
-def test_the_readme_names_every_setting() -> None:
+def settings() -> set[str]:
     source = (PROJECT / "etl" / "settings.py").read_text()
-    settings = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source))
-    assert {"HOST", "LOAD_WORKERS", "DATABASE_URL", "DB_PASS", "PGHOST"} <= settings
-    assert [name for name in sorted(settings) if f"`{name}`" not in README] == []
+    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source))
+
+
+def test_the_readme_names_every_setting() -> None:
+    assert {"HOST", "LOAD_WORKERS", "DATABASE_URL", "DB_PASS", "PGHOST"} <= settings()
+    assert [name for name in sorted(settings()) if f"`{name}`" not in README] == []
+
+
+def test_compose_passes_every_setting_on() -> None:
+    """But those that say where things are in the container, or another database."""
+    fixed = {"HOST", "DATA_DIR", "SQL_DIR", "STATE_DIR", "DATABASE_URL"}
+    passed = {name for name in settings() - fixed if not name.startswith("PG")}
+    assert "API_TOKEN" in passed
+    compose = (PROJECT / "docker-compose.yml").read_text()
+    example = (PROJECT / ".env.example").read_text()
+    for name in sorted(passed):
+        assert f"${{{name}:-" in compose, name
+        assert f"\n{name}=" in example, name
 
 
 def test_the_readme_names_every_endpoint() -> None:
