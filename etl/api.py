@@ -18,6 +18,8 @@ from etl.catalog import read_catalog
 from etl.database import Database, open_database
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
 from etl.exports import as_objects, stream
+from etl.measures import answer_metrics
+from etl.metrics import METRICS, Metrics, counting
 from etl.negotiation import CONTENT_TYPES
 from etl.problems import (
     STARTED,
@@ -50,6 +52,7 @@ ENDPOINTS = {
     "rejects": "/runs/{id}/rejects",
     "healthz": "/healthz",
     "readyz": "/readyz",
+    "metrics": "/metrics",
 }
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -59,9 +62,11 @@ RUNNER = web.AppKey("runner", Runner)
 
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
-    app = web.Application(middlewares=[problems, *guards(settings)])
+    metrics = Metrics()
+    app = web.Application(middlewares=[counting(metrics), problems, *guards(settings)])
     share(app, settings.cors_origins)
     app[SETTINGS] = settings
+    app[METRICS] = metrics
     app[STREAMS] = asyncio.Semaphore(MOST_STREAMS)
     app.cleanup_ctx.append(_database)
     app.on_shutdown.append(_interrupt)
@@ -76,13 +81,14 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["rejects"], rejects)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
+    app.router.add_get(ENDPOINTS["metrics"], tell_metrics)
     return app
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
     async with open_database(app[SETTINGS]) as database:
         app[DATABASE] = database
-        app[RUNNER] = Runner(database, app[SETTINGS])
+        app[RUNNER] = Runner(database, app[SETTINGS], app[METRICS].count_run)
         async with database.readers.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
@@ -204,6 +210,12 @@ async def readyz(request: web.Request) -> web.Response:
     async with request.app[DATABASE].readers.connection() as connection:
         await connection.execute("select from etl.feature_columns limit 1")
     return web.json_response({"status": "ready"})
+
+
+async def tell_metrics(request: web.Request) -> web.Response:
+    """What Prometheus is told."""
+    _refuse_parameters(request)
+    return await answer_metrics(request, request.app[DATABASE])
 
 
 def _refuse_parameters(request: web.Request, *known: str) -> None:
