@@ -51,13 +51,14 @@ def need_of(route: str) -> Need:
     return Need.NOTHING if route in OPEN_ROUTES else Need.READ
 
 
-def tokens_for(settings: Settings, need: Need) -> frozenset[str]:
-    """The tokens of which one is needed; none where everybody may."""
-    if need is Need.RUN and settings.api_token:
-        return frozenset({settings.api_token})
-    if need is Need.READ and settings.api_token_read:
-        return frozenset({settings.api_token_read, settings.api_token or ""} - {""})
-    return frozenset()
+def tokens_for(settings: Settings, need: Need) -> dict[str, str]:
+    """The tokens of which one is needed, by setting; none where everybody may."""
+    run, read = settings.api_token, settings.api_token_read
+    if need is Need.RUN and run:
+        return {"API_TOKEN": run}
+    if need is Need.READ and read:
+        return {"API_TOKEN_READ": read, **({"API_TOKEN": run} if run else {})}
+    return {}
 
 
 def guards(settings: Settings) -> list[Middleware]:
@@ -119,7 +120,8 @@ def _preflight(origins: frozenset[str]) -> Middleware:
 
 def _require_token(settings: Settings) -> Middleware:
     needed = {
-        need: [token.encode() for token in tokens_for(settings, need)] for need in Need
+        need: [token.encode() for token in tokens_for(settings, need).values()]
+        for need in Need
     }
 
     @web.middleware

@@ -21,6 +21,7 @@ from etl.exports import as_objects, stream
 from etl.measures import answer_metrics
 from etl.metrics import METRICS, Metrics, counting
 from etl.negotiation import CONTENT_TYPES
+from etl.openapi import describe, read_table
 from etl.problems import (
     STARTED,
     TRIGGER_PATH,
@@ -53,6 +54,7 @@ ENDPOINTS = {
     "healthz": "/healthz",
     "readyz": "/readyz",
     "metrics": "/metrics",
+    "openapi": "/openapi.json",
 }
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -82,6 +84,7 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
     app.router.add_get(ENDPOINTS["metrics"], tell_metrics)
+    app.router.add_get(ENDPOINTS["openapi"], openapi)
     return app
 
 
@@ -216,6 +219,17 @@ async def tell_metrics(request: web.Request) -> web.Response:
     """What Prometheus is told."""
     _refuse_parameters(request)
     return await answer_metrics(request, request.app[DATABASE])
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """What there is to ask, and what is answered, for programs."""
+    _refuse_parameters(request)
+    async with request.app[DATABASE].readers.connection() as connection:
+        table = await read_table(connection)
+    resources = request.app.router.resources()
+    routes = {resource.canonical for resource in resources}
+    document = describe(table, routes, request.app[SETTINGS])
+    return web.json_response(document, headers={"Cache-Control": "no-cache"})
 
 
 def _refuse_parameters(request: web.Request, *known: str) -> None:

@@ -49,6 +49,13 @@ async def test_a_column_is_added_in_sql_alone(
     assert [row["longest_run_time"] for row in rows][:3] == [15, 20, 25]
     async with changed.get("/features/10") as response:
         assert (await response.json())["longest_run_time"] == 60
+    async with changed.get("/openapi.json") as response:
+        described = (await response.json())["components"]["schemas"]["Feature"]
+    assert described["properties"]["longest_run_time"] == {
+        "type": ["number", "null"],
+        "format": "double",
+        "description": "The longest run of the user",
+    }
 
 
 async def test_a_changed_schema_file_is_refused_by_name(

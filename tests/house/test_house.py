@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from aiohttp.web import Application
 from psycopg import AsyncConnection
 
 from etl.api import ENDPOINTS, create_app
+from etl.openapi import BASE
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_folder
 
@@ -132,6 +134,29 @@ def test_the_readme_names_every_endpoint() -> None:
     }
     assert routes == {"/", *ENDPOINTS.values()}
     assert [route for route in sorted(routes) if f"`{route}`" not in README] == []
+
+
+#: Paths that are described already and not served yet.
+COMING = {
+    *("/runs/{id}/events", "/runs/{id}/cancel", "/charts", "/charts/{name}"),
+    "/docs",
+}
+
+
+def test_every_route_is_described_and_no_other() -> None:
+    app: Application = create_app(Settings())
+    served = {
+        (route.resource.canonical, route.method.lower())
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"  # it goes with GET
+    }
+    described = {
+        (path, method)
+        for path, operations in json.loads(BASE)["paths"].items()
+        for method in operations
+        if path not in COMING
+    }
+    assert served == described
 
 
 def test_the_readme_names_every_script() -> None:
