@@ -16,6 +16,7 @@ from etl.access import guards, share
 from etl.answers import READER, answer_feature, answer_features
 from etl.catalog import read_catalog
 from etl.database import Database, open_database
+from etl.docs import docs, docs_file
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
 from etl.exports import as_objects, stream
 from etl.measures import answer_metrics
@@ -55,6 +56,7 @@ ENDPOINTS = {
     "readyz": "/readyz",
     "metrics": "/metrics",
     "openapi": "/openapi.json",
+    "docs": "/docs",
 }
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -85,6 +87,8 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["readyz"], readyz)
     app.router.add_get(ENDPOINTS["metrics"], tell_metrics)
     app.router.add_get(ENDPOINTS["openapi"], openapi)
+    app.router.add_get(ENDPOINTS["docs"], docs)
+    app.router.add_get("/docs/{file}", docs_file)
     return app
 
 

@@ -30,6 +30,9 @@ PIPELINE_WORDS = re.compile(r"user_id|experiment|compound|signup|staging\.\w", r
 #: Hashes of the schema files that databases may have by now.
 FROZEN = PROJECT / "tests" / "house" / "frozen_schema_files.txt"
 
+#: Hashes of what others made and a folder's README says where it is from.
+VENDORED = PROJECT / "tests" / "house" / "vendored_files.txt"
+
 
 def names(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(PROJECT)) for path in paths]
@@ -127,36 +130,48 @@ def test_compose_passes_every_setting_on() -> None:
         assert f"\n{name}=" in example, name
 
 
-def test_the_readme_names_every_endpoint() -> None:
+#: Routes of files that a page is made of.
+FILES = {"/docs/{file}"}
+
+
+def routes() -> set[tuple[str, str]]:
+    """Path and method of all that may be asked; HEAD goes with GET."""
     app: Application = create_app(Settings())
-    routes = {
-        route.resource.canonical for route in app.router.routes() if route.resource
+    return {
+        (route.resource.canonical, route.method.lower())
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+        if route.resource.canonical not in FILES
     }
-    assert routes == {"/", *ENDPOINTS.values()}
-    assert [route for route in sorted(routes) if f"`{route}`" not in README] == []
+
+
+def test_the_readme_names_every_endpoint() -> None:
+    paths = {path for path, _ in routes()}
+    assert paths == {"/", *ENDPOINTS.values()}
+    assert [path for path in sorted(paths) if f"`{path}`" not in README] == []
 
 
 #: Paths that are described already and not served yet.
-COMING = {
-    *("/runs/{id}/events", "/runs/{id}/cancel", "/charts", "/charts/{name}"),
-    "/docs",
-}
+COMING = {"/runs/{id}/events", "/runs/{id}/cancel", "/charts", "/charts/{name}"}
 
 
 def test_every_route_is_described_and_no_other() -> None:
-    app: Application = create_app(Settings())
-    served = {
-        (route.resource.canonical, route.method.lower())
-        for route in app.router.routes()
-        if route.resource and route.method != "HEAD"  # it goes with GET
-    }
     described = {
         (path, method)
         for path, operations in json.loads(BASE)["paths"].items()
         for method in operations
         if path not in COMING
     }
-    assert served == described
+    assert routes() == described
+
+
+def test_vendored_files_are_as_they_came() -> None:
+    found = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROJECT)}"
+        for path in sorted((PROJECT / "etl" / "web").glob("*/*/*"))
+        if path.name != "README.md"
+    ]
+    assert found == VENDORED.read_text().splitlines()
 
 
 def test_the_readme_names_every_script() -> None:
