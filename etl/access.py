@@ -19,8 +19,8 @@ from etl.settings import Settings
 #: Routes that begin or end runs, for which API_TOKEN is needed.
 RUN_ROUTES = frozenset({TRIGGER_PATH, "/runs/{id}/cancel"})
 
-#: Routes that tell nothing of the data: health, and pages that ask for data by
-#: themselves. So do the files that such a page is made of, below ``/docs``.
+#: Routes that tell nothing of the data: health, and pages, with the files that they
+#: are made of, which ask for data by themselves.
 OPEN_ROUTES = frozenset({"/", "/docs", "/docs/{file}", "/healthz", "/readyz"})
 
 #: What a page of another origin may read of an answer, send with a request, and do.

@@ -48,7 +48,7 @@ class TextLines(logging.Formatter):
     """A line a message, with the time of this machine; a traceback follows below."""
 
     def format(self, record: LogRecord) -> str:
-        """The line; other control characters than its end are written ``\\x0a``."""
+        """The line; control characters in the message are written as ``\\n`` is."""
         message = _named(_printable(record.getMessage()))
         when = f"{_local_second(int(record.created))},{int(record.msecs):03d}"
         return self._with_traceback(f"{when} {record.levelname} {message}", record)
@@ -83,7 +83,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         if isinstance(record.args, Mapping):
-            entry = {**record.args, **entry}
+            entry = {**entry, **record.args, **entry}
         return json.dumps(entry, default=str)
 
 
