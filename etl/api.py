@@ -12,12 +12,17 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from psycopg import AsyncConnection
 
+from etl.access import guards, share
 from etl.answers import READER, answer_feature, answer_features
 from etl.catalog import read_catalog
 from etl.database import Database, open_database
+from etl.docs import docs, docs_file
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
 from etl.exports import as_objects, stream
+from etl.measures import answer_metrics
+from etl.metrics import METRICS, Metrics, counting
 from etl.negotiation import CONTENT_TYPES
+from etl.openapi import describe, read_table
 from etl.problems import (
     STARTED,
     TRIGGER_PATH,
@@ -49,6 +54,9 @@ ENDPOINTS = {
     "rejects": "/runs/{id}/rejects",
     "healthz": "/healthz",
     "readyz": "/readyz",
+    "metrics": "/metrics",
+    "openapi": "/openapi.json",
+    "docs": "/docs",
 }
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -58,8 +66,11 @@ RUNNER = web.AppKey("runner", Runner)
 
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
-    app = web.Application(middlewares=[problems])
+    metrics = Metrics()
+    app = web.Application(middlewares=[counting(metrics), problems, *guards(settings)])
+    share(app, settings.cors_origins)
     app[SETTINGS] = settings
+    app[METRICS] = metrics
     app[STREAMS] = asyncio.Semaphore(MOST_STREAMS)
     app.cleanup_ctx.append(_database)
     app.on_shutdown.append(_interrupt)
@@ -68,19 +79,23 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_post(ENDPOINTS["trigger_etl"], trigger_etl)
     app.router.add_get("/", index)
     app.router.add_get(ENDPOINTS["features"], features)
-    app.router.add_get(ENDPOINTS["feature"], feature)
+    app.router.add_get("/features/{key:[^/]+}", feature)  # also with braces in it
     app.router.add_get(ENDPOINTS["runs"], runs)
     app.router.add_get(ENDPOINTS["run"], run)
     app.router.add_get(ENDPOINTS["rejects"], rejects)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
+    app.router.add_get(ENDPOINTS["metrics"], tell_metrics)
+    app.router.add_get(ENDPOINTS["openapi"], openapi)
+    app.router.add_get(ENDPOINTS["docs"], docs)
+    app.router.add_get("/docs/{file}", docs_file)
     return app
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
     async with open_database(app[SETTINGS]) as database:
         app[DATABASE] = database
-        app[RUNNER] = Runner(database, app[SETTINGS])
+        app[RUNNER] = Runner(database, app[SETTINGS], app[METRICS].count_run)
         async with database.readers.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
@@ -202,6 +217,23 @@ async def readyz(request: web.Request) -> web.Response:
     async with request.app[DATABASE].readers.connection() as connection:
         await connection.execute("select from etl.feature_columns limit 1")
     return web.json_response({"status": "ready"})
+
+
+async def tell_metrics(request: web.Request) -> web.Response:
+    """What Prometheus is told."""
+    _refuse_parameters(request)
+    return await answer_metrics(request, request.app[DATABASE])
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """What there is to ask, and what is answered, for programs."""
+    _refuse_parameters(request)
+    async with request.app[DATABASE].readers.connection() as connection:
+        table = await read_table(connection)
+    resources = request.app.router.resources()
+    routes = {resource.canonical for resource in resources}
+    document = describe(table, routes, request.app[SETTINGS])
+    return web.json_response(document, headers={"Cache-Control": "no-cache"})
 
 
 def _refuse_parameters(request: web.Request, *known: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,19 +22,40 @@ class Run:
     """A run of this process: what is known of it so far, and how it ended.
 
     ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
-    failed; ``done`` is set when it is over, in whichever way.
+    failed; ``done`` is set when it is over, in whichever way. A change of ``phase`` is
+    timed.
     """
 
     id: int
     dry: bool
     record: Record
-    phase: str | None = None
     files: list[LoadedFile] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bytes_to_load: int = 0
     fault: RunFault | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    _phase: str | None = field(default=None, init=False)
+    _entered: float = field(default=0.0, init=False)
+    _seconds: dict[str, float] = field(default_factory=dict, init=False)
+
+    @property
+    def phase(self) -> str | None:
+        """The phase that it is in, or that was its last."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: str | None) -> None:
+        self._seconds = self.seconds_by_phase()
+        self._phase, self._entered = phase, time.perf_counter()
+
+    def seconds_by_phase(self) -> dict[str, float]:
+        """The seconds spent in each phase so far, the present one included."""
+        seconds = dict(self._seconds)
+        if self._phase is not None:
+            spent = time.perf_counter() - self._entered
+            seconds[self._phase] = seconds.get(self._phase, 0.0) + spent
+        return seconds
 
 
 async def read_runs(

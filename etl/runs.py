@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import FIRST_COMPLETED
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from psycopg_pool import PoolTimeout
 
 from etl.database import Database, one_line, set_local
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
+from etl.logs import RUN
 from etl.phases import run_phases
 from etl.records import Record, Run, note, read_runs, value_of
 from etl.settings import Settings
@@ -47,11 +48,20 @@ class RunUnderWay(Exception):
 
 
 class Runner:
-    """Starts runs, one at a time, and sees them to their end whoever waits for them."""
+    """Starts runs, one at a time, and sees them to their end whoever waits for them.
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    ``on_end`` is told of each when it is over, before who waits for it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        on_end: Callable[[Run], None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._settings = settings
+        self._on_end = on_end
         self._begin_turn = asyncio.Lock()
         self._run: Run | None = None
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +132,7 @@ class Runner:
 
     async def _see_through(self, run: Run, lead: AsyncConnection) -> None:
         """Work until the run is published, or on record as failed or interrupted."""
+        RUN.set(run.id)
         state = "failed"
         try:
             await self._work(run, lead)
@@ -146,6 +157,7 @@ class Runner:
             await self._record_end(run, lead, state)
         finally:
             await self._database.runners.putconn(lead)
+            self._on_end(run)
             run.done.set()
         self._tidying = asyncio.create_task(self._tidy_up(vacuum=not run.dry))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import os
 import signal
@@ -16,12 +17,12 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 
 from etl.api import create_app
 from etl.database import DatabaseError, open_database
 from etl.embedded import EmbeddedError
 from etl.errors import DatabaseAway
+from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
 from etl.runs import Runner, RunUnderWay
 from etl.settings import Settings, SettingsError
 from etl.sqlfiles import SqlFileError
@@ -36,29 +37,17 @@ STOP_SECONDS = 3.0
 
 START_FAULTS = (SettingsError, DatabaseError, EmbeddedError, SqlFileError)
 
-
-class RequestLog(AbstractAccessLogger):
-    """One line a request, in half the time that aiohttp's own logger takes."""
-
-    def log(
-        self, request: web.BaseRequest, response: web.StreamResponse, time: float
-    ) -> None:
-        """Called by aiohttp when a request was answered, after ``time`` seconds."""
-        self.logger.info(
-            "%s %s %s %d %d bytes %.6f s",
-            *(request.remote, request.method, request.path_qs),
-            *(response.status, response.body_length, time),
-        )
+log = logging.getLogger(__name__)
 
 
 def serve(environ: Mapping[str, str]) -> int:
     """Serve until SIGINT or SIGTERM. Returns the exit code."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level="INFO")
-    logging.getLogger("psycopg.pool").setLevel("ERROR")
     try:
         settings = Settings.from_environ(environ)
+        start_logging(JsonLines() if settings.log_json else TextLines(), "INFO")
         with _listening_socket(settings) as listener:
             host, port = listener.getsockname()[:2]
+            _warn_of_strangers(settings, host)
             place = f"[{host}]" if ":" in host else host
             web.run_app(
                 create_app(settings),
@@ -74,11 +63,10 @@ def serve(environ: Mapping[str, str]) -> int:
 
 def run_once(environ: Mapping[str, str]) -> int:
     """Do one run, show its progress and the first rows. Returns the exit code."""
-    logging.basicConfig(format="%(message)s", level="WARNING")
-    logging.getLogger("psycopg.pool").setLevel("ERROR")
-    logging.getLogger("etl.runs").setLevel("ERROR")  # the outcome is printed here
     try:
         settings = Settings.from_environ(environ)
+        start_logging(JsonLines() if settings.log_json else BareLines(), "WARNING")
+        logging.getLogger("etl.runs").setLevel("ERROR")  # the outcome is printed here
         return asyncio.run(_run_once(settings))
     except START_FAULTS as error:
         return _cannot_start(error)
@@ -119,6 +107,15 @@ async def _run_once(settings: Settings) -> int:
         finally:
             await runner.stop()
     return 0
+
+
+def _warn_of_strangers(settings: Settings, host: str) -> None:
+    """Say once that anyone may start runs, where that is hardly what is meant."""
+    address = ipaddress.ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    is_guarded = address.is_loopback and not settings.api_token_read
+    if not settings.api_token and not is_guarded:
+        log.warning("API_TOKEN is not set: whoever reaches %s may start runs", host)
 
 
 def _mute() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +25,21 @@ DB_NAMES = {
 
 #: libpq's variables that say by themselves where a Postgres is.
 LIBPQ_NAMES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
+
+#: How log lines may be written; the first is the default.
+LOG_FORMATS = ("text", "json")
+
+#: Longer tokens would not fit into the line of a header, of which aiohttp takes 8190
+#: bytes.
+LONGEST_TOKEN = 4096
+
+#: An origin as browsers send it, without a path. (``null`` is many origins at once.)
+ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
+)
+
+#: Browsers leave these out of an origin.
+DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 #: More streams than this only queue for the same disks and locks.
 MOST_WORKERS = 64
@@ -72,7 +87,7 @@ class Settings:
     """All that can be set. Relative defaults stand below the project's folder.
 
     ``database`` is a libpq connection string, empty where libpq's own variables say
-    all, and None for the embedded Postgres.
+    all, and None for the embedded Postgres. ``cors_origins`` may hold ``*`` alone.
     """
 
     host: str = "127.0.0.1"
@@ -84,6 +99,10 @@ class Settings:
     build_workers: int = 1
     max_rejects: RejectLimit = RejectLimit(Decimal(10), in_percent=True)
     keep_runs: int = 100
+    log_json: bool = False
+    cors_origins: frozenset[str] = frozenset()
+    api_token: str | None = field(default=None, repr=False)
+    api_token_read: str | None = field(default=None, repr=False)
     database: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -108,6 +127,10 @@ class Settings:
             ),
             max_rejects=RejectLimit.parse(environ.get("MAX_REJECTS") or "10%"),
             keep_runs=_whole_number(environ, "KEEP_RUNS", cls.keep_runs, 1, 10**6),
+            log_json=_choice(environ, "LOG_FORMAT", LOG_FORMATS) == "json",
+            cors_origins=_origins(environ),
+            api_token=_token(environ, "API_TOKEN"),
+            api_token_read=_token(environ, "API_TOKEN_READ"),
             database=_database(environ),
         )
 
@@ -145,6 +168,46 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     if not content:
         raise SettingsError(f"{name}_FILE: {path} is empty")
     return content
+
+
+def _token(environ: Mapping[str, str], name: str) -> str | None:
+    """A token that a header can carry; no message shows it."""
+    token = _secret(environ, name)
+    if token and not re.fullmatch(f"[!-~]{{1,{LONGEST_TOKEN}}}", token):
+        raise SettingsError(
+            f"{name}: a token is up to {LONGEST_TOKEN} visible ASCII characters "
+            "without spaces"
+        )
+    return token
+
+
+def _choice(environ: Mapping[str, str], name: str, values: Sequence[str]) -> str:
+    value = environ.get(name) or values[0]
+    if value not in values:
+        raise SettingsError(f"{name}: {value!r} is not one of {', '.join(values)}")
+    return value
+
+
+def _origins(environ: Mapping[str, str]) -> frozenset[str]:
+    """The origins whose pages may read answers, as browsers write them; or ``*``."""
+    text = environ.get("CORS_ORIGINS") or ""
+    origins = {_origin(part.strip()) for part in text.split(",")} if text else set()
+    if "*" in origins and len(origins) > 1:
+        raise SettingsError("CORS_ORIGINS: * is every origin, and stands alone")
+    return frozenset(origins)
+
+
+def _origin(text: str) -> str:
+    origin = text.lower()
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise SettingsError(
+            f"CORS_ORIGINS: {text!r} is no origin such as https://app.example.com, "
+            "and not *"
+        )
+    for scheme, port in DEFAULT_PORTS:
+        if origin.startswith(scheme):
+            origin = origin.removesuffix(port)
+    return origin
 
 
 def _database(environ: Mapping[str, str]) -> str | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
@@ -62,8 +62,9 @@ async def run_file(
     except psycopg.ProgrammingError as error:
         raise ServiceFault(f"{file.path}: {one_line(error)}") from error
     milliseconds = round((time.perf_counter() - began) * 1000, 3)
-    log.info("%s: %d rows in %.1f ms", file.path, sum(counts), milliseconds)
-    return Step(file.path, file.sha256, sum(counts), milliseconds)
+    step = Step(file.path, file.sha256, sum(counts), milliseconds)
+    log.info("%(file)s: %(rows)d rows in %(milliseconds).1f ms", asdict(step))
+    return step
 
 
 async def _until_one_fails(

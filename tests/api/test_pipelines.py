@@ -49,6 +49,13 @@ async def test_a_column_is_added_in_sql_alone(
     assert [row["longest_run_time"] for row in rows][:3] == [15, 20, 25]
     async with changed.get("/features/10") as response:
         assert (await response.json())["longest_run_time"] == 60
+    async with changed.get("/openapi.json") as response:
+        described = (await response.json())["components"]["schemas"]["Feature"]
+    assert described["properties"]["longest_run_time"] == {
+        "type": ["number", "null"],
+        "format": "double",
+        "description": "The longest run of the user",
+    }
 
 
 async def test_a_changed_schema_file_is_refused_by_name(
@@ -125,7 +132,7 @@ async def test_another_pipeline_runs_on_the_same_python(
         path.write_text(text)
     data.mkdir()
     (data / "notes.csv").write_text('line\nsunny\n\n"fog,\n\nthen rain"\n\n')
-    readings = "day;station;degrees\n2024-07-01;Rød/Å;21.50\n2024-07-02;Rød/Å;999\n"
+    readings = "day;station;degrees\n2024-07-01;Rød/{Å};21.50\n2024-07-02;Rød/{Å};999\n"
     (data / "readings.csv").write_text(readings + "2024-07-01;Bø;-3\n")
     client = await start_service(
         sql_dir=sql_dir, data_dir=data, database=empty_database
@@ -135,9 +142,9 @@ async def test_another_pipeline_runs_on_the_same_python(
     assert [step["rows"] for step in answer["run"]["steps"]] == [1, 2, 0]
     assert await features(client) == [
         {"station": "Bø", "warmest": -3, "notes": 2},
-        {"station": "Rød/Å", "warmest": 21.50, "notes": 2},
+        {"station": "Rød/{Å}", "warmest": 21.50, "notes": 2},
     ]
-    async with client.get("/features/R%C3%B8d%2F%C3%85") as response:
+    async with client.get("/features/R%C3%B8d%2F%7B%C3%85%7D") as response:
         assert (await response.json())["warmest"] == 21.5
     (data / "readings.csv").write_text("day,station,degrees\n2024-07-01,Bø,-99\n")
     failed = await trigger(client, 422)

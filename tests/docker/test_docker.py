@@ -194,6 +194,10 @@ def test_nothing_runs_as_root(service: Service) -> None:
     assert set(owners.split()) == {"10001"}
 
 
+def test_the_log_says_that_anyone_may_start_runs(service: Service) -> None:
+    assert "API_TOKEN is not set: whoever reaches 0.0.0.0" in service.logs()
+
+
 def test_psql_in_the_container_reads_features(service: Service) -> None:
     psql = ("python", "-m", "etl.psql", "-At", "-c", "select count(*) from features")
     assert output("docker", "exec", service.container, *psql) == "10"

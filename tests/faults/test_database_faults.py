@@ -65,6 +65,11 @@ async def test_a_database_that_goes_away_is_503_and_comes_back(
     assert away["run"] is None
     assert away["result"].startswith("the database is away")
     assert await status(client, "/healthz") == 200
+    async with client.get("/metrics") as response:
+        counted = (await response.text()).splitlines()
+    assert "etl_database_up 0.0" in counted
+    assert 'etl_runs_total{state="succeeded"} 1.0' in counted
+    assert not [line for line in counted if line.startswith("etl_features_rows")]
     own_postgres.start()
     async with asyncio.timeout(20):
         while await status(client, "/readyz") != 200:

@@ -25,11 +25,11 @@ SECONDS = 60
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment without a named database, and ``settings``."""
+    """This process's environment without what could name a database or a token."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PG", "DB_", "DATABASE_"))
+        if not name.startswith(("PG", "DB_", "DATABASE_", "API_", "CORS_", "LOG_"))
     }
     return {**kept, **{name: str(value) for name, value in settings.items()}}
 
@@ -47,16 +47,22 @@ def run_server(*arguments: str, **settings: object) -> subprocess.CompletedProce
 
 
 @contextmanager
-def serving(**settings: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server as a process of its own, and its address once it serves."""
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "server.py")],
-        env=environment(PORT=0, **settings),
-        cwd="/",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def serving(
+    log: Path | None = None, **settings: object
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The server as a process of its own, and its address once it serves.
+
+    What it logs goes to the file ``log``.
+    """
+    with (log or Path(os.devnull)).open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "server.py")],
+            env=environment(**{"PORT": 0, **settings}),
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from aiohttp.web import Application
 from psycopg import AsyncConnection
 
 from etl.api import ENDPOINTS, create_app
+from etl.openapi import BASE
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_folder
 
@@ -27,6 +29,9 @@ PIPELINE_WORDS = re.compile(r"user_id|experiment|compound|signup|staging\.\w", r
 
 #: Hashes of the schema files that databases may have by now.
 FROZEN = PROJECT / "tests" / "house" / "frozen_schema_files.txt"
+
+#: Hashes of what others made and a folder's README says where it is from.
+VENDORED = PROJECT / "tests" / "house" / "vendored_files.txt"
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -103,20 +108,70 @@ async def test_every_table_and_column_has_a_comment(
     assert await bare.fetchall() == []
 
 
-def test_the_readme_names_every_setting() -> None:
+def settings() -> set[str]:
     source = (PROJECT / "etl" / "settings.py").read_text()
-    settings = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source))
-    assert {"HOST", "LOAD_WORKERS", "DATABASE_URL", "DB_PASS", "PGHOST"} <= settings
-    assert [name for name in sorted(settings) if f"`{name}`" not in README] == []
+    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source))
+
+
+def test_the_readme_names_every_setting() -> None:
+    assert {"HOST", "LOAD_WORKERS", "DATABASE_URL", "DB_PASS", "PGHOST"} <= settings()
+    assert [name for name in sorted(settings()) if f"`{name}`" not in README] == []
+
+
+def test_compose_passes_every_setting_on() -> None:
+    """But those that say where things are in the container, or another database."""
+    fixed = {"HOST", "DATA_DIR", "SQL_DIR", "STATE_DIR", "DATABASE_URL"}
+    passed = {name for name in settings() - fixed if not name.startswith("PG")}
+    assert "API_TOKEN" in passed
+    compose = (PROJECT / "docker-compose.yml").read_text()
+    example = (PROJECT / ".env.example").read_text()
+    for name in sorted(passed):
+        assert f"${{{name}:-" in compose, name
+        assert f"\n{name}=" in example, name
+
+
+#: Routes of files that a page is made of.
+FILES = {"/docs/{file}"}
+
+
+def routes() -> set[tuple[str, str]]:
+    """Path and method of all that may be asked; HEAD goes with GET."""
+    app: Application = create_app(Settings())
+    return {
+        (route.resource.canonical, route.method.lower())
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+        if route.resource.canonical not in FILES
+    }
 
 
 def test_the_readme_names_every_endpoint() -> None:
-    app: Application = create_app(Settings())
-    routes = {
-        route.resource.canonical for route in app.router.routes() if route.resource
+    paths = {path for path, _ in routes()}
+    assert paths == {"/", *ENDPOINTS.values()}
+    assert [path for path in sorted(paths) if f"`{path}`" not in README] == []
+
+
+#: Paths that are described already and not served yet.
+COMING = {"/runs/{id}/events", "/runs/{id}/cancel", "/charts", "/charts/{name}"}
+
+
+def test_every_route_is_described_and_no_other() -> None:
+    described = {
+        (path, method)
+        for path, operations in json.loads(BASE)["paths"].items()
+        for method in operations
+        if path not in COMING
     }
-    assert routes == {"/", *ENDPOINTS.values()}
-    assert [route for route in sorted(routes) if f"`{route}`" not in README] == []
+    assert routes() == described
+
+
+def test_vendored_files_are_as_they_came() -> None:
+    found = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROJECT)}"
+        for path in sorted((PROJECT / "etl" / "web").glob("*/*/*"))
+        if path.name != "README.md"
+    ]
+    assert found == VENDORED.read_text().splitlines()
 
 
 def test_the_readme_names_every_script() -> None:

@@ -58,6 +58,35 @@ def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
     assert settings.database == "postgresql://u:hidden@h/d"
 
 
+def test_tokens_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hidden\n")
+    settings = Settings.from_environ(
+        {"API_TOKEN_FILE": str(secret), "API_TOKEN_READ": "hidden/too+="}
+    )
+    assert (settings.api_token, settings.api_token_read) == ("hidden", "hidden/too+=")
+    assert "hidden" not in repr(settings)
+    none = Settings.from_environ({"API_TOKEN": "", "API_TOKEN_READ_FILE": ""})
+    assert (none.api_token, none.api_token_read) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", set()),
+        ("*", {"*"}),
+        ("https://a.example", {"https://a.example"}),
+        (
+            "http://localhost:3000 , HTTPS://A.example:443,http://[::1]:80",
+            {"http://localhost:3000", "https://a.example", "http://[::1]"},
+        ),
+        ("app://xn--bcher-kva.example", {"app://xn--bcher-kva.example"}),
+    ],
+)
+def test_origins_are_read_as_browsers_write_them(text: str, origins: set[str]) -> None:
+    assert Settings.from_environ({"CORS_ORIGINS": text}).cors_origins == origins
+
+
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
@@ -72,6 +101,24 @@ def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
         ({"DB_HOST": "h", "DB_PORT": "x"}, "DB_PORT"),
         ({"DB_HOST": "h", "DB_PASS_FILE": "/nowhere"}, "DB_PASS_FILE"),
         ({"DB_HOST": "h", "DB_PASS": "secret", "DB_PASS_FILE": "x"}, "DB_PASS"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+        ({"LOG_FORMAT": "JSON"}, "LOG_FORMAT"),
+        ({"API_TOKEN": "a secret"}, "API_TOKEN"),
+        ({"API_TOKEN": "secret\x7f"}, "API_TOKEN"),
+        ({"API_TOKEN": "secr\u00e9t secret"}, "API_TOKEN"),
+        ({"API_TOKEN": "secret" * 1000}, "API_TOKEN"),
+        ({"API_TOKEN_READ": "secret\nsecret"}, "API_TOKEN_READ"),
+        ({"API_TOKEN": "secret", "API_TOKEN_FILE": "x"}, "API_TOKEN"),
+        ({"API_TOKEN_READ_FILE": "/nowhere"}, "API_TOKEN_READ_FILE"),
+        ({"CORS_ORIGINS": "app.example.com"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "https://app.example.com/"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "https://a.example https://b.example"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "https://a.example,"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "https://*.example.com"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "https://a.example:0"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "https://a.example\nX: y"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "null"}, "CORS_ORIGINS"),
+        ({"CORS_ORIGINS": "*,https://a.example"}, "CORS_ORIGINS"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(

@@ -1,0 +1,269 @@
+"""Tokens and origins: who may ask, and what a page of another origin may read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from multidict import CIMultiDict
+from psycopg import AsyncConnection
+
+from etl.access import OPEN_ROUTES, RUN_ROUTES, Need, need_of
+from tests.conftest import Client, StartService, get, trigger
+
+RUN, READ = "run-token/=", "read.token"
+
+HERE = "https://app.example.com"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def ask(
+    client: Client, path: str, method: str = "GET", **headers: str
+) -> tuple[int, CIMultiDict[str]]:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with client.request(method, path, headers=names) as response:
+        await response.read()
+        return response.status, CIMultiDict(response.headers)
+
+
+async def runs_of(client: Client) -> list[object]:
+    async with client.get("/runs", headers=bearer(READ)) as response:
+        return list(await response.json())
+
+
+def routes(client: Client) -> list[tuple[str, str, str]]:
+    """Every method and route that the service has, and a path that it takes."""
+    found = [
+        (route.method, route.resource.canonical)
+        for route in client.app.router.routes()
+        if route.resource is not None
+    ]
+    return [(*each, re.sub("{.*?}", "1", each[1])) for each in found]
+
+
+async def test_without_a_token_nobody_may_begin_a_run(
+    start_service: StartService,
+) -> None:
+    client = await start_service(api_token=RUN)
+    for method in ("GET", "POST"):
+        async with client.request(method, "/trigger_etl") as response:
+            assert response.status == 401
+            assert response.content_type == "application/problem+json"
+            assert response.headers["WWW-Authenticate"] == 'Bearer realm="features-etl"'
+            answer = await response.json()
+        assert (answer["message"], answer["run"]) == ("ETL process started", None)
+        assert answer["result"] == answer["detail"]
+        assert "Authorization: Bearer" in answer["detail"]
+    assert await get(client, "/runs") == []
+    async with client.get("/trigger_etl", headers=bearer(RUN)) as response:
+        assert response.status == 200
+    assert len(await get(client, "/features")) == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (200, [f"Bearer {RUN}"]),
+        (200, [f"bearer {RUN}"]),
+        (200, [f"BEARER   {RUN} "]),
+        (401, []),
+        (401, [""]),
+        (401, ["Bearer"]),
+        (401, ["Bearer "]),
+        (401, [RUN]),
+        (401, [f"Basic {RUN}"]),
+        (401, [f"Bearer{RUN}"]),
+        (401, [f"Bearer {READ}"]),
+        (401, [f"Bearer {RUN}x"]),
+        (401, [f"Bearer {RUN[:-1]}"]),
+        (401, [f"Bearer {RUN.upper()}"]),
+        (401, [f"Bearer {RUN} {RUN}"]),
+        (401, [f"Bearer {RUN}, Bearer {RUN}"]),
+        (401, [f"Bearer \u00e9{RUN}"]),
+        (401, ["Bearer " + "x" * 8000]),
+        (401, [f"Bearer {RUN}", f"Bearer {RUN}"]),
+        (401, ["Bearer wrong", f"Bearer {RUN}"]),
+    ],
+)
+async def test_only_the_token_as_it_is_will_do(
+    start_service: StartService, status: int, headers: list[str]
+) -> None:
+    client = await start_service(api_token=RUN, api_token_read=READ)
+    sent = CIMultiDict([("Authorization", value) for value in headers])
+    async with client.post("/trigger_etl", headers=sent) as response:
+        assert response.status == status
+        if status == 401:
+            wrong = ', error="invalid_token"' if headers else ""
+            assert response.headers["WWW-Authenticate"].endswith(f'etl"{wrong}')
+            assert RUN not in await response.text()
+
+
+async def test_every_route_asks_for_the_token_that_it_needs(
+    start_service: StartService,
+) -> None:
+    """Those that are open are named; one that is added is closed until it is."""
+    client = await start_service(api_token=RUN, api_token_read=READ)
+    seen = set()
+    for method, route, path in routes(client):
+        need = need_of(route)
+        seen.add(need)
+        for token, passes in (
+            (None, need is Need.NOTHING),
+            ("wrong", need is Need.NOTHING),
+            (READ, need is not Need.RUN),
+            (RUN, True),
+        ):
+            headers = bearer(token) if token else {}
+            status, _ = await ask(client, path, method, **headers)
+            assert (status != 401) is passes, (method, path, token)
+    assert seen == set(Need)
+    assert not OPEN_ROUTES & RUN_ROUTES
+    # what is not there, or not by this method, is no secret
+    assert (await ask(client, "/nothing"))[0] == 404
+    assert (await ask(client, "/features", "DELETE"))[0] == 405
+
+
+async def test_a_token_for_reading_alone_leaves_runs_open(
+    start_service: StartService,
+) -> None:
+    client = await start_service(api_token_read=READ)
+    await trigger(client)
+    assert (await ask(client, "/features"))[0] == 401
+    assert (await ask(client, "/features/1"))[0] == 401
+    assert (await ask(client, "/features?limit=x"))[0] == 401
+    assert (await ask(client, "/features", **bearer(READ)))[0] == 200
+
+
+async def test_a_known_answer_is_no_secret_either(start_service: StartService) -> None:
+    client = await start_service(api_token_read=READ)
+    _, headers = await ask(client, "/features", **bearer(READ))
+    tag = headers["ETag"]
+    assert (await ask(client, "/features", If_None_Match=tag))[0] == 401
+    known = await ask(client, "/features", **bearer(READ), If_None_Match=tag)
+    assert known[0] == 304
+
+
+async def test_other_origins_are_told_nothing_by_default(client: Client) -> None:
+    for path in ("/features", "/nothing"):
+        _, headers = await ask(client, path, Origin=HERE)
+        assert not [name for name in headers if name.startswith("Access-Control")]
+        assert "Origin" not in headers.get("Vary", "")
+    asked = {"Access_Control_Request_Method": "GET"}
+    assert (await ask(client, "/features", "OPTIONS", Origin=HERE, **asked))[0] == 405
+
+
+async def test_pages_of_a_named_origin_may_read(start_service: StartService) -> None:
+    client = await start_service(
+        cors_origins=frozenset({HERE, "http://localhost:3000"}), api_token_read=READ
+    )
+    await trigger(client)
+    token = bearer(READ)
+    _, tagged = await ask(client, "/features?limit=1", Origin=HERE, **token)
+    for path, status, more in (
+        ("/features?limit=1", 200, token),
+        ("/features?limit=1", 304, {**token, "If_None_Match": tagged["ETag"]}),
+        ("/features?format=csv", 200, token),
+        ("/features?limit=x", 400, token),
+        ("/features", 401, {}),
+        ("/nothing", 404, {}),
+    ):
+        found, headers = await ask(client, path, Origin=HERE, **more)
+        assert found == status
+        assert headers["Access-Control-Allow-Origin"] == HERE
+        assert headers["Vary"].split(", ")[-1] == "Origin"
+        exposed = headers["Access-Control-Expose-Headers"].split(", ")
+        assert {"Link", "ETag", "X-Total-Count", "X-Run-Id", "Location"} <= set(exposed)
+        assert "Access-Control-Allow-Credentials" not in headers
+    _, headers = await ask(client, "/features", **token)
+    assert headers["Vary"] == "Accept, Accept-Encoding, Origin"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example.com.evil.example",
+        "https://evil.example/https://app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com:443",
+        "http://app.example.com",
+        "https://APP.example.com",
+        "null",
+        "*",
+        "",
+        "https://\u00e9.example",
+        "x" * 8000,
+    ],
+)
+async def test_hostile_origins_read_nothing(
+    start_service: StartService, origin: str
+) -> None:
+    client = await start_service(cors_origins=frozenset({HERE}))
+    asked = {"Access_Control_Request_Method": "GET"}
+    for method, more in (("GET", {}), ("OPTIONS", asked)):
+        status, headers = await ask(client, "/runs", method, Origin=origin, **more)
+        assert status == (200 if method == "GET" else 405)
+        assert not [name for name in headers if name.startswith("Access-Control")]
+        assert headers["Vary"] == "Origin"
+
+
+async def test_several_origins_at_once_are_none(start_service: StartService) -> None:
+    client = await start_service(cors_origins=frozenset({HERE}))
+    twice = CIMultiDict([("Origin", HERE), ("Origin", "https://evil.example")])
+    async with client.get("/runs", headers=twice) as response:
+        assert response.status == 200
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_browsers_may_ask_before_they_ask(start_service: StartService) -> None:
+    """Without a token, since they send none then; nothing is done."""
+    client = await start_service(
+        cors_origins=frozenset({HERE}), api_token=RUN, api_token_read=READ
+    )
+    for _, _, path in routes(client):
+        for asked in ("GET", "POST", "DELETE"):
+            status, headers = await ask(
+                client,
+                path,
+                "OPTIONS",
+                Origin=HERE,
+                Access_Control_Request_Method=asked,
+                Access_Control_Request_Headers="authorization",
+            )
+            assert status == 204
+            assert headers["Access-Control-Allow-Origin"] == HERE
+            assert headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
+            assert "Authorization" in headers["Access-Control-Allow-Headers"]
+    assert (await ask(client, "/trigger_etl", "OPTIONS", Origin=HERE))[0] == 405
+    assert await runs_of(client) == []
+
+
+async def test_any_origin(start_service: StartService) -> None:
+    client = await start_service(cors_origins=frozenset({"*"}))
+    for origin in ({}, {"Origin": "https://anyone.example"}, {"Origin": "null"}):
+        status, headers = await ask(client, "/runs", **origin)
+        assert status == 200
+        assert headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("tokens", [{}, {"api_token": RUN, "api_token_read": READ}])
+@pytest.mark.parametrize("origins", [frozenset(), frozenset({HERE})])
+async def test_odd_methods_are_answered_as_errors_everywhere(
+    start_service: StartService,
+    connection: AsyncConnection,
+    tokens: dict[str, str],
+    origins: frozenset[str],
+) -> None:
+    client = await start_service(cors_origins=origins, **tokens)
+    for _, _, path in routes(client):
+        for method in ("OPTIONS", "HEAD", "PUT", "DELETE", "TRACE", "ODD"):
+            async with client.request(method, path) as response:
+                assert response.status in (200, 400, 401, 404, 405), (method, path)
+                if response.status == 405:
+                    assert response.content_type == "application/problem+json"
+                    assert "GET" in response.headers["Allow"]
+    found = await connection.execute("select count(*) from etl.runs")
+    assert await found.fetchone() == (0,)

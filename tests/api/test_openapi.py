@@ -1,0 +1,214 @@
+"""/openapi.json: valid, complete, and with the columns that the catalog has."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from psycopg import AsyncConnection
+
+from etl.openapi import BASE
+from tests.conftest import Client, StartService, get
+
+#: Columns of all kinds, with names that need quotes.
+MORE_COLUMNS = """
+create domain share as double precision check (value >= 0);
+create domain shares as share[];
+create type mood as enum ('good', 'bad "so"');
+create type pair as (a integer, b text);
+alter table features
+    add column "limit" smallint not null default 1,
+    add column part share,
+    add column parts shares,
+    add column mood mood,
+    add column moods mood[] not null default '{}',
+    add column pair pair,
+    add column seen timestamptz,
+    add column plain timestamp,
+    add column code varchar(3),
+    add column amount numeric(8, 2),
+    add column ok boolean,
+    add column words jsonb,
+    add column id uuid,
+    add column "a.b, ""c"" (d)" text;
+comment on column features.part is 'A part';
+"""
+
+
+async def document(client: Client, **headers: str) -> dict[str, Any]:
+    async with client.get("/openapi.json", headers=headers) as response:
+        assert response.status == 200
+        assert response.content_type == "application/json"
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+def require_valid(found: dict[str, Any]) -> None:
+    errors = [str(error) for error in OpenAPIV31SpecValidator(found).iter_errors()]
+    assert errors == []
+
+
+async def test_it_is_valid(client: Client, start_service: StartService) -> None:
+    found = await document(client)
+    require_valid(found)
+    assert found["openapi"] == "3.1.0"
+    require_valid({**json.loads(BASE)})
+    guarded = await start_service(api_token="run", api_token_read="read")
+    require_valid(await document(guarded, Authorization="Bearer read"))
+
+
+async def test_the_columns_are_described(client: Client) -> None:
+    feature = (await document(client))["components"]["schemas"]["Feature"]
+    assert list(feature) == ["type", "description", "properties", "x-key"]
+    assert feature["type"] == "object"
+    assert feature["description"] == "One row per user: how many experiments, on what"
+    assert feature["x-key"] == ["user_id"]
+    columns = feature["properties"]
+    assert list(columns)[:4] == ["user_id", "name", "email", "signup_date"]
+    assert columns["user_id"] == {
+        "type": "integer",
+        "format": "int64",
+        "description": "Number of the user",
+    }
+    assert columns["name"] == {
+        "type": ["string", "null"],
+        "description": "Name of the user",
+    }
+    assert columns["signup_date"]["format"] == "date"
+    assert columns["avg_experiments"]["type"] == "number"
+
+
+async def test_a_column_that_sql_adds_is_described_at_once(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(MORE_COLUMNS.encode())
+    found = await document(client)
+    require_valid(found)
+    columns = found["components"]["schemas"]["Feature"]["properties"]
+    number = {"type": ["number", "null"], "format": "double"}
+    moods = ["good", 'bad "so"', None]
+    for name, expected in (
+        ("limit", {"type": "integer", "format": "int16"}),
+        ("part", {**number, "description": "A part"}),
+        ("parts", {"type": ["array", "null"], "items": number}),
+        ("mood", {"type": ["string", "null"], "enum": moods}),
+        (
+            "moods",
+            {"type": "array", "items": {"type": ["string", "null"], "enum": moods}},
+        ),
+        ("pair", {"type": ["object", "null"]}),
+        ("seen", {"type": ["string", "null"], "format": "date-time"}),
+        ("plain", {"type": ["string", "null"]}),
+        ("code", {"type": ["string", "null"]}),
+        ("amount", {"type": ["number", "null"]}),
+        ("ok", {"type": ["boolean", "null"]}),
+        ("words", {}),
+        ("id", {"type": ["string", "null"], "format": "uuid"}),
+    ):
+        assert columns[name] == expected, name
+    parameters = {
+        each["name"]: each
+        for each in found["paths"]["/features"]["get"]["parameters"]
+        if "name" in each
+    }
+    odd = r'"a.b, \"c\" (d)"'
+    assert {"part", '"limit"', odd} <= set(parameters)
+    assert parameters["part"]["description"].startswith("A part. A filter: eq, ")
+    selectable = found["components"]["parameters"]["select"]["schema"]["items"]
+    for name in selectable["enum"]:
+        async with client.get("/features", params={"select": name}) as response:
+            assert response.status == 200, name
+    orders = found["components"]["parameters"]["order"]["schema"]["items"]["pattern"]
+    for order in ("part", "user_id.desc", '"limit".asc.nullsfirst', f"{odd}.nullslast"):
+        assert re.search(orders, order)
+        async with client.get("/features", params={"order": order}) as response:
+            assert response.status == 200, order
+    for order in ("part.up", "parted", "part.nullsfirst.desc", ""):
+        assert not re.search(orders, order)
+
+
+async def test_filters_are_described_as_they_are_taken(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute("alter table features add column ok boolean")
+    patterns = {
+        each["name"]: each["schema"]["items"]["pattern"]
+        for each in (await document(client))["paths"]["/features"]["get"]["parameters"]
+        if "schema" in each
+    }
+    for column, text, good in (
+        ("user_id", "eq.1", True),
+        ("user_id", "not.gte.1", True),
+        ("user_id", "in.(1,2)", True),
+        ("user_id", "in.()", True),
+        ("user_id", "is.null", True),
+        ("name", "not.like.a*", True),
+        ("name", "eq.a\nb", True),
+        ("ok", "is.unknown", True),
+        ("user_id", "like.1", False),
+        ("user_id", "is.true", False),
+        ("user_id", "in.1", False),
+        ("user_id", "1", False),
+        ("user_id", "not.not.eq.1", False),
+        ("user_id", "between.1", False),
+        ("name", "is.nothing", False),
+    ):
+        assert bool(re.search(patterns[column], text)) is good, (column, text)
+        async with client.get("/features", params={column: text}) as response:
+            assert response.status == (200 if good else 400), (column, text)
+
+
+async def test_a_table_without_key_and_comments(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await connection.execute(
+        "alter table features drop constraint features_pkey;"
+        "comment on table features is null; comment on column features.name is null"
+    )
+    feature = (await document(client))["components"]["schemas"]["Feature"]
+    assert feature["x-key"] == []
+    assert "description" not in feature
+    assert "description" not in feature["properties"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "names"),
+    [
+        ({}, {}),
+        ({"api_token": "a"}, {"/trigger_etl": ["API_TOKEN"]}),
+        ({"api_token_read": "b"}, {"/features": ["API_TOKEN_READ"]}),
+        (
+            {"api_token": "a", "api_token_read": "b"},
+            {
+                "/trigger_etl": ["API_TOKEN"],
+                "/features": ["API_TOKEN_READ", "API_TOKEN"],
+                "/metrics": ["API_TOKEN_READ", "API_TOKEN"],
+            },
+        ),
+    ],
+)
+async def test_security_is_told_where_tokens_are_set(
+    start_service: StartService, tokens: dict[str, str], names: dict[str, list[str]]
+) -> None:
+    client = await start_service(**tokens)
+    headers = {"Authorization": "Bearer b"} if "api_token_read" in tokens else {}
+    found = await document(client, **headers)
+    told = {name for each in names.values() for name in each}
+    assert set(found["components"].get("securitySchemes", {})) == told
+    for path in ("/trigger_etl", "/features", "/metrics", "/healthz", "/"):
+        for operation in found["paths"].get(path, {}).values():
+            schemes: list[dict[str, list[str]]]
+            schemes = [{name: []} for name in names.get(path, [])]
+            if path in names or not told:
+                assert operation.get("security", []) == schemes
+                assert ("401" in operation["responses"]) is (path in names)
+    assert "security" not in found["paths"]["/healthz"]["get"]
+
+
+async def test_a_word_that_it_does_not_know_is_refused(client: Client) -> None:
+    async with client.get("/openapi.json?x=1") as response:
+        assert response.status == 400
+    assert await get(client, "/openapi.json")

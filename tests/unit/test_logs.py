@@ -1,0 +1,119 @@
+"""Log lines: one a message, whatever stands in it, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextvars import copy_context
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage
+
+from etl.logs import RUN, BareLines, JsonLines, RequestLog, TextLines, start_logging
+
+FORMATTERS = [TextLines(), BareLines(), JsonLines()]
+
+HOSTILE = "a\nb\r\x1b[2K\x00\u2028\u202e\udcff\u00e9"
+
+
+def record(message: str, *args: object, **more: Any) -> logging.LogRecord:
+    return logging.LogRecord(
+        "etl.test", logging.INFO, "x.py", 1, message, args, more.get("exc_info")
+    )
+
+
+def in_run(number: int, formatter: logging.Formatter, message: str) -> str:
+    def write() -> str:
+        RUN.set(number)
+        return formatter.format(record(message))
+
+    return copy_context().run(write)
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS, ids=lambda each: type(each).__name__)
+def test_nothing_breaks_a_line(formatter: logging.Formatter) -> None:
+    line = formatter.format(record("%s", HOSTILE))
+    assert line.isprintable()
+    assert "a\\n" in line
+    traced = _traced(formatter, HOSTILE)
+    assert "ValueError" in traced
+    assert traced.splitlines()[0].isprintable()
+    assert len(traced.splitlines()) == 1 or not isinstance(formatter, JsonLines)
+
+
+def _traced(formatter: logging.Formatter, message: str) -> str:
+    try:
+        raise ValueError
+    except ValueError:
+        return formatter.format(record(message, exc_info=sys.exc_info()))
+
+
+def test_text_has_the_time_of_this_machine() -> None:
+    made = record("words")
+    expected = logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(made)
+    assert TextLines().format(made) == expected
+    assert BareLines().format(made) == "words"
+
+
+def test_json_has_the_values_of_its_message() -> None:
+    values = {"file": "build/010_x.sql", "milliseconds": 1.5, "level": "no"}
+    made = record("%(file)s in %(milliseconds).1f ms", values)
+    made.created, made.msecs = 1_700_000_000.007, 7.0
+    assert json.loads(JsonLines().format(made)) == {
+        "time": "2023-11-14T22:13:20.007Z",
+        "level": "INFO",
+        "logger": "etl.test",
+        "message": "build/010_x.sql in 1.5 ms",
+        "file": "build/010_x.sql",
+        "milliseconds": 1.5,
+    }
+    assert "ValueError" in json.loads(_traced(JsonLines(), "x"))["exception"]
+
+
+def test_lines_of_a_run_name_it_once() -> None:
+    assert in_run(7, TextLines(), "done").endswith(" INFO run 7: done")
+    assert in_run(7, TextLines(), "run 7 is over").endswith(" INFO run 7 is over")
+    assert in_run(7, TextLines(), "run 77 is over").endswith("run 7: run 77 is over")
+    assert json.loads(in_run(7, JsonLines(), "done"))["run"] == 7
+    assert "run" not in json.loads(JsonLines().format(record("done")))
+
+
+def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    request = SimpleNamespace(remote="::1", method="GET", path_qs="/features?limit=1")
+    response = SimpleNamespace(status=200, body_length=12)
+    RequestLog(logging.getLogger("etl.test"), "").log(
+        cast(Any, request), cast(Any, response), 0.0123456789
+    )
+    (made,) = caplog.records
+    assert (
+        TextLines()
+        .format(made)
+        .endswith("INFO ::1 GET /features?limit=1 200 12 bytes 0.012346 s")
+    )
+    fields = json.loads(JsonLines().format(made))
+    expected: dict[str, Any] = {
+        "remote": "::1",
+        "method": "GET",
+        "path": "/features?limit=1",
+    }
+    expected |= {"status": 200, "bytes": 12, "seconds": 0.012346}
+    assert {name: fields[name] for name in expected} == expected
+
+
+def test_what_is_no_http_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """It may well be a token, with a byte in it that none has."""
+    start_logging(TextLines(), "INFO")
+    error = BadHttpMessage("Authorization: Bearer hush")
+    logging.getLogger("aiohttp.server").error(
+        "Error handling request from %s", "::1", exc_info=error
+    )
+    (made,) = caplog.records
+    assert (
+        TextLines()
+        .format(made)
+        .endswith("WARNING Error handling request from ::1: BadHttpMessage")
+    )
