@@ -6,31 +6,22 @@ Knows requests and answers; what they ask for is done by runs and features.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from psycopg import AsyncConnection
 
 from etl.answers import READER, answer_feature, answer_features
 from etl.catalog import read_catalog
-from etl.database import Database, open_database
+from etl.database import open_database
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
-from etl.exports import as_objects, stream
-from etl.negotiation import CONTENT_TYPES
-from etl.problems import (
-    STARTED,
-    TRIGGER_PATH,
-    BadParameter,
-    NotThere,
-    problem,
-    problems,
-)
+from etl.history import rejects, run, runs
+from etl.keys import DATABASE, RUNNER, SETTINGS
+from etl.parameters import flag, refuse_parameters
+from etl.problems import STARTED, TRIGGER_PATH, problem, problems
 from etl.reading import Reader
-from etl.records import Record, Run, read_runs
-from etl.rejects import START, Place, last_of_page, rejects_of
+from etl.records import Record, Run
 from etl.runs import Runner, RunUnderWay
-from etl.sending import MOST_STREAMS, STREAMS, Export, send_rows
+from etl.sending import MOST_STREAMS, STREAMS
 from etl.settings import Settings
 
 #: What ``result`` says after a success: the challenge's own words, and ours.
@@ -50,10 +41,6 @@ ENDPOINTS = {
     "healthz": "/healthz",
     "readyz": "/readyz",
 }
-
-SETTINGS = web.AppKey("settings", Settings)
-DATABASE = web.AppKey("database", Database)
-RUNNER = web.AppKey("runner", Runner)
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -99,9 +86,9 @@ async def index(request: web.Request) -> web.Response:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait for its end unless ``wait=false``."""
-    _refuse_parameters(request, "wait", "dry_run")
-    wait = _flag(request, "wait", default=True)
-    dry = _flag(request, "dry_run", default=False)
+    refuse_parameters(request, "wait", "dry_run")
+    wait = flag(request, "wait", default=True)
+    dry = flag(request, "dry_run", default=False)
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _trigger_problem(403, "a prefetch starts no run", None)
     try:
@@ -148,50 +135,6 @@ async def feature(request: web.Request) -> web.StreamResponse:
     return await answer_feature(request)
 
 
-async def runs(request: web.Request) -> web.Response:
-    """The history, newest first."""
-    _refuse_parameters(request)
-    async with request.app[DATABASE].readers.connection() as connection:
-        return web.json_response(await read_runs(connection))
-
-
-async def run(request: web.Request) -> web.Response:
-    """One run."""
-    _refuse_parameters(request)
-    return web.json_response(await _record(request))
-
-
-async def rejects(request: web.Request) -> web.StreamResponse:
-    """The records that a run left out, and why, ordered by file and line."""
-    _refuse_parameters(request, "format", "limit", "after")
-    form = _choice(request, "format", "json", "csv")
-    limit = _positive(request, "limit")
-    after = _place(request)
-    number = (await _record(request))["id"]
-    query = rejects_of(number, after, limit)
-
-    async def open_rejects(connection: AsyncConnection) -> Export:
-        headers = {"Content-Type": CONTENT_TYPES[form]}
-        last = limit and await last_of_page(connection, number, after, limit)
-        if last:
-            following = request.rel_url.update_query(after=str(last))
-            headers["Link"] = f'<{following}>; rel="next"'
-        rows = query if form == "csv" else as_objects(query)
-        return Export(headers, stream(connection, rows, form))
-
-    return await send_rows(request, request.app[DATABASE], open_rejects)
-
-
-async def _record(request: web.Request) -> Record:
-    """The record of the run that the path names, or 404."""
-    number = request.match_info["id"]
-    if number.isascii() and number.isdecimal() and len(number) < 19:
-        async with request.app[DATABASE].readers.connection() as connection:
-            for record in await read_runs(connection, int(number)):
-                return record
-    raise NotThere(f"there is no run {number!r}")
-
-
 async def healthz(request: web.Request) -> web.Response:
     """The process answers."""
     return web.json_response({"status": "ok"})
@@ -202,45 +145,3 @@ async def readyz(request: web.Request) -> web.Response:
     async with request.app[DATABASE].readers.connection() as connection:
         await connection.execute("select from etl.feature_columns limit 1")
     return web.json_response({"status": "ready"})
-
-
-def _refuse_parameters(request: web.Request, *known: str) -> None:
-    """400 for a query parameter that would silently do nothing, or stands twice."""
-    for name in request.query:
-        if name not in known:
-            allowed = ", ".join(known) or "none"
-            raise BadParameter(f"unknown parameter {name!r}; allowed: {allowed}")
-        if len(request.query.getall(name)) > 1:
-            raise BadParameter(f"parameter {name!r} stands more than once")
-
-
-def _flag(request: web.Request, name: str, *, default: bool) -> bool:
-    value = request.query.get(name, str(default).lower())
-    if value not in ("true", "false"):
-        raise BadParameter(f"{name} is true or false, not {value!r}")
-    return value == "true"
-
-
-def _choice(request: web.Request, name: str, *values: str) -> str:
-    value = request.query.get(name, values[0])
-    if value not in values:
-        raise BadParameter(f"{name} is one of {', '.join(values)}, not {value!r}")
-    return value
-
-
-def _positive(request: web.Request, name: str) -> int | None:
-    value = request.query.get(name)
-    if value is None:
-        return None
-    if re.fullmatch("[1-9][0-9]{0,8}", value):
-        return int(value)
-    raise BadParameter(f"{name} is a whole number from 1, not {value!r}")
-
-
-def _place(request: web.Request) -> Place:
-    value = request.query.get("after")
-    try:
-        return Place.parse(value) if value is not None else START
-    except ValueError:
-        words = f"after is what the Link header of a page gave, not {value!r}"
-        raise BadParameter(words) from None
