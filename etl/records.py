@@ -39,13 +39,29 @@ class Run:
 async def read_runs(
     connection: AsyncConnection, number: int | None = None
 ) -> list[Record]:
-    """The records of all runs, newest first, or of the one of this ``number``."""
-    rows = await connection.execute(
-        "select row_to_json(records) from etl.run_records as records"
-        " where %(id)s::bigint is null or id = %(id)s order by id desc",
-        {"id": number},
-    )
-    return [record for (record,) in await rows.fetchall()]
+    """The records of all runs, newest first, or of the one of this ``number``.
+
+    ``connection`` is autocommit.
+    """
+    leaderless: set[int] = set()
+    while True:
+        rows = await connection.execute(
+            "select row_to_json(records) from etl.run_records as records"
+            " where %(id)s::bigint is null or id = %(id)s order by id desc",
+            {"id": number},
+        )
+        records = [record for (record,) in await rows.fetchall()]
+        # Rows are of the statement's snapshot, locks of the moment: a run may have put
+        # its end on record and gone between the two. What is still without a leader,
+        # and without an end, in a later snapshot was interrupted indeed.
+        found = {
+            record["id"]
+            for record in records
+            if record["state"] == "interrupted" and record["finished_at"] is None
+        }
+        if found <= leaderless:
+            return records
+        leaderless |= found
 
 
 async def note(connection: AsyncConnection, run: Run) -> Record:
