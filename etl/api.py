@@ -14,8 +14,9 @@ from etl.answers import READER, answer_feature, answer_features
 from etl.catalog import read_catalog
 from etl.database import open_database
 from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
-from etl.history import rejects, run, runs
-from etl.keys import DATABASE, RUNNER, SETTINGS
+from etl.events import Events
+from etl.history import events, rejects, run, runs
+from etl.keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.parameters import flag, refuse_parameters
 from etl.problems import STARTED, TRIGGER_PATH, problem, problems
 from etl.reading import Reader
@@ -38,6 +39,7 @@ ENDPOINTS = {
     "runs": "/runs",
     "run": "/runs/{id}",
     "rejects": "/runs/{id}/rejects",
+    "events": "/runs/{id}/events",
     "healthz": "/healthz",
     "readyz": "/readyz",
 }
@@ -59,6 +61,7 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["runs"], runs)
     app.router.add_get(ENDPOINTS["run"], run)
     app.router.add_get(ENDPOINTS["rejects"], rejects)
+    app.router.add_get(ENDPOINTS["events"], events)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
     return app
@@ -68,6 +71,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     async with open_database(app[SETTINGS]) as database:
         app[DATABASE] = database
         app[RUNNER] = Runner(database, app[SETTINGS])
+        app[EVENTS] = Events(database)
         async with database.readers.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
@@ -77,6 +81,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 async def _interrupt(app: web.Application) -> None:
     """Before requests are waited for: those that wait for a run get their answer."""
     await app[RUNNER].stop()
+    await app[EVENTS].stop()
 
 
 async def index(request: web.Request) -> web.Response:

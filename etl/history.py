@@ -5,12 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 from psycopg import AsyncConnection
 
+from etl.events import LAST_EVENT_ID
 from etl.exports import as_objects, stream
-from etl.keys import DATABASE
+from etl.keys import DATABASE, EVENTS, RUNNER
+from etl.listening import send_events
 from etl.negotiation import CONTENT_TYPES
 from etl.parameters import choice, positive, refuse_parameters
 from etl.problems import BadParameter, NotThere
-from etl.records import Record, read_runs
+from etl.records import Record, Run, read_runs
 from etl.rejects import START, Place, last_of_page, rejects_of
 from etl.sending import Export, send_rows
 
@@ -49,14 +51,48 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     return await send_rows(request, request.app[DATABASE], open_rejects)
 
 
+async def events(request: web.Request) -> web.StreamResponse:
+    """How far a run is, while it goes on, and how it ended."""
+    refuse_parameters(request)
+    if request.headers.get("Last-Event-ID") == LAST_EVENT_ID:
+        # An EventSource comes back after every end, and stays away after this.
+        return web.Response(status=204, headers={"Cache-Control": "no-store"})
+    record, run = await _run(request)
+    return await send_events(request, request.app[EVENTS], record, run)
+
+
+async def _run(request: web.Request) -> tuple[Record, Run | None]:
+    """The record of the run that the path names, or 404; and the run, while it is ours
+    and goes on.
+    """
+    runner, number = request.app[RUNNER], _number(request)
+    if run := runner.running(number):
+        return run.record, run
+    record = await _record(request)
+    if record["state"] == "running":
+        await runner.settled()
+    return record, runner.running(number)
+
+
 async def _record(request: web.Request) -> Record:
     """The record of the run that the path names, or 404."""
+    number = _number(request)
+    async with request.app[DATABASE].readers.connection() as connection:
+        for record in await read_runs(connection, number):
+            return record
+    raise _no_run(request)
+
+
+def _number(request: web.Request) -> int:
+    """The number of a run that the path names; 404 where it can be none."""
     number = request.match_info["id"]
     if number.isascii() and number.isdecimal() and len(number) < 19:
-        async with request.app[DATABASE].readers.connection() as connection:
-            for record in await read_runs(connection, int(number)):
-                return record
-    raise NotThere(f"there is no run {number!r}")
+        return int(number)
+    raise _no_run(request)
+
+
+def _no_run(request: web.Request) -> NotThere:
+    return NotThere(f"there is no run {request.match_info['id']!r}")
 
 
 def _place(request: web.Request) -> Place:

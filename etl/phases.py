@@ -91,6 +91,7 @@ async def _attempt(
             await enter(run, lead, "clean")
             rejected = 0
             for rule in rules:
+                run.sql_file = rule.path
                 step = await run_file(rule, lead, builders, warn)
                 rows = await reject_found(lead, workers, run.id, streams, limit)
                 run.steps.append(replace(step, rows=rows or step.rows))
@@ -100,6 +101,7 @@ async def _attempt(
         async def build_and_publish() -> None:
             await enter(run, lead, "build")
             for file in _files(settings, "build"):
+                run.sql_file = file.path
                 run.steps.append(await run_file(file, lead, builders, warn))
             await enter(run, lead, "check")
             await _check_and_publish(_files(settings, "check"), builders, run, publish)
@@ -171,6 +173,7 @@ async def _check(
 
     async def work(worker: AsyncConnection) -> None:
         for file in waiting:
+            run.sql_file = file.path
             try:
                 step = await run_file(file, worker, [worker], run.warnings.append)
                 outcomes[file.name] = step

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,19 +23,35 @@ class Run:
     """A run of this process: what is known of it so far, and how it ended.
 
     ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
-    failed; ``done`` is set when it is over, in whichever way.
+    failed; ``done`` is set when it is over, in whichever way. ``sql_file`` is the one
+    that began last in this phase; ``began`` is a time of the monotonic clock. What is
+    in ``on_phase`` is called whenever a phase begins.
     """
 
     id: int
     dry: bool
     record: Record
-    phase: str | None = None
     files: list[LoadedFile] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bytes_to_load: int = 0
     fault: RunFault | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    sql_file: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    on_phase: list[Callable[[], None]] = field(default_factory=list)
+    _phase: str | None = field(default=None, init=False)
+
+    @property
+    def phase(self) -> str | None:
+        """The phase that it is in, or that was its last."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: str | None) -> None:
+        self._phase, self.sql_file = phase, None
+        for tell in self.on_phase:
+            tell()
 
 
 async def read_runs(
@@ -67,6 +85,8 @@ async def read_runs(
 async def note(connection: AsyncConnection, run: Run) -> Record:
     """Put what is known of a run on record, and read the record."""
     notes = [[asdict(item) for item in items] for items in (run.files, run.steps)]
+    for file in notes[0]:
+        del file["total_bytes"]  # of use only while not all of them are read
     record = await value_of(
         connection,
         "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",

@@ -76,6 +76,16 @@ class Runner:
             self._task = asyncio.create_task(self._see_through(run, lead))
             return run
 
+    def running(self, number: int) -> Run | None:
+        """The run of this number, where this process leads it now."""
+        run = self._run
+        return run if run and run.id == number and not run.done.is_set() else None
+
+    async def settled(self) -> None:
+        """Wait while a run begins: it is on record a moment before it is known here."""
+        async with self._begin_turn:
+            pass
+
     async def tidied(self) -> None:
         """Wait until what follows a run is done too."""
         if self._tidying is not None:
