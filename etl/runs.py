@@ -240,6 +240,8 @@ class Runner:
                     await writing
                     if not await checked:
                         raise Rollback
+                    # Whoever sees that it has succeeded sees all that it did.
+                    await note(lead, run)
                 finally:
                     writing.cancel()
                     await asyncio.gather(writing, return_exceptions=True)
