@@ -13,9 +13,9 @@ from aiohttp import web
 from etl.answers import READER, answer_feature, answer_features
 from etl.catalog import read_catalog
 from etl.database import open_database
-from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
+from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
 from etl.events import Events
-from etl.history import events, rejects, run, runs
+from etl.history import cancel, events, rejects, run, runs
 from etl.keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.parameters import flag, refuse_parameters
 from etl.problems import STARTED, TRIGGER_PATH, problem, problems
@@ -40,6 +40,7 @@ ENDPOINTS = {
     "run": "/runs/{id}",
     "rejects": "/runs/{id}/rejects",
     "events": "/runs/{id}/events",
+    "cancel": "/runs/{id}/cancel",
     "healthz": "/healthz",
     "readyz": "/readyz",
 }
@@ -62,6 +63,7 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["run"], run)
     app.router.add_get(ENDPOINTS["rejects"], rejects)
     app.router.add_get(ENDPOINTS["events"], events)
+    app.router.add_post(ENDPOINTS["cancel"], cancel)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
     return app
@@ -100,8 +102,8 @@ async def trigger_etl(request: web.Request) -> web.Response:
         started = await request.app[RUNNER].start(dry=dry)
     except RunUnderWay as busy:
         return _trigger_problem(409, str(busy), busy.record)
-    except DatabaseAway as away:
-        return _trigger_problem(503, str(away), None)
+    except (DatabaseAway, Interrupted) as none_begun:
+        return _trigger_problem(503, str(none_begun), None)
     if wait:
         await started.done.wait()
         return _outcome(started)
@@ -123,6 +125,11 @@ def _outcome(run: Run) -> web.Response:
 def _status(fault: RunFault) -> int:
     if isinstance(fault, DataFault):
         return 422
+    if isinstance(fault, Cancelled):
+        # Another request was in conflict with this one (RFC 9110, 15.5.10), which may
+        # be sent again; 503 would have clients do so by themselves, against the will
+        # of whoever has cancelled it.
+        return 409
     return 503 if isinstance(fault, DatabaseAway | Interrupted) else 500
 
 

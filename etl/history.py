@@ -11,7 +11,7 @@ from etl.keys import DATABASE, EVENTS, RUNNER
 from etl.listening import send_events
 from etl.negotiation import CONTENT_TYPES
 from etl.parameters import choice, positive, refuse_parameters
-from etl.problems import BadParameter, NotThere
+from etl.problems import BadParameter, NotThere, problem
 from etl.records import Record, Run, read_runs
 from etl.rejects import START, Place, last_of_page, rejects_of
 from etl.sending import Export, send_rows
@@ -59,6 +59,21 @@ async def events(request: web.Request) -> web.StreamResponse:
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
     record, run = await _run(request)
     return await send_events(request, request.app[EVENTS], record, run)
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """Tell a run of this server to end; ``features`` stays as it is."""
+    refuse_parameters(request)
+    record, run = await _run(request)
+    if run is not None:
+        if request.app[RUNNER].cancel(run):
+            headers = {"Cache-Control": "no-store"}
+            return web.json_response(record, status=202, headers=headers)
+        await run.done.wait()
+        record = run.record
+    is_over = record["state"] != "running"
+    words = f"is over: {record['state']}" if is_over else "is another server's"
+    return problem(409, f"run {record['id']} {words}", run=record)
 
 
 async def _run(request: web.Request) -> tuple[Record, Run | None]:

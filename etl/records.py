@@ -25,7 +25,8 @@ class Run:
     ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
     failed; ``done`` is set when it is over, in whichever way. ``sql_file`` is the one
     that began last in this phase; ``began`` is a time of the monotonic clock. What is
-    in ``on_phase`` is called whenever a phase begins.
+    in ``on_phase`` is called whenever a phase begins. ``ended_by`` is why it was told
+    to end early.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     bytes_to_load: int = 0
     fault: RunFault | None = None
+    ended_by: RunFault | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
     sql_file: str | None = None
     began: float = field(default_factory=time.monotonic)

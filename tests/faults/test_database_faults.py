@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from etl import embedded
 from etl.embedded import Cluster
-from etl.runs import PUBLISH_SETTINGS
+from etl.publishing import PUBLISH_SETTINGS
 from tests.api.test_features import waits_for_a_lock
 from tests.conftest import (
     Client,
