@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp import web
 from psycopg import AsyncConnection
 
@@ -16,12 +18,24 @@ from etl.records import Record, Run, read_runs
 from etl.rejects import START, Place, last_of_page, rejects_of
 from etl.sending import Export, send_rows
 
+#: Runs of a page, and the number of a run: what a bigint holds.
+MOST_RUNS, MOST_NUMBER = 1000, 2**63 - 1
+
 
 async def runs(request: web.Request) -> web.Response:
-    """The history, newest first."""
-    refuse_parameters(request)
+    """The history, newest first, or a page of it."""
+    refuse_parameters(request, "limit", "after")
+    limit = positive(request, "limit", most=MOST_RUNS)
+    after = positive(request, "after", most=MOST_NUMBER)
+    one_more = limit + 1 if limit else None
     async with request.app[DATABASE].readers.connection() as connection:
-        return web.json_response(await read_runs(connection))
+        records = await read_runs(connection, older_than=after, limit=one_more)
+    page = records[:limit]
+    headers = {}
+    if len(page) < len(records):
+        following = request.rel_url.update_query(after=str(page[-1]["id"]))
+        headers["Link"] = f'<{following}>; rel="next"'
+    return web.json_response(page, headers=headers)
 
 
 async def run(request: web.Request) -> web.Response:
@@ -101,7 +115,7 @@ async def _record(request: web.Request) -> Record:
 def _number(request: web.Request) -> int:
     """The number of a run that the path names; 404 where it can be none."""
     number = request.match_info["id"]
-    if number.isascii() and number.isdecimal() and len(number) < 19:
+    if re.fullmatch("[0-9]{1,19}", number) and int(number) <= MOST_NUMBER:
         return int(number)
     raise _no_run(request)
 

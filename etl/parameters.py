@@ -38,11 +38,11 @@ def choice(request: web.Request, name: str, *values: str) -> str:
     return value
 
 
-def positive(request: web.Request, name: str) -> int | None:
-    """A whole number from 1, of at most nine digits, or None."""
+def positive(request: web.Request, name: str, *, most: int = 999_999_999) -> int | None:
+    """A whole number from 1 to ``most``, or None."""
     value = request.query.get(name)
     if value is None:
         return None
-    if re.fullmatch("[1-9][0-9]{0,8}", value):
+    if re.fullmatch("[1-9][0-9]{0,18}", value) and int(value) <= most:
         return int(value)
-    raise BadParameter(f"{name} is a whole number from 1, not {value!r}")
+    raise BadParameter(f"{name} is a whole number from 1 to {most}, not {value!r}")

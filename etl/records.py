@@ -57,18 +57,26 @@ class Run:
 
 
 async def read_runs(
-    connection: AsyncConnection, number: int | None = None
+    connection: AsyncConnection,
+    number: int | None = None,
+    *,
+    older_than: int | None = None,
+    limit: int | None = None,
 ) -> list[Record]:
     """The records of all runs, newest first, or of the one of this ``number``.
 
-    ``connection`` is autocommit.
+    Of those older than another, and so many, where that is said. ``connection`` is
+    autocommit.
     """
+    values = {"id": number, "older_than": older_than, "limit": limit}
     leaderless: set[int] = set()
     while True:
         rows = await connection.execute(
             "select row_to_json(records) from etl.run_records as records"
-            " where %(id)s::bigint is null or id = %(id)s order by id desc",
-            {"id": number},
+            " where (%(id)s::bigint is null or id = %(id)s)"
+            " and (%(older_than)s::bigint is null or id < %(older_than)s)"
+            " order by id desc limit %(limit)s",
+            values,
         )
         records = [record for (record,) in await rows.fetchall()]
         # Rows are of the statement's snapshot, locks of the moment: a run may have put
