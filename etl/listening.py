@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from etl.events import Event, Events, Listener
 from etl.problems import problem
@@ -50,10 +50,10 @@ async def send_events(
                 # What a write leaves here is what the listener has no room for.
                 request.transport.set_write_buffer_limits(high=0)
             await _send(response, listener)
-        except BaseException:
+        except (ClientConnectionResetError, TimeoutError):
+            # To leave, or to stop reading, is how most listeners end: no error of ours.
             if request.transport is not None:
                 request.transport.abort()
-            raise
     return response
 
 

@@ -309,7 +309,10 @@ async def test_a_run_of_another_server_that_died(
 
 
 async def test_who_leaves_is_let_go_of(
-    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    client: Client,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("etl.listening.HEARTBEAT_SECONDS", 0.02)
     async with held_up(connection):
@@ -320,6 +323,7 @@ async def test_who_leaves_is_let_go_of(
         async with listening(client) as listener:  # and another is welcome
             await listener.next()
     await end_of(client, 1)
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("is_over", [False, True])
@@ -327,6 +331,7 @@ async def test_who_reads_nothing_is_let_go_of(
     client: Client,
     connection: AsyncConnection,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     is_over: bool,
 ) -> None:
     long = b"data: " + b"x" * (16 << 20)
@@ -350,6 +355,7 @@ async def test_who_reads_nothing_is_let_go_of(
             assert received < len(long)
         await until_nobody_listens(client)
     assert (await end_of(client, 1))["state"] == "succeeded"
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
 
 
 async def test_too_many_listeners(

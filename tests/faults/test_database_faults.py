@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from etl import embedded
 from etl.embedded import Cluster
 from etl.publishing import PUBLISH_SETTINGS
+from tests.api.test_events import listening, start, until
 from tests.api.test_features import waits_for_a_lock
 from tests.conftest import (
     Client,
@@ -230,3 +231,35 @@ async def test_a_locked_row_is_not_waited_for_forever(
         failed = await trigger(client, 500)
     assert "locked by somebody else" in failed["result"]
     await trigger(client)
+
+
+async def test_listeners_while_the_database_goes_away(
+    start_service: StartService,
+    own_postgres: OwnPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those to a run of this server hear at once that it is over, the others when the
+    database is back.
+    """
+    monkeypatch.setattr("etl.events.POLL_SECONDS", 0.02)
+    server = await start_service(database=own_postgres.conninfo)
+    other = await start_service(database=own_postgres.conninfo)
+    holding = await AsyncConnection.connect(own_postgres.conninfo)
+    await holding.execute("lock table staging.users")
+    number = await start(server)
+    async with listening(server) as here, listening(other) as there:
+        for listener in (here, there):
+            await until(listener, phase="load")
+        await asyncio.to_thread(own_postgres.stop)
+        name, _, record = (await here.rest())[-1]
+        assert (name, record["id"]) == ("end", number)
+        assert record["state"] == "interrupted"
+        assert record["error"].startswith("the database went away")
+        await asyncio.to_thread(own_postgres.start)
+        name, _, record = (await there.rest())[-1]
+        assert (name, record["state"]) == ("end", "interrupted")
+    await holding.close()
+    async with asyncio.timeout(20):
+        while await status(server, "/readyz") != 200:
+            pass
+    await trigger(server)
