@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from etl.answers import READER, answer_feature, answer_features
+from etl.app_keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.catalog import read_catalog
 from etl.database import open_database
 from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
 from etl.events import Events
 from etl.history import cancel, events, rejects, run, runs
-from etl.keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.parameters import flag, refuse_parameters
 from etl.problems import STARTED, TRIGGER_PATH, problem, problems
 from etl.reading import Reader

@@ -191,7 +191,7 @@ class Events:
         return sum(len(feed.listeners) for feed in self._feeds.values())
 
     @contextlib.contextmanager
-    def of(self, record: Record, run: Run | None) -> Iterator[Listener]:
+    def listen(self, record: Record, run: Run | None) -> Iterator[Listener]:
         """A listener to the run with this record; ``run`` is it, where it is ours."""
         if run is None and record["state"] != "running":
             yield Listener(end_of(record))

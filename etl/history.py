@@ -7,9 +7,9 @@ import re
 from aiohttp import web
 from psycopg import AsyncConnection
 
+from etl.app_keys import DATABASE, EVENTS, RUNNER
 from etl.events import LAST_EVENT_ID
 from etl.exports import as_objects, stream
-from etl.keys import DATABASE, EVENTS, RUNNER
 from etl.listening import send_events
 from etl.negotiation import CONTENT_TYPES
 from etl.parameters import choice, positive, refuse_parameters

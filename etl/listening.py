@@ -43,7 +43,7 @@ async def send_events(
     response.force_close()
     if request.method == "HEAD":
         return response
-    with events.of(record, run) as listener:
+    with events.listen(record, run) as listener:
         try:
             await response.prepare(request)
             if request.transport is not None:

@@ -35,6 +35,9 @@ RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
 #: Seconds that a stop waits for the end of the run that it interrupts.
 STOP_SECONDS = 3.0
 
+#: What the record of a run says that ended with the service.
+INTERRUPTED = "interrupted: the service was stopped"
+
 log = logging.getLogger(__name__)
 
 
@@ -114,9 +117,7 @@ class Runner:
         """
         self._is_stopping = True
         if self._run is not None:
-            self._end_early(
-                self._run, Interrupted("interrupted: the service was stopped")
-            )
+            self._end_early(self._run, Interrupted(INTERRUPTED))
         if self._tidying is not None:
             self._tidying.cancel()
         if tasks := [task for task in (self._task, self._tidying) if task]:
@@ -269,19 +270,16 @@ def _fault_of(run: Run, error: BaseException) -> RunFault:
         case psycopg.errors.ProgramLimitExceeded():
             return DataFault(f"{run.phase}: {one_line(error)}")
         case asyncio.CancelledError():
-            return Interrupted("interrupted: the service was stopped")
+            return Interrupted(INTERRUPTED)
     log.error("run %d", run.id, exc_info=error)
-    match error:
-        case PoolTimeout():
-            return DatabaseAway(f"the database went away: {one_line(error)}")
-        case OperationalError() if _is_lost(error):
-            return DatabaseAway(f"the database went away: {one_line(error)}")
-        case OperationalError():
-            return ServiceFault(f"{run.phase}: {one_line(error)}")
-    return ServiceFault(f"internal error in {run.phase}: see the log")
+    if not isinstance(error, OperationalError):
+        return ServiceFault(f"internal error in {run.phase}: see the log")
+    if _is_lost(error):
+        return DatabaseAway(f"the database went away: {one_line(error)}")
+    return ServiceFault(f"{run.phase}: {one_line(error)}")
 
 
 def _is_lost(error: OperationalError) -> bool:
-    """Whether the connection went, and not only the statement."""
+    """Whether the connection went, or there was none, and not only the statement."""
     state = error.sqlstate
     return state is None or state.startswith(("08", "57P0"))

@@ -15,8 +15,8 @@ from aiohttp import ClientResponse
 from aiohttp.web import Application, Server
 from psycopg import AsyncConnection
 
+from etl.app_keys import DATABASE, EVENTS
 from etl.events import Event, Listener
-from etl.keys import DATABASE, EVENTS
 from tests.api.test_streams import stalled_reader
 from tests.conftest import (
     Client,
