@@ -2,14 +2,15 @@
 
 Ten experiments a user. Services of their own on embedded Postgres, one for each
 variant, take turns. ``unchecked`` is the same service without rules and without a look
-at the bytes.
+at the bytes and at keys.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -34,6 +35,12 @@ BREAKAGES: list[Callable[[str], str]] = [
     lambda line: line[line.index(",") :],
 ]
 
+#: An experiment with the number of an earlier one, or of a user that nobody knows.
+REPEATED: list[Callable[[str], str]] = [lambda line: "17" + line[line.index(",") :]]
+UNKNOWN: list[Callable[[str], str]] = [
+    lambda line: re.sub(",[^,]*", ",999999999", line, count=1)
+]
+
 
 def measure(folder: Path, users: int) -> None:
     """Publish one table."""
@@ -45,6 +52,10 @@ def measure(folder: Path, users: int) -> None:
         "unchecked": clean,
         "clean": clean,
         "one bad record": _broken(clean, folder / "one", {records // 2}),
+        "one repeated key": _broken(
+            clean, folder / "repeated", {records // 2}, REPEATED
+        ),
+        "one unknown user": _broken(clean, folder / "unknown", {records // 2}, UNKNOWN),
         "1% bad": _broken(clean, folder / "some", set(range(50, records, 100))),
         "100% bad": _broken(clean, folder / "all", set(range(records))),
     }
@@ -71,7 +82,12 @@ def measure(folder: Path, users: int) -> None:
     publish("rejects", "What bad records cost", words, table(HEAD, rows))
 
 
-def _broken(clean: Path, folder: Path, numbers: set[int]) -> Path:
+def _broken(
+    clean: Path,
+    folder: Path,
+    numbers: set[int],
+    breakages: Sequence[Callable[[str], str]] = BREAKAGES,
+) -> Path:
     """A copy of the data where the experiments with these numbers are broken."""
     folder.mkdir()
     for name in ("users.csv", "compounds.csv"):
@@ -79,14 +95,18 @@ def _broken(clean: Path, folder: Path, numbers: set[int]) -> Path:
     target = folder / "user_experiments.csv"
     with (clean / target.name).open() as source, target.open("w") as file:
         file.write(next(source))
-        file.writelines(_lines(source, numbers))
+        file.writelines(_lines(source, numbers, breakages))
     return folder
 
 
-def _lines(source: Iterator[str], numbers: set[int]) -> Iterator[str]:
+def _lines(
+    source: Iterator[str],
+    numbers: set[int],
+    breakages: Sequence[Callable[[str], str]],
+) -> Iterator[str]:
     for place, line in enumerate(source):
         if place in numbers:
-            yield BREAKAGES[place // 100 % len(BREAKAGES)](line)
+            yield breakages[place // 100 % len(breakages)](line)
         else:
             yield line
 

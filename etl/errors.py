@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 
 
 class RunFault(Exception):
@@ -12,6 +12,18 @@ class RunFault(Exception):
 
 class DataFault(RunFault):
     """The data is at fault: a file, a record, or what a check found."""
+
+
+class TooManyRejects(DataFault):
+    """More records of a file are rejected than MAX_REJECTS allows."""
+
+
+class CheckFault(DataFault):
+    """Checks found rows; ``checks`` are their files, as ``check/010_name.sql``."""
+
+    def __init__(self, words: str, checks: Collection[str]) -> None:
+        super().__init__(words)
+        self.checks = checks
 
 
 class ServiceFault(RunFault):

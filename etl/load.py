@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
 from etl.blocks import LONGEST_RECORD, Block, Record
 from etl.database import one_line
 from etl.errors import DataFault, all_together
+from etl.keys import KeyWatch
+from etl.records import value_of
 from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
@@ -27,11 +30,24 @@ BYTES_WITHOUT_STATISTICS = 100_000
 QUOTED = re.compile(rb'"[^"]*"')
 
 
+@dataclass
+class _Taken:
+    """A block in its table: which transaction loads it, the first page that its rows
+    may stand on, and the numbers of its records and of the good ones.
+    """
+
+    xid: int
+    first_page: int
+    records: int = 0
+    good: int = 0
+
+
 class _TookFewer(Exception):
     """COPY ended as if all were well, before it had all records."""
 
 
 async def load_files(
+    lead: AsyncConnection,
     workers: Sequence[AsyncConnection],
     run_id: int,
     streams: Sequence[Stream],
@@ -42,9 +58,12 @@ async def load_files(
 
     Every worker takes the next block of whichever file is being read and loads it in
     one transaction, while the next ones are read: memory holds a block a worker and
-    two. ``begun`` is called with each file as its reading begins. Raises DataFault,
-    also as soon as a file must have more rejects than ``limit`` allows.
+    two. Meanwhile ``lead`` looks at keys. ``begun`` is called with each file as its
+    reading begins. Raises DataFault, also as soon as a file must have more rejects than
+    ``limit`` allows.
     """
+    keys = KeyWatch(lead, streams)
+    await keys.begin()
     blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
     too_many = False
 
@@ -58,11 +77,17 @@ async def load_files(
 
     async def work(worker: AsyncConnection) -> None:
         nonlocal too_many
+        reached: dict[str, int] = {}
         while item := await blocks.get():
             if too_many:
                 continue
             stream, block = item
-            await _load(worker, run_id, stream, block)
+            taken = await _load(worker, run_id, stream, block)
+            if keys.watches(stream):
+                # The first rows go to the page where this worker's last ones went.
+                page = min(taken.first_page, reached.get(stream.file.file, sys.maxsize))
+                reached[stream.file.file] = await _next_page(worker, stream)
+                keys.tell(stream, block, taken.xid, taken.good, page)
             file = stream.file
             if not limit.allows(file.rejected, file.records) and stream.lines is None:
                 # It may end well yet. Counting lines is fast, and tells it early.
@@ -72,7 +97,11 @@ async def load_files(
                 await _analyze(worker, stream.table)  # while others are loaded
         await blocks.put(None)  # for the next worker
 
-    await all_together([read(), *map(work, workers)])
+    async def load() -> None:
+        await all_together([read(), *map(work, workers)])
+        keys.end()
+
+    await all_together([load(), keys.watch()])
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
     await _analyze(workers[0], sql.Identifier("etl", "odd_rows"))
@@ -101,68 +130,75 @@ async def _blocks(
 
 async def _load(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
-) -> None:
+) -> _Taken:
     """Load one block in one transaction, and count its records.
 
     A block that COPY refuses, though its records are plain, goes the raw path as a
     whole: another few of them would be refused as well.
     """
     try:
-        loaded, records = await _try(worker, run_id, stream, block)
+        taken = await _try(worker, run_id, stream, block)
     except (DataError, IntegrityError, _TookFewer):
         try:
-            loaded, records = await _take_all_apart(worker, run_id, stream, block)
+            taken = await _take_all_apart(worker, run_id, stream, block)
         except (DataError, IntegrityError) as error:
-            place = f"{stream.file.file}, in or after line {block.line}"
-            raise DataFault(f"{place}: {one_line(error)}") from error
-    stream.file.records += records
-    stream.file.rejected += records - loaded
+            words = f"{stream.file.file}, in or after line {block.line}"
+            raise DataFault(f"{words}: {one_line(error)}") from error
+    if taken.good:
+        stream.blocks[taken.xid] = replace(block, plain=b"", odd=())
+    stream.file.records += taken.records
+    stream.file.rejected += taken.records - taken.good
     stream.unloaded -= block.length
+    return taken
 
 
 async def _try(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
-) -> tuple[int, int]:
-    """Load one block; the numbers of its records that were loaded, and of them all."""
-    loaded = records = 0
+) -> _Taken:
+    """Load one block, its odd records by the raw path."""
     async with worker.transaction():
+        taken = await _begin(worker, stream)
         if block.plain:
-            loaded = records = await _copy(worker, stream, block)
+            taken.good = taken.records = await _copy(worker, stream, block)
         if block.odd:
-            loaded += await _take_apart(worker, run_id, stream, block.odd)
-            records += len(block.odd)
+            taken.good += await _take_apart(worker, run_id, stream, block.odd)
+            taken.records += len(block.odd)
         if block.long is not None:
             place = (block.long.line, block.long.head, block.long.length)
             await worker.execute(
                 "select etl.reject_long(%s, %s, %s, %s, %s, %s)",
                 [run_id, stream.source.name, *place, LONGEST_RECORD],
             )
-            records += 1
-        if loaded:
-            await _note(worker, stream, block)
-    return loaded, records
+            taken.records += 1
+    return taken
 
 
 async def _take_all_apart(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
-) -> tuple[int, int]:
+) -> _Taken:
     """Load one block by the raw path alone, a part of its records at a time."""
-    loaded = records = 0
     async with worker.transaction():
+        taken = await _begin(worker, stream)
         parts = stream.records_of(block)
         while part := await asyncio.to_thread(next, parts, None):
-            loaded += await _take_apart(worker, run_id, stream, part)
-            records += len(part)
-        if loaded:
-            await _note(worker, stream, block)
-    return loaded, records
+            taken.good += await _take_apart(worker, run_id, stream, part)
+            taken.records += len(part)
+    return taken
 
 
-async def _note(worker: AsyncConnection, stream: Stream, block: Block) -> None:
-    """Note which transaction loads a block, to find the lines of its rows again."""
-    row = await worker.execute("select pg_current_xact_id()::xid::text::bigint")
-    (xid,) = await row.fetchone() or (0,)
-    stream.blocks[xid] = replace(block, plain=b"", odd=())
+async def _begin(worker: AsyncConnection, stream: Stream) -> _Taken:
+    """Ask where a block goes: so the lines and the keys of its rows are found again."""
+    row = await worker.execute(
+        "select pg_current_xact_id()::xid::text::bigint, etl.next_page(%s)",
+        [stream.table.as_string()],
+    )
+    return _Taken(*(await row.fetchone() or (0, 0)))
+
+
+async def _next_page(worker: AsyncConnection, stream: Stream) -> int:
+    """The first page of a table that rows may take from now on."""
+    page = await value_of(worker, "select etl.next_page(%s)", stream.table.as_string())
+    return int(page)
 
 
 async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from psycopg import AsyncConnection
 
 from etl.blocks import block_bytes
-from etl.errors import DataFault, ServiceFault, all_together
+from etl.errors import (
+    CheckFault,
+    DataFault,
+    ServiceFault,
+    TooManyRejects,
+    all_together,
+)
 from etl.load import load_files
-from etl.records import Run, note, value_of
+from etl.records import Run, note
 from etl.rejects import reject_found
 from etl.settings import Settings
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
@@ -65,64 +72,118 @@ async def _attempt(
     *,
     strict: bool,
 ) -> None:
-    """A rule that a check proves is first left alone, if the run before was clean.
+    """A rule that a check proves is first left alone, unless it is in doubt.
 
-    Where a check or the build then fails, every rule is looked at, and what broke one
-    is rejected before they run again.
+    Where such a check fails, its rules are looked at, and what breaks them is rejected
+    before build and checks run again; where the build fails, all are.
     """
-    builders = workers[: settings.build_workers]
-    warn = run.warnings.append
-    limit = settings.max_rejects
     await enter(run, lead, "load")
     await lead.execute("select etl.empty_staging()")
     with ExitStack() as files:
         streams = await open_streams(
             *(lead, settings.data_dir, block_bytes(settings.load_workers)),
-            *(warn, files),
+            *(run.warnings.append, files),
             strict=strict,
         )
         run.warnings += _not_loaded(settings.data_dir, streams)
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
         loaders = workers[: settings.load_workers]
-        await load_files(loaders, run.id, streams, limit, run.files.append)
+        limit = settings.max_rejects
+        await load_files(lead, loaders, run.id, streams, limit, run.files.append)
+        await _Pipeline(run, settings, lead, workers, streams).see_through(publish)
 
-        async def clean(rules: Sequence[SqlFile]) -> int:
-            """Reject what breaks one of these rules; the number of records."""
-            await enter(run, lead, "clean")
-            rejected = 0
-            for rule in rules:
-                run.sql_file = rule.path
-                step = await run_file(rule, lead, builders, warn)
-                rows = await reject_found(lead, workers, run.id, streams, limit)
-                run.steps.append(replace(step, rows=rows or step.rows))
-                rejected += rows
-            return rejected
 
-        async def build_and_publish() -> None:
-            await enter(run, lead, "build")
-            for file in _files(settings, "build"):
-                run.sql_file = file.path
-                run.steps.append(await run_file(file, lead, builders, warn))
-            await enter(run, lead, "check")
-            await _check_and_publish(_files(settings, "check"), builders, run, publish)
+class _Pipeline:
+    """What follows once all files are loaded: the SQL files of a run, in order."""
 
-        rules = _files(settings, "clean")
-        trusting = await value_of(lead, "select etl.last_run_was_clean(%s)", run.id)
-        await clean([rule for rule in rules if not (trusting and rule.proof)])
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        lead: AsyncConnection,
+        workers: Sequence[AsyncConnection],
+        streams: Sequence[Stream],
+    ) -> None:
+        self._run = run
+        self._lead = lead
+        self._workers = workers
+        self._builders = workers[: settings.build_workers]
+        self._streams = streams
+        self._limit = settings.max_rejects
+        self._rules, self._builds, self._checks = (
+            _files(settings, phase) for phase in ("clean", "build", "check")
+        )
+
+    async def see_through(self, publish: Publish | None) -> None:
+        """Clean, build, check and publish. Raises RunFault, or _Doubt.
+
+        Every turn but the last rejects something, so that more turns than there are
+        rules would get nowhere.
+        """
+        run = self._run
+        doubted = await self._doubted()
+        await self._clean(lambda rule: not rule.proof or rule.path in doubted)
         warnings = list(run.warnings)
-        try:
-            await build_and_publish()
-        except DataFault as fault:
-            failed_in = run.phase
-            if failed_in == "build" and any(each.forms.may_hide for each in streams):
-                raise _Doubt(str(fault)) from fault
-            log.info("run %d: looks at every rule after: %s", run.id, fault)
-            if not await clean(rules):
-                run.phase = failed_in
+        for turns_left in reversed(range(len(self._rules) + 1)):
+            try:
+                await self._build()
+                await enter(run, self._lead, "check")
+                await _check_and_publish(self._checks, self._builders, run, publish)
+                return
+            except TooManyRejects:
                 raise
+            except DataFault as fault:
+                failed_in = run.phase
+                hidden = any(stream.forms.may_hide for stream in self._streams)
+                if failed_in == "build" and hidden:
+                    raise _Doubt(str(fault)) from fault
+                log.info("run %d: looks at rules after: %s", run.id, fault)
+                failed = fault.checks if isinstance(fault, CheckFault) else None
+                wanted = partial(_may_mend, failed=failed)
+                if not turns_left or not await self._clean(wanted):
+                    run.phase = failed_in
+                    raise
             run.warnings[:] = warnings
-            await lead.execute("truncate features_next")
-            await build_and_publish()
+            await self._lead.execute("select etl.empty_built()")
+
+    async def _doubted(self) -> set[str]:
+        """The rules that are looked at though a check would tell."""
+        rows = await self._lead.execute("select etl.rules_in_doubt(%s)", [self._run.id])
+        return {path for (path,) in await rows.fetchall()}
+
+    async def _clean(self, wanted: Callable[[SqlFile], bool]) -> int:
+        """Reject what breaks one of the wanted rules; the number of records."""
+        await enter(self._run, self._lead, "clean")
+        rules = [rule for rule in self._rules if not rule.after and wanted(rule)]
+        return sum([await self._look(rule) for rule in rules])
+
+    async def _look(self, rule: SqlFile) -> int:
+        """Reject what breaks a rule; the number of records."""
+        step = await self._step(rule)
+        rejected = await reject_found(
+            self._lead, self._workers, self._run.id, self._streams, self._limit
+        )
+        self._run.steps.append(replace(step, rows=rejected or step.rows))
+        return rejected
+
+    async def _build(self) -> None:
+        """Run the build, and after each of its files the rules that follow it."""
+        await enter(self._run, self._lead, "build")
+        for file in self._builds:
+            self._run.steps.append(await self._step(file))
+            for rule in self._rules:
+                if rule.after == file.path:
+                    await self._look(rule)
+
+    async def _step(self, file: SqlFile) -> Step:
+        self._run.sql_file = file.path
+        warn = self._run.warnings.append
+        return await run_file(file, self._lead, self._builders, warn)
+
+
+def _may_mend(rule: SqlFile, failed: Collection[str] | None) -> bool:
+    """Whether a rule may be broken where these checks failed; None stands for all."""
+    return failed is None or rule.proof in failed
 
 
 async def enter(run: Run, lead: AsyncConnection, phase: str) -> None:
@@ -166,7 +227,7 @@ async def _check(
 ) -> None:
     """Run all checks, as many at once as there are workers.
 
-    Raises the fault of the first, in the order of the files, that has one.
+    Raises CheckFault with the words of the first, in the order of the files.
     """
     outcomes: dict[str, Step | DataFault] = {}
     waiting = iter(files)
@@ -176,15 +237,15 @@ async def _check(
             run.sql_file = file.path
             try:
                 step = await run_file(file, worker, [worker], run.warnings.append)
-                outcomes[file.name] = step
+                outcomes[file.path] = step
             except DataFault as fault:
-                outcomes[file.name] = fault
+                outcomes[file.path] = fault
 
     await all_together(work(worker) for worker in workers)
-    for _, outcome in sorted(outcomes.items()):
-        if isinstance(outcome, DataFault):
-            raise outcome
-        run.steps.append(outcome)
+    faults = {path: it for path, it in outcomes.items() if isinstance(it, DataFault)}
+    if faults:
+        raise CheckFault(str(faults[min(faults)]), faults.keys())
+    run.steps += [it for _, it in sorted(outcomes.items()) if isinstance(it, Step)]
 
 
 def _files(settings: Settings, phase: str) -> list[SqlFile]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from psycopg import AsyncConnection, sql
 
-from etl.errors import DataFault, all_together
+from etl.errors import TooManyRejects, all_together
 from etl.settings import RejectLimit
 from etl.streams import Stream
 
@@ -27,7 +27,7 @@ async def require_few(
     stream: Stream,
     limit: RejectLimit,
 ) -> None:
-    """Raise DataFault where a file has, or must have in the end, too many rejects."""
+    """Raise TooManyRejects where a file has too many, or must have in the end."""
     file = stream.file
     if limit.allows(file.rejected, stream.most_records):
         return
@@ -43,7 +43,7 @@ async def require_few(
         for line, column, message in await rows.fetchall()
     )
     so_far = "" if stream.is_loaded else "the first "
-    raise DataFault(
+    raise TooManyRejects(
         f"{file.file}: {file.rejected} of {so_far}{file.records} records are rejected, "
         f"more than MAX_REJECTS={limit} allows: {shown}"
     )
@@ -58,8 +58,8 @@ async def reject_found(
 ) -> int:
     """Reject what a rule found in staging; returns the number of records.
 
-    Raises DataFault where that is more than ``limit`` allows: then only the first ones
-    are on record.
+    Raises TooManyRejects where that is more than ``limit`` allows: then only the first
+    ones are on record.
     """
     by_file = {stream.file.file: stream for stream in streams}
     counts = await lead.execute("select file, records from etl.count_found(false)")

@@ -217,6 +217,7 @@ class Runner:
         """The lead while it lives, else another connection."""
         async with AsyncExitStack() as stack:
             try:
+                await lead.rollback()  # what was told to end may have just said begin
                 await self._database.runners.check_connection(lead)
             except psycopg.Error:
                 pool = self._database.runners

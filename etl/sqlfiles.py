@@ -15,9 +15,10 @@ SLICE_SETTING = "etl.slices"
 #: The line of a check whose rows are told and stop nothing.
 ONLY_WARNS = re.compile(r"^-- severity: warn$", re.MULTILINE)
 
-
-#: The line of a rule that is not looked at while the check that it names finds nothing.
+#: The line of a rule that is not looked at while the check that it names finds nothing,
+#: and of one that is looked at after the file of the build that it names.
 PROOF = re.compile(r"^-- proof: +(\S+)$", re.MULTILINE)
+AFTER = re.compile(r"^-- after: +(\S+)$", re.MULTILINE)
 
 
 class SqlFileError(ValueError):
@@ -35,7 +36,7 @@ class SqlFile:
 
     @property
     def path(self) -> str:
-        """As people name it: ``build/010_features.sql``."""
+        """As people name it: ``build/020_features.sql``."""
         return f"{self.folder}/{self.name}"
 
     @property
@@ -47,6 +48,12 @@ class SqlFile:
     def proof(self) -> str | None:
         """The check whose success proves that every row obeys this rule, if any."""
         found = PROOF.search(self.text)
+        return found[1] if found else None
+
+    @property
+    def after(self) -> str | None:
+        """The file of the build after which this rule is looked at, if any."""
+        found = AFTER.search(self.text)
         return found[1] if found else None
 
     @property

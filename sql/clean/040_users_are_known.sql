@@ -1,9 +1,11 @@
--- Every experiment is of a user whom users.csv names and whose record was taken. Where
--- there is no user at all, though features is full, sql/check/010 has the better word.
--- Runs in etl.slices.
--- reads:  staging.users, staging.user_experiments, features
+-- Every experiment is of a user whom users.csv names and whose record was taken. Looked
+-- at once the build has brought each user's experiments together: a million users are
+-- matched in a tenth of the time that ten million experiments take. Where there is no
+-- user at all, though features is full, sql/check/010 has the better word. Runs in
+-- etl.slices.
+-- after:  build/010_activity.sql
+-- reads:  staging.users, staging.user_experiments, activity_next, features
 -- writes: etl.found
--- proof:  check/030_shares_add_up_to_one.sql
 insert into etl.found (source, row_id, column_name, value, reason, message)
 select
     experiments.tableoid as source,
@@ -17,9 +19,10 @@ from staging.user_experiments as experiments
 where
     experiments.ctid >= etl.slice_begin('staging.user_experiments', etl.slice())
     and experiments.ctid < etl.slice_begin('staging.user_experiments', etl.slice() + 1)
-    and not exists (
-        select from staging.users as users
-        where users.user_id = experiments.user_id
+    and experiments.user_id in (
+        select activity.user_id
+        from activity_next as activity
+        where not activity.is_known
     )
     and (
         exists (select from staging.users)

@@ -132,7 +132,7 @@ async def test_a_run_from_its_begin_to_its_end(
     assert users.items() <= last["files"][-1].items()
     assert last["files"][-1]["bytes"] == last["files"][-1]["total_bytes"] > 0
     steps = {step["file"]: step for step in last["steps"]}
-    assert steps["build/010_features.sql"]["rows"] == 10
+    assert steps["build/020_features.sql"]["rows"] == 10
     assert events[-1][2] == await get(client, "/runs/1")
     assert events[-1][2]["state"] == "succeeded"
 
@@ -154,7 +154,7 @@ async def test_a_file_is_told_while_it_is_loaded_and_while_it_runs(
     async with paused(connection):
         await start(client)
         async with listening(client, 2) as listener:
-            state = await until(listener, file="build/010_features.sql")
+            state = await until(listener, file="build/020_features.sql")
             assert state["phase"] == "build"
     await end_of(client, 2)
 

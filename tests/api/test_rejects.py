@@ -215,9 +215,9 @@ async def test_rules_are_looked_at_first_after_a_run_that_broke_them(
     experiments = data_dir / "user_experiments.csv"
     good = experiments.read_text()
     experiments.write_text(good + "1,\t1,\t1,\t5\n")
-    assert (await steps()).count("build/010_features.sql") == 2  # a check failed
+    assert (await steps()).count("build/020_features.sql") == 2  # a check failed
     again = await steps()
-    assert again.count("build/010_features.sql") == 1
+    assert again.count("build/020_features.sql") == 1
     assert "clean/050_experiment_ids_are_unique.sql" in again
     experiments.write_text(good)
     assert await steps() == again

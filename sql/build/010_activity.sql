@@ -1,0 +1,61 @@
+-- Fills activity_next. Run in slices, each takes the users whose number leaves the
+-- remainder etl.slice when divided by etl.slices; without these settings, all users.
+-- grain:  one row per user with experiments, whether users.csv has the user or not
+-- reads:  staging.users, staging.user_experiments, etl.odd_rows
+-- writes: activity_next
+with
+-- A user's lists as one list: split once per user, not once per experiment.
+gathered as (
+    select
+        experiments.user_id,
+        count(*) as total_experiments,
+        string_agg(experiments.experiment_compound_ids, ';') as compound_ids
+    from staging.user_experiments as experiments
+    where
+        abs(experiments.user_id % (select etl.slices())) = (select etl.slice())
+    group by experiments.user_id
+)
+
+-- mode() sorts its input and keeps the first of the most frequent values, so the
+-- lowest number wins a tie. It does in a seventh of the time what counting per user
+-- and compound, then row_number(), would. An empty element becomes null, which mode()
+-- passes over, and a number may have blanks around it. Blanks alone are no number, and
+-- are looked for only where odd records came (saves 0.7 s per million users): elsewhere
+-- the cast refuses them, and the run begins anew with every record matched.
+insert into activity_next (
+    user_id,
+    is_known,
+    total_experiments,
+    most_common_compound_id
+)
+select
+    gathered.user_id,
+    users.user_id is not null as is_known,
+    gathered.total_experiments,
+    used.compound_id as most_common_compound_id
+from gathered
+left join staging.users as users
+    on
+        gathered.user_id = users.user_id
+        and abs(users.user_id % (select etl.slices())) = (select etl.slice())
+cross join lateral (
+    select mode() within group (order by named.compound_id) as compound_id
+    from (
+        select
+            unnest(
+                string_to_array(
+                    case
+                        when
+                            exists (select from etl.odd_rows)
+                            and gathered.compound_ids ~ '[ \t](;|$)'
+                            then regexp_replace(
+                                gathered.compound_ids, '[ \t]*(;|$)', '\1', 'g'
+                            )
+                        else gathered.compound_ids
+                    end,
+                    ';',
+                    ''
+                )::bigint[]
+            ) as compound_id
+    ) as named
+) as used;
