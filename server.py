@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-
-from etl.service import run_once, serve
 
 
 def main() -> int:
     """Returns the exit code: 0, 1 after a run that failed, 2 where it cannot start."""
+    # Before anything that takes a while: as the first process of a container it would
+    # not hear of a stop before it has said what to do.
+    early = 130 if "--once" in sys.argv else 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(early))
+    from etl.service import run_once, serve
+
     parser = argparse.ArgumentParser(
         description="Turns CSV files into the table features inside Postgres.",
         epilog="Settings come from the environment: see README.md.",

@@ -6,36 +6,28 @@ Knows requests and answers; what they ask for is done by runs and features.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from psycopg import AsyncConnection
 
 from etl.access import guards, share
 from etl.answers import READER, answer_feature, answer_features
+from etl.app_keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.catalog import read_catalog
-from etl.database import Database, open_database
+from etl.database import open_database
 from etl.docs import docs, docs_file
-from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault
-from etl.exports import as_objects, stream
+from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
+from etl.events import Events
+from etl.history import cancel, events, rejects, run, runs
 from etl.measures import answer_metrics
 from etl.metrics import METRICS, Metrics, counting
-from etl.negotiation import CONTENT_TYPES
 from etl.openapi import describe, read_table
-from etl.problems import (
-    STARTED,
-    TRIGGER_PATH,
-    BadParameter,
-    NotThere,
-    problem,
-    problems,
-)
+from etl.parameters import flag, refuse_parameters
+from etl.problems import STARTED, TRIGGER_PATH, problem, problems
 from etl.reading import Reader
-from etl.records import Record, Run, read_runs
-from etl.rejects import START, Place, last_of_page, rejects_of
+from etl.records import Record, Run
 from etl.runs import Runner, RunUnderWay
-from etl.sending import MOST_STREAMS, STREAMS, Export, send_rows
+from etl.sending import MOST_STREAMS, STREAMS
 from etl.settings import Settings
 
 #: What ``result`` says after a success: the challenge's own words, and ours.
@@ -52,16 +44,14 @@ ENDPOINTS = {
     "runs": "/runs",
     "run": "/runs/{id}",
     "rejects": "/runs/{id}/rejects",
+    "events": "/runs/{id}/events",
+    "cancel": "/runs/{id}/cancel",
     "healthz": "/healthz",
     "readyz": "/readyz",
     "metrics": "/metrics",
     "openapi": "/openapi.json",
     "docs": "/docs",
 }
-
-SETTINGS = web.AppKey("settings", Settings)
-DATABASE = web.AppKey("database", Database)
-RUNNER = web.AppKey("runner", Runner)
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -83,6 +73,8 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["runs"], runs)
     app.router.add_get(ENDPOINTS["run"], run)
     app.router.add_get(ENDPOINTS["rejects"], rejects)
+    app.router.add_get(ENDPOINTS["events"], events)
+    app.router.add_post(ENDPOINTS["cancel"], cancel)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
     app.router.add_get(ENDPOINTS["readyz"], readyz)
     app.router.add_get(ENDPOINTS["metrics"], tell_metrics)
@@ -96,6 +88,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     async with open_database(app[SETTINGS]) as database:
         app[DATABASE] = database
         app[RUNNER] = Runner(database, app[SETTINGS], app[METRICS].count_run)
+        app[EVENTS] = Events(database)
         async with database.readers.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
@@ -105,6 +98,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 async def _interrupt(app: web.Application) -> None:
     """Before requests are waited for: those that wait for a run get their answer."""
     await app[RUNNER].stop()
+    await app[EVENTS].stop()
 
 
 async def index(request: web.Request) -> web.Response:
@@ -114,17 +108,17 @@ async def index(request: web.Request) -> web.Response:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait for its end unless ``wait=false``."""
-    _refuse_parameters(request, "wait", "dry_run")
-    wait = _flag(request, "wait", default=True)
-    dry = _flag(request, "dry_run", default=False)
+    refuse_parameters(request, "wait", "dry_run")
+    wait = flag(request, "wait", default=True)
+    dry = flag(request, "dry_run", default=False)
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _trigger_problem(403, "a prefetch starts no run", None)
     try:
         started = await request.app[RUNNER].start(dry=dry)
     except RunUnderWay as busy:
         return _trigger_problem(409, str(busy), busy.record)
-    except DatabaseAway as away:
-        return _trigger_problem(503, str(away), None)
+    except (DatabaseAway, Interrupted) as none_begun:
+        return _trigger_problem(503, str(none_begun), None)
     if wait:
         await started.done.wait()
         return _outcome(started)
@@ -146,6 +140,11 @@ def _outcome(run: Run) -> web.Response:
 def _status(fault: RunFault) -> int:
     if isinstance(fault, DataFault):
         return 422
+    if isinstance(fault, Cancelled):
+        # Another request was in conflict with this one (RFC 9110, 15.5.10), which may
+        # be sent again; 503 would have clients do so by themselves, against the will
+        # of whoever has cancelled it.
+        return 409
     return 503 if isinstance(fault, DatabaseAway | Interrupted) else 500
 
 
@@ -163,50 +162,6 @@ async def feature(request: web.Request) -> web.StreamResponse:
     return await answer_feature(request)
 
 
-async def runs(request: web.Request) -> web.Response:
-    """The history, newest first."""
-    _refuse_parameters(request)
-    async with request.app[DATABASE].readers.connection() as connection:
-        return web.json_response(await read_runs(connection))
-
-
-async def run(request: web.Request) -> web.Response:
-    """One run."""
-    _refuse_parameters(request)
-    return web.json_response(await _record(request))
-
-
-async def rejects(request: web.Request) -> web.StreamResponse:
-    """The records that a run left out, and why, ordered by file and line."""
-    _refuse_parameters(request, "format", "limit", "after")
-    form = _choice(request, "format", "json", "csv")
-    limit = _positive(request, "limit")
-    after = _place(request)
-    number = (await _record(request))["id"]
-    query = rejects_of(number, after, limit)
-
-    async def open_rejects(connection: AsyncConnection) -> Export:
-        headers = {"Content-Type": CONTENT_TYPES[form]}
-        last = limit and await last_of_page(connection, number, after, limit)
-        if last:
-            following = request.rel_url.update_query(after=str(last))
-            headers["Link"] = f'<{following}>; rel="next"'
-        rows = query if form == "csv" else as_objects(query)
-        return Export(headers, stream(connection, rows, form))
-
-    return await send_rows(request, request.app[DATABASE], open_rejects)
-
-
-async def _record(request: web.Request) -> Record:
-    """The record of the run that the path names, or 404."""
-    number = request.match_info["id"]
-    if number.isascii() and number.isdecimal() and len(number) < 19:
-        async with request.app[DATABASE].readers.connection() as connection:
-            for record in await read_runs(connection, int(number)):
-                return record
-    raise NotThere(f"there is no run {number!r}")
-
-
 async def healthz(request: web.Request) -> web.Response:
     """The process answers."""
     return web.json_response({"status": "ok"})
@@ -221,58 +176,16 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def tell_metrics(request: web.Request) -> web.Response:
     """What Prometheus is told."""
-    _refuse_parameters(request)
+    refuse_parameters(request)
     return await answer_metrics(request, request.app[DATABASE])
 
 
 async def openapi(request: web.Request) -> web.Response:
     """What there is to ask, and what is answered, for programs."""
-    _refuse_parameters(request)
+    refuse_parameters(request)
     async with request.app[DATABASE].readers.connection() as connection:
         table = await read_table(connection)
     resources = request.app.router.resources()
     routes = {resource.canonical for resource in resources}
     document = describe(table, routes, request.app[SETTINGS])
     return web.json_response(document, headers={"Cache-Control": "no-cache"})
-
-
-def _refuse_parameters(request: web.Request, *known: str) -> None:
-    """400 for a query parameter that would silently do nothing, or stands twice."""
-    for name in request.query:
-        if name not in known:
-            allowed = ", ".join(known) or "none"
-            raise BadParameter(f"unknown parameter {name!r}; allowed: {allowed}")
-        if len(request.query.getall(name)) > 1:
-            raise BadParameter(f"parameter {name!r} stands more than once")
-
-
-def _flag(request: web.Request, name: str, *, default: bool) -> bool:
-    value = request.query.get(name, str(default).lower())
-    if value not in ("true", "false"):
-        raise BadParameter(f"{name} is true or false, not {value!r}")
-    return value == "true"
-
-
-def _choice(request: web.Request, name: str, *values: str) -> str:
-    value = request.query.get(name, values[0])
-    if value not in values:
-        raise BadParameter(f"{name} is one of {', '.join(values)}, not {value!r}")
-    return value
-
-
-def _positive(request: web.Request, name: str) -> int | None:
-    value = request.query.get(name)
-    if value is None:
-        return None
-    if re.fullmatch("[1-9][0-9]{0,8}", value):
-        return int(value)
-    raise BadParameter(f"{name} is a whole number from 1, not {value!r}")
-
-
-def _place(request: web.Request) -> Place:
-    value = request.query.get("after")
-    try:
-        return Place.parse(value) if value is not None else START
-    except ValueError:
-        words = f"after is what the Link header of a page gave, not {value!r}"
-        raise BadParameter(words) from None

@@ -35,7 +35,11 @@ class DatabaseAway(RunFault):
 
 
 class Interrupted(RunFault):
-    """The service was stopped while it ran."""
+    """The service was stopped while it ran, or before it could begin."""
+
+
+class Cancelled(RunFault):
+    """Somebody asked for its end."""
 
 
 async def all_together(coroutines: Iterable[Coroutine[None, None, None]]) -> None:

@@ -176,6 +176,7 @@ class _Pipeline:
                     await self._look(rule)
 
     async def _step(self, file: SqlFile) -> Step:
+        self._run.sql_file = file.path
         warn = self._run.warnings.append
         return await run_file(file, self._lead, self._builders, warn)
 
@@ -233,6 +234,7 @@ async def _check(
 
     async def work(worker: AsyncConnection) -> None:
         for file in waiting:
+            run.sql_file = file.path
             try:
                 step = await run_file(file, worker, [worker], run.warnings.append)
                 outcomes[file.path] = step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +24,9 @@ class Run:
 
     ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
     failed; ``done`` is set when it is over, in whichever way. A change of ``phase`` is
-    timed.
+    timed. ``sql_file`` is the one that began last in this phase; ``began`` is a time of
+    the monotonic clock. What is in ``on_phase`` is called whenever a phase begins.
+    ``ended_by`` is why it was told to end early.
     """
 
     id: int
@@ -34,7 +37,11 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     bytes_to_load: int = 0
     fault: RunFault | None = None
+    ended_by: RunFault | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    sql_file: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    on_phase: list[Callable[[], None]] = field(default_factory=list)
     _phase: str | None = field(default=None, init=False)
     _entered: float = field(default=0.0, init=False)
     _seconds: dict[str, float] = field(default_factory=dict, init=False)
@@ -48,6 +55,9 @@ class Run:
     def phase(self, phase: str | None) -> None:
         self._seconds = self.seconds_by_phase()
         self._phase, self._entered = phase, time.perf_counter()
+        self.sql_file = None
+        for tell in self.on_phase:
+            tell()
 
     def seconds_by_phase(self) -> dict[str, float]:
         """The seconds spent in each phase so far, the present one included."""
@@ -59,20 +69,46 @@ class Run:
 
 
 async def read_runs(
-    connection: AsyncConnection, number: int | None = None
+    connection: AsyncConnection,
+    number: int | None = None,
+    *,
+    older_than: int | None = None,
+    limit: int | None = None,
 ) -> list[Record]:
-    """The records of all runs, newest first, or of the one of this ``number``."""
-    rows = await connection.execute(
-        "select row_to_json(records) from etl.run_records as records"
-        " where %(id)s::bigint is null or id = %(id)s order by id desc",
-        {"id": number},
-    )
-    return [record for (record,) in await rows.fetchall()]
+    """The records of all runs, newest first, or of the one of this ``number``.
+
+    Of those older than another, and so many, where that is said. ``connection`` is
+    autocommit.
+    """
+    values = {"id": number, "older_than": older_than, "limit": limit}
+    leaderless: set[int] = set()
+    while True:
+        rows = await connection.execute(
+            "select row_to_json(records) from etl.run_records as records"
+            " where (%(id)s::bigint is null or id = %(id)s)"
+            " and (%(older_than)s::bigint is null or id < %(older_than)s)"
+            " order by id desc limit %(limit)s",
+            values,
+        )
+        records = [record for (record,) in await rows.fetchall()]
+        # Rows are of the statement's snapshot, locks of the moment: a run may have put
+        # its end on record and gone between the two. What is still without a leader,
+        # and without an end, in a later snapshot was interrupted indeed.
+        found = {
+            record["id"]
+            for record in records
+            if record["state"] == "interrupted" and record["finished_at"] is None
+        }
+        if found <= leaderless:
+            return records
+        leaderless |= found
 
 
 async def note(connection: AsyncConnection, run: Run) -> Record:
     """Put what is known of a run on record, and read the record."""
     notes = [[asdict(item) for item in items] for items in (run.files, run.steps)]
+    for file in notes[0]:
+        del file["total_bytes"]  # of use only while not all of them are read
     record = await value_of(
         connection,
         "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",

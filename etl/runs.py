@@ -7,34 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextvars import copy_context
+from functools import partial
 
 import psycopg
-from psycopg import (
-    AsyncConnection,
-    DataError,
-    IntegrityError,
-    OperationalError,
-    Rollback,
-)
+from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import PoolTimeout
 
-from etl.database import Database, one_line, set_local
-from etl.errors import DatabaseAway, DataFault, Interrupted, RunFault, ServiceFault
+from etl.database import Database, one_line
+from etl.errors import (
+    Cancelled,
+    DatabaseAway,
+    DataFault,
+    Interrupted,
+    RunFault,
+    ServiceFault,
+)
 from etl.logs import RUN
 from etl.phases import run_phases
+from etl.publishing import publish
 from etl.records import Record, Run, note, read_runs, value_of
 from etl.settings import Settings
 
-#: For the one transaction whose rows must be on disk when the run is said to be over.
-#: A row of features that somebody else has locked is waited for, but not for ever.
-PUBLISH_SETTINGS = {"synchronous_commit": "on", "lock_timeout": "60s"}
-
 #: Looks at the record of a run that another server is beginning, and seconds between.
 RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
+
+#: Seconds that a stop waits for the end of the run that it interrupts.
+STOP_SECONDS = 3.0
+
+#: What the record of a run says that ended with the service.
+INTERRUPTED = "interrupted: the service was stopped"
 
 log = logging.getLogger(__name__)
 
@@ -63,40 +67,89 @@ class Runner:
         self._settings = settings
         self._on_end = on_end
         self._begin_turn = asyncio.Lock()
+        self._is_stopping = False
         self._run: Run | None = None
+        self._work_task: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
 
     async def start(self, *, dry: bool = False) -> Run:
         """Begin a run, a dry one does not publish, and return while it goes on.
 
-        Raises RunUnderWay where this or another server has one, DatabaseAway.
+        Raises RunUnderWay where this or another server has one, DatabaseAway, and
+        Interrupted once the service is being stopped.
         """
         async with self._begin_turn:
+            if self._is_stopping:
+                raise Interrupted("the service is being stopped: it begins no run")
             if self._run is not None and not self._run.done.is_set():
-                if self._run.record["state"] == "running":
+                if not self._is_ending(self._run):
                     raise RunUnderWay(self._run.record)
-                await self._run.done.wait()  # it is over, and says so in a moment
+                await self._run.done.wait()  # its end may be on record already
             try:
                 run, lead = await self._begin_or_find(dry)
             except (OperationalError, PoolTimeout) as error:
                 words = f"the database is away: {one_line(error)}"
                 raise DatabaseAway(words) from error
             self._run = run
-            self._task = asyncio.create_task(self._see_through(run, lead))
+            context = copy_context()
+            context.run(RUN.set, run.id)  # for the log lines of its tasks
+            self._work_task = asyncio.create_task(
+                self._work(run, lead), context=context
+            )
+            self._task = asyncio.create_task(
+                self._see_through(run, lead, self._work_task), context=context
+            )
+            if self._is_stopping:
+                await self.stop()
             return run
+
+    def running(self, number: int) -> Run | None:
+        """The run of this number, where this process leads it now."""
+        run = self._run
+        return run if run and run.id == number and not run.done.is_set() else None
+
+    async def settled(self) -> None:
+        """Wait while a run begins: it is on record a moment before it is known here."""
+        async with self._begin_turn:
+            pass
 
     async def tidied(self) -> None:
         """Wait until what follows a run is done too."""
         if self._tidying is not None:
             await asyncio.wait([self._tidying])
 
+    def cancel(self, run: Run) -> bool:
+        """Tell a run to end; False where there is nothing left of it to end.
+
+        Its record tells what came of it: it may be publishing this very moment.
+        """
+        return self._end_early(run, Cancelled("cancelled"))
+
     async def stop(self) -> None:
-        """Interrupt the run in progress, if any, and wait until that is on record."""
-        for task in (self._task, self._tidying):
-            if task and not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+        """Begin no more runs, interrupt the one in progress, if any, and wait until
+        that is on record, but not for ever.
+        """
+        self._is_stopping = True
+        if self._run is not None:
+            self._end_early(self._run, Interrupted(INTERRUPTED))
+        if self._tidying is not None:
+            self._tidying.cancel()
+        if tasks := [task for task in (self._task, self._tidying) if task]:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+
+    def _is_ending(self, run: Run) -> bool:
+        """Whether the last run has nothing left to do but to put its end on record."""
+        work_is_done = self._work_task is not None and self._work_task.done()
+        return work_is_done or run.record["state"] != "running"
+
+    def _end_early(self, run: Run, why: RunFault) -> bool:
+        if run is not self._run or self._work_task is None or self._is_ending(run):
+            return False
+        if run.ended_by is None:  # a second word must not disturb the end
+            run.ended_by = why
+            self._work_task.cancel()
+        return True
 
     async def _begin_or_find(self, dry: bool) -> tuple[Run, AsyncConnection]:
         """Begin a run, or raise RunUnderWay with the run of another server.
@@ -130,42 +183,34 @@ class Runner:
         await pool.putconn(lead)
         return None
 
-    async def _see_through(self, run: Run, lead: AsyncConnection) -> None:
-        """Work until the run is published, or on record as failed or interrupted."""
-        RUN.set(run.id)
-        state = "failed"
+    async def _see_through(
+        self, run: Run, lead: AsyncConnection, work: asyncio.Task[None]
+    ) -> None:
+        """Wait until the run is published, or on record as failed or interrupted."""
+        state = "succeeded"
         try:
-            await self._work(run, lead)
-            state = "succeeded"
-        except RunFault as fault:
-            run.fault = fault
-        except psycopg.errors.ProgramLimitExceeded as error:
-            run.fault = DataFault(f"{run.phase}: {one_line(error)}")
-        except asyncio.CancelledError:
-            state = "interrupted"
-            run.fault = Interrupted("interrupted: the service was stopped")
-        except (OperationalError, PoolTimeout) as error:
-            if isinstance(error, PoolTimeout) or _is_lost(error):
-                run.fault = DatabaseAway(f"the database went away: {one_line(error)}")
-            else:
-                run.fault = ServiceFault(f"{run.phase}: {one_line(error)}")
-            log.exception("run %d", run.id)
-        except Exception:
-            run.fault = ServiceFault(f"internal error in {run.phase}: see the log")
-            log.exception("run %d", run.id)
+            await work
+        except (Exception, asyncio.CancelledError) as error:
+            # One that is told to end may well fail on its way to it.
+            run.fault = run.ended_by or _fault_of(run, error)
+            is_interrupted = isinstance(run.fault, Interrupted)
+            state = "interrupted" if is_interrupted else "failed"
         try:
             await self._record_end(run, lead, state)
         finally:
             await self._database.runners.putconn(lead)
             self._on_end(run)
             run.done.set()
-        self._tidying = asyncio.create_task(self._tidy_up(vacuum=not run.dry))
+        if not self._is_stopping:
+            self._tidying = asyncio.create_task(self._tidy_up(vacuum=not run.dry))
 
     async def _record_end(self, run: Run, lead: AsyncConnection, state: str) -> None:
         """Put the end on record; where that fails, others see the run interrupted."""
         reason = str(run.fault) if run.fault else None
         try:
             async with self._connection(lead) as connection:
+                if run.fault is not None:
+                    await connection.execute("select etl.end_remains(%s)", [run.id])
                 await note(connection, run)
                 await connection.execute(
                     "select etl.end_run(%s, %s, %s)", [run.id, state, reason]
@@ -188,6 +233,7 @@ class Runner:
         """The lead while it lives, else another connection."""
         async with AsyncExitStack() as stack:
             try:
+                await lead.rollback()  # what was told to end may have just said begin
                 await self._database.runners.check_connection(lead)
             except psycopg.Error:
                 pool = self._database.runners
@@ -197,13 +243,14 @@ class Runner:
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
 
-        async def publish(checked: asyncio.Future[bool]) -> None:
-            await self._publish(run, lead, checked)
-
         async with self._workers(run) as workers:
+            if run.ended_by is not None:
+                # The pool waits by asyncio.wait_for, where Python 3.11 may lose a
+                # cancellation.
+                raise run.ended_by
             await run_phases(
                 *(run, self._settings, lead, workers),
-                None if run.dry else publish,
+                None if run.dry else partial(publish, run, lead),
             )
 
     @asynccontextmanager
@@ -220,43 +267,6 @@ class Runner:
                 workers.append(worker)
             yield workers
 
-    async def _publish(
-        self, run: Run, lead: AsyncConnection, checked: asyncio.Future[bool]
-    ) -> None:
-        """Write the rows in one transaction, and commit it when all is checked.
-
-        Where a check fails in the meantime, the writing is cancelled by the server,
-        since the run has use for the connection yet.
-        """
-        try:
-            async with lead.transaction():
-                await set_local(lead, PUBLISH_SETTINGS)
-                writing = asyncio.create_task(
-                    lead.execute("select etl.publish(%s)", [run.id])
-                )
-                try:
-                    either: list[asyncio.Future[Any]] = [writing, checked]
-                    await asyncio.wait(either, return_when=FIRST_COMPLETED)
-                    if checked.done() and not checked.result():
-                        await lead.cancel_safe()
-                    await writing
-                    if not await checked:
-                        raise Rollback
-                finally:
-                    writing.cancel()
-                    await asyncio.gather(writing, return_exceptions=True)
-        except psycopg.errors.ForeignKeyViolation as error:
-            raise DataFault(
-                f"publish: {one_line(error)} A foreign key to features must be "
-                "deferrable, and the rows it refers to must be in the new features."
-            ) from error
-        except (DataError, IntegrityError) as error:
-            raise DataFault(f"publish: {one_line(error)}") from error
-        except psycopg.errors.LockNotAvailable as error:
-            waited = PUBLISH_SETTINGS["lock_timeout"]
-            words = f"publish: features was locked by somebody else for over {waited}"
-            raise ServiceFault(words) from error
-
     async def _tidy_up(self, *, vacuum: bool) -> None:
         """After the answer: forget old runs, and clear away rows that were replaced."""
         try:
@@ -269,7 +279,24 @@ class Runner:
             log.warning("tidying up after a run: %s", one_line(error))
 
 
+def _fault_of(run: Run, error: BaseException) -> RunFault:
+    """What an error of a run's work is to its callers; the log has the rest."""
+    match error:
+        case RunFault():
+            return error
+        case psycopg.errors.ProgramLimitExceeded():
+            return DataFault(f"{run.phase}: {one_line(error)}")
+        case asyncio.CancelledError():
+            return Interrupted(INTERRUPTED)
+    log.error("run %d", run.id, exc_info=error)
+    if not isinstance(error, OperationalError):
+        return ServiceFault(f"internal error in {run.phase}: see the log")
+    if _is_lost(error):
+        return DatabaseAway(f"the database went away: {one_line(error)}")
+    return ServiceFault(f"{run.phase}: {one_line(error)}")
+
+
 def _is_lost(error: OperationalError) -> bool:
-    """Whether the connection went, and not only the statement."""
+    """Whether the connection went, or there was none, and not only the statement."""
     state = error.sqlstate
     return state is None or state.startswith(("08", "57P0"))

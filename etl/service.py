@@ -11,7 +11,6 @@ import errno
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from etl.errors import DatabaseAway
 from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
 from etl.runs import Runner, RunUnderWay
 from etl.settings import Settings, SettingsError
+from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
 from etl.terminal import follow, show_features
 
@@ -46,19 +46,34 @@ def serve(environ: Mapping[str, str]) -> int:
         settings = Settings.from_environ(environ)
         start_logging(JsonLines() if settings.log_json else TextLines(), "INFO")
         with _listening_socket(settings) as listener:
-            host, port = listener.getsockname()[:2]
-            _warn_of_strangers(settings, host)
-            place = f"[{host}]" if ":" in host else host
-            web.run_app(
-                create_app(settings),
-                sock=listener,
-                shutdown_timeout=STOP_SECONDS,
-                access_log_class=RequestLog,
-                print=lambda _: print(f"Serving on http://{place}:{port}", flush=True),
-            )
+            _warn_of_strangers(settings, listener.getsockname()[0])
+            asyncio.run(_serve(settings, listener))
     except START_FAULTS as error:
         return _cannot_start(error)
+    except asyncio.CancelledError:
+        pass  # that is how a server ends
     return 0
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    runner = web.AppRunner(
+        create_app(settings),
+        shutdown_timeout=STOP_SECONDS,
+        access_log_class=RequestLog,
+    )
+
+    async def serve_for_ever() -> None:
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        host, port = listener.getsockname()[:2]
+        place = f"[{host}]" if ":" in host else host
+        print(f"Serving on http://{place}:{port}", flush=True)
+        await asyncio.Event().wait()
+
+    try:
+        await until_signal(serve_for_ever())
+    finally:
+        await runner.cleanup()
 
 
 def run_once(environ: Mapping[str, str]) -> int:
@@ -67,21 +82,18 @@ def run_once(environ: Mapping[str, str]) -> int:
         settings = Settings.from_environ(environ)
         start_logging(JsonLines() if settings.log_json else BareLines(), "WARNING")
         logging.getLogger("etl.runs").setLevel("ERROR")  # the outcome is printed here
-        return asyncio.run(_run_once(settings))
+        return asyncio.run(until_signal(_run_once(settings)))
     except START_FAULTS as error:
         return _cannot_start(error)
     except BrokenPipeError:
         _mute()
         return 0
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
 async def _run_once(settings: Settings) -> int:
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with open_database(settings) as database:
         runner = Runner(database, settings)
         try:

@@ -36,12 +36,14 @@ class Source:
 
 @dataclass
 class LoadedFile:
-    """What a run's record tells of a file; the numbers grow while it is loaded.
+    """What is told of a file of a run; the numbers grow while it is loaded.
 
-    ``records`` are all that the file has, the ``rejected`` ones among them.
+    ``records`` are all that the file has, the ``rejected`` ones among them; of its
+    ``total_bytes`` so many ``bytes`` were read.
     """
 
     file: str
+    total_bytes: int
     bytes: int = 0
     sha256: str = ""
     records: int = 0
@@ -156,7 +158,7 @@ async def open_streams(
         streams.append(
             Stream(
                 source=source,
-                file=LoadedFile(path.name),
+                file=LoadedFile(path.name, opened.size),
                 opened=opened,
                 reader=reader,
                 header=header,

@@ -78,7 +78,9 @@ async def test_the_formats_hold_the_same_rows(
 
 
 @contextlib.asynccontextmanager
-async def stalled_reader(client: Client) -> AsyncIterator[asyncio.StreamReader]:
+async def stalled_reader(
+    client: Client, path: str = "/features"
+) -> AsyncIterator[asyncio.StreamReader]:
     """A client that has asked for all rows, and has room for few of them."""
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
@@ -86,7 +88,7 @@ async def stalled_reader(client: Client) -> AsyncIterator[asyncio.StreamReader]:
     address = (client.server.host, client.server.port)
     await asyncio.get_running_loop().sock_connect(link, address)
     reader, writer = await asyncio.open_connection(sock=link, limit=1 << 12)
-    writer.write(b"GET /features HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     try:
         yield reader

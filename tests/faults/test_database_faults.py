@@ -13,8 +13,18 @@ from psycopg import AsyncConnection
 
 from etl import embedded
 from etl.embedded import Cluster
-from etl.runs import PUBLISH_SETTINGS
-from tests.conftest import Client, StartService, begun, features, held_up, trigger
+from etl.publishing import PUBLISH_SETTINGS
+from tests.api.test_events import listening, start, until
+from tests.api.test_features import waits_for_a_lock
+from tests.conftest import (
+    Client,
+    StartService,
+    begun,
+    features,
+    get,
+    held_up,
+    trigger,
+)
 
 
 class OwnPostgres:
@@ -101,6 +111,37 @@ async def test_a_run_whose_leader_is_gone_is_interrupted(
     assert (await trigger(client))["run"]["id"] == 2
     found = await connection.execute("select state from etl.runs where id = 1")
     assert await found.fetchall() == [("interrupted",)]
+
+
+async def test_a_run_that_ends_while_it_is_read_is_not_interrupted(
+    client: Client, connection: AsyncConnection, database: str
+) -> None:
+    """Its row was read before the end, and the leader's lock looked for after it."""
+    leader = await AsyncConnection.connect(database, autocommit=True)
+    async with leader:
+        await leader.execute("select etl.begin_run(false)")
+        await connection.execute(
+            """
+            create function late_locks() returns table (pid integer, leads boolean)
+            language plpgsql as $$
+            begin
+                perform pg_advisory_xact_lock_shared(42);
+                return query select locks.pid, true from pg_locks as locks
+                where locks.classid = 6648940 and locks.objid = 1;
+            end
+            $$
+            """
+        )
+        await connection.execute(
+            "create or replace view etl.locks as select * from late_locks()"
+        )
+        await connection.execute("select pg_advisory_lock(42)")
+        reading = asyncio.create_task(get(client, "/runs/1"))
+        await waits_for_a_lock(connection)
+        await leader.execute("select etl.end_run(1, 'failed', 'said why')")
+        await leader.execute("select pg_advisory_unlock_all()")
+        await connection.execute("select pg_advisory_unlock(42)")
+        assert (await reading)["state"] == "failed"
 
 
 async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
@@ -195,3 +236,35 @@ async def test_a_locked_row_is_not_waited_for_forever(
         failed = await trigger(client, 500)
     assert "locked by somebody else" in failed["result"]
     await trigger(client)
+
+
+async def test_listeners_while_the_database_goes_away(
+    start_service: StartService,
+    own_postgres: OwnPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those to a run of this server hear at once that it is over, the others when the
+    database is back.
+    """
+    monkeypatch.setattr("etl.events.POLL_SECONDS", 0.02)
+    server = await start_service(database=own_postgres.conninfo)
+    other = await start_service(database=own_postgres.conninfo)
+    holding = await AsyncConnection.connect(own_postgres.conninfo)
+    await holding.execute("lock table staging.users")
+    number = await start(server)
+    async with listening(server) as here, listening(other) as there:
+        for listener in (here, there):
+            await until(listener, phase="load")
+        await asyncio.to_thread(own_postgres.stop)
+        name, _, record = (await here.rest())[-1]
+        assert (name, record["id"]) == ("end", number)
+        assert record["state"] == "interrupted"
+        assert record["error"].startswith("the database went away")
+        await asyncio.to_thread(own_postgres.start)
+        name, _, record = (await there.rest())[-1]
+        assert (name, record["state"]) == ("end", "interrupted")
+    await holding.close()
+    async with asyncio.timeout(20):
+        while await status(server, "/readyz") != 200:
+            pass
+    await trigger(server)

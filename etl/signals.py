@@ -1,0 +1,37 @@
+"""SIGTERM and Ctrl-C: the first one ends what goes on, and no later one does harm."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def until_signal(work: Coroutine[Any, Any, T]) -> T:
+    """Do ``work``, which the first signal cancels; signals are ignored from then on.
+
+    Also after the end: whoever calls has to clean up, and nothing more to do. Raises
+    CancelledError where there was a signal.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(work)
+
+    def stop(*_: object) -> None:
+        _on_signals(lambda *_: None)  # what is started meanwhile is not to ignore them
+        loop.call_soon_threadsafe(task.cancel)
+
+    _on_signals(stop)
+    try:
+        await asyncio.wait([task])
+    finally:
+        # Not a handler: those are gone in the last moments of an interpreter.
+        _on_signals(signal.SIG_IGN)
+    return task.result()
+
+
+def _on_signals(action: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, action)

@@ -1,0 +1,401 @@
+"""/runs/{id}/events: how far a run is, told to those who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.web import Application, Server
+from psycopg import AsyncConnection
+
+from etl.app_keys import DATABASE, EVENTS
+from etl.events import Event, Listener
+from tests.api.test_streams import stalled_reader
+from tests.conftest import (
+    Client,
+    StartService,
+    end_of,
+    get,
+    held_up,
+    trigger,
+)
+
+#: An event: its name, its id, its data.
+Told = tuple[str, str, Any]
+
+
+def told(block: str) -> Told:
+    lines = dict(line.split(": ", 1) for line in block.splitlines())
+    return lines["event"], lines["id"], json.loads(lines["data"])
+
+
+class Listening:
+    """One who listens to a run, and reads an event after the other."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.response = response
+
+    async def block(self) -> str:
+        """What comes up to the next blank line; empty at the end."""
+        async with asyncio.timeout(30):
+            lines = b""
+            while line := await self.response.content.readline():
+                if line == b"\n":
+                    break
+                lines += line
+            return lines.decode()
+
+    async def next(self) -> Told:
+        while (block := await self.block()).startswith(":"):
+            pass
+        return told(block)
+
+    async def rest(self) -> list[Told]:
+        """All events up to the end of the stream."""
+        async with asyncio.timeout(30):
+            blocks = (await self.response.text()).split("\n\n")
+        return [told(block) for block in blocks if block and not block.startswith(":")]
+
+
+@asynccontextmanager
+async def listening(client: Client, number: int = 1) -> AsyncIterator[Listening]:
+    async with client.get(f"/runs/{number}/events") as response:
+        assert response.status == 200, await response.text()
+        yield Listening(response)
+
+
+async def start(client: Client) -> int:
+    """Trigger a run without waiting for it; its number."""
+    return int((await trigger(client, 202, wait="false"))["run"]["id"])
+
+
+def app_of(client: Client) -> Application:
+    assert client.app is not None
+    return client.app
+
+
+def server_of(client: Client) -> Server:
+    runner = client.server.runner
+    assert runner is not None
+    assert runner.server is not None
+    return runner.server
+
+
+async def until_nobody_listens(client: Client) -> None:
+    async with asyncio.timeout(30):
+        while app_of(client)[EVENTS].listeners:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_run_from_its_begin_to_its_end(
+    client: Client, connection: AsyncConnection, data_dir: Path
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with held_up(connection):
+            await start(client)
+            listener = await stack.enter_async_context(listening(client))
+            response = listener.response
+            assert response.content_type == "text/event-stream"
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["X-Accel-Buffering"] == "no"
+            first = await listener.block()
+        assert first.startswith("retry: 2000\nid: 1\nevent: progress\n")
+        name, _, state = told(first)
+        assert (name, state["id"], state["state"]) == ("progress", 1, "running")
+        assert (state["rows"], state["bytes"], state["steps"]) == (0, 0, [])
+        events = [(name, "1", state), *await listener.rest()]
+    names = [name for name, _, _ in events]
+    assert names == ["progress"] * (len(events) - 1) + ["end"]
+    ids = [number for _, number, _ in events]
+    assert ids == [*map(str, range(1, len(events))), "end"]
+    states = [state for _, _, state in events[:-1]]
+    assert list(states[-1]) == [
+        *("id", "state", "phase", "file", "bytes", "total_bytes", "rows", "seconds"),
+        *("files", "steps"),
+    ]
+    phases = filter(None, [state["phase"] for state in states])
+    assert list(dict.fromkeys(phases)) == ["load", "clean", "build", "check", "publish"]
+    seconds = [state["seconds"] for state in states]
+    assert seconds == sorted(seconds)
+    last = states[-1]
+    size = sum(path.stat().st_size for path in data_dir.glob("*.csv"))
+    assert last["bytes"] == last["total_bytes"] == size
+    assert last["rows"] == 24
+    users = {"file": "users.csv", "records": 10, "rejected": 0}
+    assert users.items() <= last["files"][-1].items()
+    assert last["files"][-1]["bytes"] == last["files"][-1]["total_bytes"] > 0
+    steps = {step["file"]: step for step in last["steps"]}
+    assert steps["build/020_features.sql"]["rows"] == 10
+    assert events[-1][2] == await get(client, "/runs/1")
+    assert events[-1][2]["state"] == "succeeded"
+
+
+async def test_a_file_is_told_while_it_is_loaded_and_while_it_runs(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await slow_down(connection, "staging.users")
+    async with paused(connection):
+        await start(client)
+        async with listening(client) as listener:
+            state = await until(listener, file="users.csv")
+            assert state["phase"] == "load"
+            assert state["rows"] == 14  # of the other files
+            assert state["bytes"] == state["total_bytes"]
+    await end_of(client, 1)
+    await connection.execute("drop trigger pause on staging.users")
+    await slow_down(connection, "features_next")
+    async with paused(connection):
+        await start(client)
+        async with listening(client, 2) as listener:
+            state = await until(listener, file="build/020_features.sql")
+            assert state["phase"] == "build"
+    await end_of(client, 2)
+
+
+async def until(listener: Listening, **values: object) -> dict[str, Any]:
+    """The next progress that says so."""
+    while True:
+        name, _, state = await listener.next()
+        assert name == "progress"
+        if values.items() <= state.items():
+            return dict(state)
+
+
+async def slow_down(connection: AsyncConnection, table: str) -> None:
+    """From now on each row that is written there waits while the test has a lock."""
+    await connection.execute(
+        "create or replace function pause() returns trigger language plpgsql as $$"
+        " begin perform pg_advisory_xact_lock_shared(42); return new; end $$"
+    )
+    await connection.execute(
+        f"create trigger pause before insert on {table}"
+        " for each row execute function pause()".encode()
+    )
+
+
+@asynccontextmanager
+async def paused(connection: AsyncConnection) -> AsyncIterator[None]:
+    await connection.execute("select pg_advisory_lock(42)")
+    try:
+        yield
+    finally:
+        await connection.execute("select pg_advisory_unlock(42)")
+
+
+async def test_late_and_returning_listeners_get_the_present_state(
+    client: Client, connection: AsyncConnection
+) -> None:
+    async with held_up(connection):
+        await start(client)
+        for last in ("", "1", "7", "nonsense"):
+            headers = {"Last-Event-ID": last} if last else {}
+            async with client.get("/runs/1/events", headers=headers) as response:
+                await until(Listening(response), phase="load")
+
+
+async def test_a_run_that_is_over(client: Client, data_dir: Path) -> None:
+    await trigger(client)
+    (data_dir / "users.csv").unlink()
+    await trigger(client, 422)
+    for number, state in ((1, "succeeded"), (2, "failed")):
+        async with listening(client, number) as listener:
+            run = await get(client, f"/runs/{number}")
+            assert run["state"] == state
+            assert await listener.rest() == [("end", "end", run)]
+    headers = {"Last-Event-ID": "end"}
+    async with client.get("/runs/1/events", headers=headers) as response:
+        assert response.status == 204
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "1", "x", "-1", "9" * 19, "1.0", "%20", "%D9%A1"]
+)
+async def test_a_run_that_is_not_there(client: Client, number: str) -> None:
+    async with client.get(f"/runs/{number}/events") as response:
+        assert response.status == 404
+        assert response.content_type == "application/problem+json"
+
+
+async def test_parameters_are_refused(client: Client) -> None:
+    await trigger(client)
+    async with client.get("/runs/1/events?since=3") as response:
+        assert response.status == 400
+
+
+async def test_head_tells_what_get_would_and_listens_to_nothing(
+    client: Client, connection: AsyncConnection
+) -> None:
+    async with held_up(connection):
+        await start(client)
+        async with client.head("/runs/1/events") as response:
+            assert response.status == 200
+            assert response.content_type == "text/event-stream"
+            assert await response.read() == b""
+        assert app_of(client)[EVENTS].listeners == 0
+
+
+async def test_silence_is_broken_by_a_heartbeat(
+    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.listening.HEARTBEAT_SECONDS", 0.01)
+    async with held_up(connection):
+        await start(client)
+        async with listening(client) as listener:
+            await listener.next()
+            blocks = [await listener.block() for _ in range(20)]
+            assert ":\n" in blocks
+
+
+async def test_listeners_to_one_run_cost_no_look_at_the_database(
+    client: Client, connection: AsyncConnection
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with held_up(connection):
+            await start(client)
+            readers = app_of(client)[DATABASE].readers
+            before = readers.get_stats()["requests_num"]
+            listeners = [
+                await stack.enter_async_context(listening(client)) for _ in range(20)
+            ]
+            for listener in listeners:
+                await until(listener, phase="load")
+        ends = [(await listener.rest())[-1] for listener in listeners]
+        assert readers.get_stats()["requests_num"] == before
+    assert ends == [("end", "end", await get(client, "/runs/1"))] * 20
+
+
+async def test_a_run_of_another_server(
+    client: Client,
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("etl.events.POLL_SECONDS", 0.02)
+    other = await start_service()
+    async with contextlib.AsyncExitStack() as stack:
+        async with held_up(connection):
+            await start(other)
+            here = await stack.enter_async_context(listening(client))
+            too = await stack.enter_async_context(listening(client))
+            for listener in (here, too):
+                state = await until(listener, phase="load")
+                assert list(state)[3:8] == [
+                    *("file", "bytes", "total_bytes", "rows", "seconds")
+                ]
+        record = await end_of(client, 1)
+        for listener in (here, too):
+            assert (await listener.rest())[-1] == ("end", "end", record)
+    await until_nobody_listens(client)
+
+
+async def test_a_run_of_another_server_that_died(
+    client: Client, connection: AsyncConnection, database: str
+) -> None:
+    leader = await AsyncConnection.connect(database, autocommit=True)
+    await leader.execute("select etl.begin_run(false)")
+    async with listening(client) as listener:
+        assert (await listener.next())[0] == "progress"
+        await leader.close()
+        name, _, record = (await listener.rest())[-1]
+    assert (name, record["state"]) == ("end", "interrupted")
+
+
+async def test_who_leaves_is_let_go_of(
+    client: Client,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("etl.listening.HEARTBEAT_SECONDS", 0.02)
+    async with held_up(connection):
+        await start(client)
+        async with listening(client) as listener:
+            await listener.next()
+        await until_nobody_listens(client)
+        async with listening(client) as listener:  # and another is welcome
+            await listener.next()
+    await end_of(client, 1)
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_who_reads_nothing_is_let_go_of(
+    client: Client,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_over: bool,
+) -> None:
+    long = b"data: " + b"x" * (16 << 20)
+    monkeypatch.setattr("etl.events._text", lambda *_: long)
+    monkeypatch.setattr("etl.listening.STALLED_SECONDS", 0.2)
+    server = server_of(client)
+    if is_over:
+        await trigger(client)
+    async with held_up(connection):
+        if not is_over:
+            await start(client)
+        before = len(server.connections)
+        async with stalled_reader(client, "/runs/1/events") as reader:
+            async with asyncio.timeout(30):
+                while len(server.connections) > before:
+                    await asyncio.sleep(0.02)
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await reader.read(1 << 16):
+                    received += len(chunk)
+            assert received < len(long)
+        await until_nobody_listens(client)
+    assert (await end_of(client, 1))["state"] == "succeeded"
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
+
+
+async def test_too_many_listeners(
+    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.listening.MOST_LISTENERS", 1)
+    async with held_up(connection):
+        await start(client)
+        async with listening(client) as listener:
+            await listener.next()
+            async with client.get("/runs/1/events") as response:
+                assert response.status == 503
+                assert response.headers["Retry-After"]
+
+
+async def test_listeners_are_told_of_a_stop(
+    start_service: StartService, connection: AsyncConnection
+) -> None:
+    """Those to a run of this server its end; the others only that there is no more."""
+    server, other = await start_service(), await start_service()
+    async with contextlib.AsyncExitStack() as stack:
+        async with held_up(connection):
+            await start(server)
+            here = await stack.enter_async_context(listening(server))
+            there = await stack.enter_async_context(listening(other))
+            for listener in (here, there):
+                await listener.next()
+            for stopped in (other, server):
+                await stopped.server.close()
+        name, number, record = (await here.rest())[-1]
+        assert (name, number, record["state"]) == ("end", "end", "interrupted")
+        assert record["error"] == "interrupted: the service was stopped"
+        assert {name for name, *_ in await there.rest()} <= {"progress"}
+        assert there.response.content.is_eof()
+
+
+async def test_a_slow_listener_misses_what_is_passing() -> None:
+    first, second = Event(b"1", is_passing=True), Event(b"2", is_passing=True)
+    kept, last = Event(b"kept"), Event(b"last", is_last=True)
+    listener = Listener()
+    for event in (first, kept, first, second, last):
+        listener.put(event)
+    assert [await listener.get() for _ in range(2)] == [kept, last]

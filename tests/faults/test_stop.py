@@ -1,0 +1,234 @@
+"""A stop: no new runs, a last word to all who wait or listen, and exit code 0."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from etl.app_keys import RUNNER
+from etl.settings import PROJECT
+from tests.api.test_events import app_of
+from tests.api.test_features import waits_for_a_lock
+from tests.conftest import Client, end_of, get, trigger
+from tests.faults.test_processes import (
+    SECONDS,
+    environment,
+    postgres_runs,
+    serving,
+    state,  # noqa: F401 - a fixture
+)
+
+SERVER = str(PROJECT / "server.py")
+
+#: Runs server.py, and sends it the signal of its first argument while it imports.
+SIGNAL_WHILE_IMPORTING = """
+import os, runpy, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "etl.service":
+            os.kill(os.getpid(), number)
+number = int(sys.argv.pop(1))
+sys.argv.pop(0)
+sys.path[0] = os.path.dirname(sys.argv[0])
+sys.meta_path.insert(0, Finder())
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def started(*arguments: str, **settings: object) -> subprocess.Popen[str]:
+    """Python with these arguments, as a process whose output the test reads."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment(PORT=0, **settings),
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@contextmanager
+def locked(database: str, statement: str) -> Iterator[Callable[[], None]]:
+    """Hold the locks that a statement takes; what is given waits for who waits."""
+    with (
+        psycopg.connect(database) as one,
+        psycopg.connect(database, autocommit=True) as other,
+    ):
+        one.execute(statement.encode())
+
+        def until_waited_for() -> None:
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline:
+                found = other.execute(
+                    "select from pg_stat_activity"
+                    " where %s = any(pg_blocking_pids(pid))",
+                    [one.info.backend_pid],
+                )
+                if found.fetchall():
+                    return
+                time.sleep(0.02)
+            raise TimeoutError
+
+        yield until_waited_for
+
+
+def until_closed(url: str) -> None:
+    """Until nobody answers there any more."""
+    place = urlsplit(url)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((place.hostname or "", place.port or 0)).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_all_who_wait_or_listen_get_their_last_word(database: str) -> None:
+    with (
+        ThreadPoolExecutor() as threads,
+        serving(DATABASE_URL=database) as (process, url),
+        locked(database, "lock table staging.users") as until_waited_for,
+    ):
+        waiting = threads.submit(answer, f"{url}/trigger_etl")
+        until_waited_for()
+        listeners = [urllib.request.urlopen(f"{url}/runs/1/events") for _ in range(3)]
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        status, body = waiting.result(SECONDS)
+        told = json.loads(body)
+        assert (status, told["result"]) == (503, "interrupted: the service was stopped")
+        assert told["run"]["state"] == "interrupted"
+        for listener in listeners:
+            with listener:
+                lines = listener.read().decode().rstrip().splitlines()
+            assert lines[-3:-1] == ["id: end", "event: end"]
+            assert json.loads(lines[-1].removeprefix("data: ")) == told["run"]
+    with psycopg.connect(database) as one:
+        found = one.execute("select state, error from etl.runs").fetchall()
+        assert found == [("interrupted", "interrupted: the service was stopped")]
+        assert one.execute("select from etl.locks").fetchall() == []
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_request_is_answered_or_let_go_of(database: str, is_answered: bool) -> None:
+    """What can be answered in a few seconds is; the others do not keep the server."""
+    lock = "lock table features in access exclusive mode"
+    with (
+        ThreadPoolExecutor() as threads,
+        serving(DATABASE_URL=database) as (process, url),
+    ):
+        with locked(database, lock) as until_waited_for:
+            reading = threads.submit(answer, f"{url}/features")
+            until_waited_for()
+            process.terminate()
+            until_closed(url)
+            if not is_answered:
+                assert process.wait(SECONDS) == 0
+        assert process.wait(SECONDS) == 0
+        if is_answered:
+            assert reading.result(SECONDS) == (200, b"[]\n")
+        else:
+            assert isinstance(reading.exception(SECONDS), OSError)
+
+
+def test_signals_after_the_first_do_no_harm(state: Path) -> None:  # noqa: F811
+    with serving(STATE_DIR=state) as (process, url):
+        assert answer(f"{url}/trigger_etl")[0] == 200
+        while process.poll() is None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                process.send_signal(number)
+        assert process.returncode == 0
+    assert not postgres_runs(state)
+
+
+def test_once_signals_after_the_first_do_no_harm(database: str) -> None:
+    with (
+        locked(database, "lock table staging.users") as until_waited_for,
+        started(SERVER, "--once", DATABASE_URL=database) as process,
+    ):
+        until_waited_for()
+        while process.poll() is None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process.send_signal(number)
+        assert process.returncode == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "interrupted\n"
+    with psycopg.connect(database) as one:
+        found = one.execute("select state from etl.runs").fetchall()
+        assert found == [("interrupted",)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--once"], 130)])
+def test_a_signal_before_anything_is_started(
+    number: int,
+    arguments: list[str],
+    code: int,
+    state: Path,  # noqa: F811
+) -> None:
+    with started(
+        *("-c", SIGNAL_WHILE_IMPORTING, str(int(number)), SERVER, *arguments),
+        STATE_DIR=state,
+    ) as process:
+        assert process.communicate(timeout=SECONDS) == ("", "")
+        assert process.returncode == code
+    assert not state.exists()
+
+
+def test_a_signal_while_a_database_is_waited_for() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and not listened on
+        place = {"DB_HOST": "127.0.0.1", "DB_PORT": nobody.getsockname()[1]}
+        with started(SERVER, **place) as process:
+            assert process.stderr is not None
+            assert "waiting up to 60 s" in process.stderr.readline()
+            process.terminate()
+            assert process.communicate(timeout=SECONDS) == ("", "")
+            assert process.returncode == 0
+
+
+async def test_no_run_begins_after_it(client: Client) -> None:
+    await app_of(client)[RUNNER].stop()
+    refused = await trigger(client, 503)
+    assert refused["result"] == "the service is being stopped: it begins no run"
+    assert refused["run"] is None
+    assert await get(client, "/runs") == []
+
+
+async def test_a_run_that_begins_meanwhile_is_interrupted(
+    client: Client, connection: AsyncConnection
+) -> None:
+    async with connection.transaction():
+        await connection.execute("lock table etl.runs in share mode")
+        waiting = asyncio.create_task(trigger(client, 503))
+        await waits_for_a_lock(connection)
+        await app_of(client)[RUNNER].stop()
+    told = await waiting
+    assert told["result"] == "interrupted: the service was stopped"
+    assert told["run"] == await end_of(client, 1)

@@ -1,0 +1,146 @@
+"""The README's examples for clients, run as they stand there."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from etl.embedded import client_binaries
+from etl.settings import PROJECT
+from tests.faults.test_processes import SECONDS, get, serving
+
+ADDRESS = "http://127.0.0.1:5000"
+
+
+def example(language: str, word: str) -> str:
+    """The one example of the README in this language that has this word in it."""
+    readme = (PROJECT / "README.md").read_text()
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", readme, re.M | re.S)
+    (found,) = [block for block in blocks if word in block]
+    return str(found)
+
+
+def environment(**values: str) -> dict[str, str]:
+    """This process's, without a proxy that could stand between."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy")
+    }
+    return {**kept, **values}
+
+
+def run(text: str, *command: str, cwd: Path, **values: str) -> str:
+    """Give a text to a program; what it printed."""
+    ended = subprocess.run(
+        [*command, "-c", text],
+        env=environment(**values),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def bash(text: str, cwd: Path, **values: str) -> str:
+    return run(text, "bash", "-euo", "pipefail", cwd=cwd, **values)
+
+
+def python(text: str, cwd: Path) -> str:
+    return run(text, sys.executable, "-W", "error", cwd=cwd)
+
+
+@pytest.fixture
+def url(database: str) -> Iterator[str]:
+    """A service with rows in its table."""
+    with serving(DATABASE_URL=database) as (_, address):
+        assert get(f"{address}/trigger_etl")["run"]["state"] == "succeeded"
+        yield address
+
+
+def test_curl(url: str, tmp_path: Path) -> None:
+    told = bash(example("sh", "%header{location}").replace(ADDRESS, url), tmp_path)
+    assert "event: progress" in told
+    end = told[told.index("id: end") :]
+    assert '"id": 2, "state": "succeeded"' in end
+    assert '{"name":"Alice","total_experiments":2}' in end
+
+
+def test_pandas(url: str, tmp_path: Path) -> None:
+    text = example("python", "import pandas").replace(ADDRESS, url)
+    told = python(f"{text}\nprint(features.dtypes, len(features))", tmp_path)
+    assert re.search(r"^0 +Alice +2$", told, re.M)
+    assert re.search(r"^most_common_compound_id +Int64$", told, re.M)
+    assert re.search(r"^signup_date +datetime64", told, re.M)
+    assert told.endswith(" 10\n")
+
+
+def test_polars(url: str, tmp_path: Path) -> None:
+    text = example("python", "import polars").replace(ADDRESS, url)
+    told = python(f"{text}\nprint(features.schema, len(features))", tmp_path)
+    assert re.search(r"│ Alice +┆ 2 +│", told)
+    assert "('most_common_compound_id', Int64)" in told
+    assert "('signup_date', Date)" in told
+    assert told.endswith(" 10\n")
+
+
+def test_psql(url: str, tmp_path: Path, database: str) -> None:
+    told = bash(
+        example("sh", 'psql "$DATABASE_URL"'),
+        tmp_path,
+        DATABASE_URL=database,
+        PATH=f"{client_binaries()}:{os.environ['PATH']}",
+    )
+    assert re.search(r"^ Alice +\| +2$", told, re.M)
+    with (tmp_path / "features.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 10
+
+
+def test_listening(url: str, tmp_path: Path, database: str) -> None:
+    with (
+        psycopg.connect(database, autocommit=True) as one,
+        subprocess.Popen(
+            [sys.executable, "-c", example("python", "listen features")],
+            env=environment(DATABASE_URL=database),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            until_somebody_listens(one)
+            assert get(f"{url}/trigger_etl")["run"]["id"] == 2
+            assert process.stdout is not None
+            assert process.stdout.readline() == "run 2 has published\n"
+        finally:
+            process.kill()
+
+
+def until_somebody_listens(one: psycopg.Connection) -> None:
+    one.execute("set statement_timeout = '30s'")
+    one.execute(
+        """
+        do $$
+        begin
+            while not exists (
+                select from pg_stat_activity
+                where query = 'listen features' and state = 'idle'
+                    and datname = current_database()
+            ) loop
+                perform pg_sleep(0.02), pg_stat_clear_snapshot();
+            end loop;
+        end
+        $$
+        """
+    )
