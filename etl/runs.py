@@ -83,9 +83,9 @@ class Runner:
             if self._is_stopping:
                 raise Interrupted("the service is being stopped: it begins no run")
             if self._run is not None and not self._run.done.is_set():
-                if not self._is_ending(self._run):
+                if not await self._is_over(self._run):
                     raise RunUnderWay(self._run.record)
-                await self._run.done.wait()  # its end may be on record already
+                await self._run.done.wait()
             try:
                 run, lead = await self._begin_or_find(dry)
             except (OperationalError, PoolTimeout) as error:
@@ -142,6 +142,19 @@ class Runner:
         """Whether the last run has nothing left to do but to put its end on record."""
         work_is_done = self._work_task is not None and self._work_task.done()
         return work_is_done or run.record["state"] != "running"
+
+    async def _is_over(self, run: Run) -> bool:
+        """Whether the last run is ending, or is over for who reads its record: that is
+        there a moment before it is known here.
+        """
+        if self._is_ending(run):
+            return True
+        try:
+            async with self._database.readers.connection() as connection:
+                records = await read_runs(connection, run.id)
+        except (OperationalError, PoolTimeout):
+            return False
+        return all(record["state"] != "running" for record in records)
 
     def _end_early(self, run: Run, why: RunFault) -> bool:
         if run is not self._run or self._work_task is None or self._is_ending(run):
