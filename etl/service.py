@@ -81,7 +81,9 @@ def run_once(environ: Mapping[str, str]) -> int:
     try:
         settings = Settings.from_environ(environ)
         start_logging(JsonLines() if settings.log_json else BareLines(), "WARNING")
-        logging.getLogger("etl.runs").setLevel("ERROR")  # the outcome is printed here
+        # The outcome is printed here, and what else ends with it is of no interest.
+        for name in ("etl.runs", "psycopg"):
+            logging.getLogger(name).setLevel("ERROR")
         return asyncio.run(until_signal(_run_once(settings)))
     except START_FAULTS as error:
         return _cannot_start(error)

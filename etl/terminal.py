@@ -7,63 +7,95 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
-from collections.abc import Sequence
+import time
 
 from etl.catalog import read_catalog
 from etl.database import Database
 from etl.features import first_rows
 from etl.records import Run
+from etl.texttable import cut, table
 
-#: Rows of features that are shown; the widest a cell is printed, in characters.
+#: Rows of features that are shown.
 FIRST_ROWS = 10
-WIDEST_CELL = 32
 
 #: Seconds between two looks at a run, and the width of its bar in characters.
 REFRESH_SECONDS = 0.1
-BAR_WIDTH = 30
+BAR_WIDTH = 24
 
-NUMBERS = (int, float)
+#: The phases in their order, for the bar.
+PHASES = ("load", "clean", "build", "check", "publish")
+
+#: The units of sizes, each a thousand of the one before.
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 async def follow(run: Run) -> None:
     """Show how far a run is until it is over: a bar, or a line a phase in a pipe."""
-    moving = sys.stdout.isatty()
+    width = terminal_width()
     told = None
     while not run.done.is_set():
-        if moving:
-            print(f"\r\033[K{_progress(run)}", end="", flush=True)
+        if width:
+            print(f"\r\033[K{progress(run, width)}", end="", flush=True)
         elif run.phase != told:
             told = run.phase
             print(f"run {run.id}: {told}", flush=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(run.done.wait(), REFRESH_SECONDS)
-    if moving:
+    if width:
         print("\r\033[K", end="")
     if run.fault is None:
         print(_summary(run))
 
 
-def _progress(run: Run) -> str:
-    if run.phase != "load":
-        return f"run {run.id}: {run.phase or 'starting'} …"
-    done = sum(file.bytes for file in run.files)
-    share = done / run.bytes_to_load if run.bytes_to_load else 0.0
+def terminal_width() -> int | None:
+    """How many characters a line has; None where nobody looks at a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def progress(run: Run, width: int) -> str:
+    """A line that says how far a run is, less than ``width`` wide: it is redrawn."""
+    phase = run.phase or "start"
+    seconds = f"{time.monotonic() - run.began:.1f} s"
+    if phase == "load":
+        records = sum(file.records for file in run.files)
+        done = sum(file.bytes for file in run.files)
+        share = min(done / run.bytes_to_load, 1.0) if run.bytes_to_load else 1.0
+        name = run.files[-1].file if run.files else ""
+        words = f"{share:4.0%}  {records:,} records  {seconds}  {name}"
+    else:
+        share = (PHASES.index(phase) if phase in PHASES else 0) / len(PHASES)
+        words = f"{seconds}  {run.sql_file or ''}"
     bar = ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
-    name = run.files[-1].file if run.files else ""
-    return f"run {run.id}: load [{bar}] {share:4.0%} {name}"
+    return cut(f"run {run.id}  {phase:7}  [{bar}] {words}".rstrip(), width - 1)
 
 
 def _summary(run: Run) -> str:
-    lines = [f"run {run.id} {run.record['state']} in {run.record['seconds']} s"]
-    for file in run.files:
-        lines.append(f"  {file.file}: {file.records} records")
-        if file.rejected:
-            lines[-1] += f", {file.rejected} rejected"
+    """How a run went that succeeded: a line a file, and what may be wrong."""
+    names = ("file", "records", "rejected", "size")
+    rows = [
+        (file.file, _grouped(file.records), _grouped(file.rejected), _size(file.bytes))
+        for file in run.files
+    ]
+    lines = [f"run {run.id} {run.record['state']} in {run.record['seconds']} s", ""]
+    lines += table(names, rows, right=names[1:]).splitlines()
     if any(file.rejected for file in run.files):
-        lines.append(f"  why: in the table etl.rejects, and GET /runs/{run.id}/rejects")
-    lines += [f"  warning: {warning}" for warning in run.warnings]
-    return "\n".join(lines)
+        lines.append(f"why: in the table etl.rejects, and GET /runs/{run.id}/rejects")
+    lines += [f"warning: {warning}" for warning in run.warnings]
+    return "\n".join([*lines, ""])
+
+
+def _grouped(number: int) -> str:
+    return f"{number:,}"
+
+
+def _size(count: float) -> str:
+    for unit in UNITS:
+        if count < 1000 or unit == UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:,.0f} {unit}" if unit == UNITS[0] else f"{count:,.1f} {unit}"
 
 
 async def show_features(database: Database) -> None:
@@ -76,33 +108,8 @@ async def show_features(database: Database) -> None:
         count = await (
             await connection.execute("select count(*) from features")
         ).fetchone()
-    print(table(names, rows))
+    print(table(names, rows, width=terminal_width()))
     total = count[0] if count else 0
-    print(f"{len(rows)} of {total} rows of the table features in {database.place}")
+    print()
+    print(f"{len(rows)} of {total:,} rows of the table features in {database.place}")
     print("all of them: scripts/query.sh, or ./run.sh and GET /features")
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows as aligned text: numbers to the right, long values cut, null left empty."""
-    cells = [list(names), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [
-        all(isinstance(row[i], NUMBERS) or row[i] is None for row in rows)
-        and bool(rows)
-        for i in range(len(names))
-    ]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    return text if len(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -100,8 +102,33 @@ def test_once_shows_the_table(state: Path) -> None:
         *("1", "Alice", "alice@example.com", "2023-01-01")
     ]
     assert lines[start + 11].split()[:2] == ["10", "Judy"]
-    assert "10 of 10 rows" in lines[start + 12]
+    assert "10 of 10 rows" in lines[start + 13]
     assert not postgres_runs(state)
+
+
+def test_once_fits_into_a_terminal(state: Path) -> None:
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "server.py"), "--once"],
+        env=environment(STATE_DIR=state),
+        stdout=its,
+    )
+    os.close(its)
+    shown = b""
+    with contextlib.suppress(OSError):  # what a terminal says when nobody writes to it
+        while chunk := os.read(ours, 1 << 16):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(SECONDS) == 0
+    text = shown.decode().replace("\r\n", "\n")
+    drawn, _, rest = text.rpartition("\r\033[K")
+    assert "run 1  " in drawn
+    assert "run 1 succeeded in" in rest
+    assert "not shown: experiments_pct" in rest
+    table = rest[rest.index("user_id") : rest.index("10 of 10 rows")]
+    lines = [*drawn.split("\r\033[K"), *table.splitlines()]
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_reader_who_has_seen_enough_does_not_stop_the_run(state: Path) -> None:
