@@ -14,8 +14,10 @@ from etl.access import guards, share
 from etl.answers import READER, answer_feature, answer_features
 from etl.app_keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.catalog import read_catalog
+from etl.charts import CHARTS, chart, charts
 from etl.database import open_database
 from etl.docs import docs, docs_file
+from etl.drawing import Charts
 from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
 from etl.events import Events
 from etl.history import cancel, events, rejects, run, runs
@@ -44,6 +46,8 @@ ENDPOINTS = {
     "runs": "/runs",
     "run": "/runs/{id}",
     "rejects": "/runs/{id}/rejects",
+    "charts": "/charts",
+    "chart": "/charts/{name}",
     "events": "/runs/{id}/events",
     "cancel": "/runs/{id}/cancel",
     "healthz": "/healthz",
@@ -73,6 +77,8 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["runs"], runs)
     app.router.add_get(ENDPOINTS["run"], run)
     app.router.add_get(ENDPOINTS["rejects"], rejects)
+    app.router.add_get(ENDPOINTS["charts"], charts)
+    app.router.add_get(ENDPOINTS["chart"], chart)
     app.router.add_get(ENDPOINTS["events"], events)
     app.router.add_post(ENDPOINTS["cancel"], cancel)
     app.router.add_get(ENDPOINTS["healthz"], healthz)
@@ -88,6 +94,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     async with open_database(app[SETTINGS]) as database:
         app[DATABASE] = database
         app[RUNNER] = Runner(database, app[SETTINGS], app[METRICS].count_run)
+        app[CHARTS] = Charts(database)
         app[EVENTS] = Events(database)
         async with database.readers.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))

@@ -131,16 +131,19 @@ class Reader:
 
     async def refresh(self) -> bool:
         """Read the catalog anew; whether the table has changed since it was read."""
-        state: State = await self._states.answer(None, None)
-        if state.columns == self.catalog.digest:
+        if (await self.published()).columns == self.catalog.digest:
             return False
         async with self._database.readers.connection() as connection:
             self.catalog = await read_catalog(connection)
         return True
 
+    async def published(self) -> State:
+        """What was published last, whatever columns it has."""
+        return await self._states.answer(None, None)
+
     async def state(self, catalog: Catalog) -> State:
         """What was published last, without a look at the rows."""
-        return _fresh(catalog, await self._states.answer(None, None))
+        return _fresh(catalog, await self.published())
 
     async def row(
         self, catalog: Catalog, columns: tuple[Column, ...], key: str

@@ -13,6 +13,7 @@ from aiohttp.web import Application
 from psycopg import AsyncConnection
 
 from etl.api import ENDPOINTS, create_app
+from etl.drawing import read_charts
 from etl.openapi import BASE
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_folder
@@ -63,9 +64,16 @@ def test_numbers_of_sql_files_tell_their_order() -> None:
     for folder in (PROJECT / "sql", PROJECT / "etl"):
         schema = [int(file.name[:3]) for file in read_folder(folder / "schema")]
         assert schema == list(range(1, len(schema) + 1))
-    for phase in ("clean", "build", "check"):
+    for phase in ("clean", "build", "check", "charts"):
         numbers = [int(file.name[:3]) for file in read_folder(PROJECT / "sql" / phase)]
         assert all(number % 10 == 0 for number in numbers)
+
+
+def test_charts_have_a_title_and_a_description() -> None:
+    charts = read_charts(PROJECT / "sql")
+    assert charts
+    assert [chart.name for chart in charts if chart.title == chart.name] == []
+    assert [chart.name for chart in charts if not chart.description] == []
 
 
 def test_rules_name_checks_that_are_there() -> None:
@@ -151,16 +159,11 @@ def test_the_readme_names_every_endpoint() -> None:
     assert [path for path in sorted(paths) if f"`{path}`" not in README] == []
 
 
-#: Paths that are described already and not served yet.
-COMING = {"/charts", "/charts/{name}"}
-
-
 def test_every_route_is_described_and_no_other() -> None:
     described = {
         (path, method)
         for path, operations in json.loads(BASE)["paths"].items()
         for method in operations
-        if path not in COMING
     }
     assert routes() == described
 
