@@ -21,7 +21,9 @@ RUN_ROUTES = frozenset({TRIGGER_PATH, "/runs/{id}/cancel"})
 
 #: Routes that tell nothing of the data: health, and pages, with the files that they
 #: are made of, which ask for data by themselves.
-OPEN_ROUTES = frozenset({"/", "/docs", "/docs/{file}", "/healthz", "/readyz"})
+OPEN_ROUTES = frozenset(
+    {"/", "/static/{file}", "/docs", "/docs/{file}", "/healthz", "/readyz"}
+)
 
 #: What a page of another origin may read of an answer, send with a request, and do.
 EXPOSED_HEADERS = "ETag, Link, Location, X-Run-Id, X-Total-Count"

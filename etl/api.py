@@ -24,6 +24,7 @@ from etl.history import cancel, events, rejects, run, runs
 from etl.measures import answer_metrics
 from etl.metrics import METRICS, Metrics, counting
 from etl.openapi import describe, read_table
+from etl.pages import answer_page, page_file, wants_page
 from etl.parameters import flag, refuse_parameters
 from etl.problems import STARTED, TRIGGER_PATH, problem, problems
 from etl.reading import Reader
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(ENDPOINTS["trigger_etl"], trigger_etl, allow_head=False)
     app.router.add_post(ENDPOINTS["trigger_etl"], trigger_etl)
     app.router.add_get("/", index)
+    app.router.add_get("/static/{file:.+}", page_file)
     app.router.add_get(ENDPOINTS["features"], features)
     app.router.add_get("/features/{key:[^/]+}", feature)  # also with braces in it
     app.router.add_get(ENDPOINTS["runs"], runs)
@@ -109,8 +111,10 @@ async def _interrupt(app: web.Application) -> None:
 
 
 async def index(request: web.Request) -> web.Response:
-    """What there is to ask."""
-    return web.json_response(ENDPOINTS)
+    """The page for people; for programs, what there is to ask."""
+    if wants_page(request):
+        return answer_page(request)
+    return web.json_response(ENDPOINTS, headers={"Vary": "Accept"})
 
 
 async def trigger_etl(request: web.Request) -> web.Response:

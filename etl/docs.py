@@ -1,6 +1,6 @@
 """The page at ``/docs``: Swagger UI over ``/openapi.json``, from files of this folder.
 
-Nothing in it is asked of another host, and browsers are told to allow nothing else.
+Nothing in it is asked of another host, and browsers are told so as for the page at /.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from etl.pages import CONTENT_TYPES, HEADERS
 from etl.problems import NotThere
 
 FOLDER = Path(__file__).with_name("web") / "docs"
@@ -21,30 +22,6 @@ FILES = {
         FOLDER / "swagger-ui" / "swagger-ui.css",
         FOLDER / "swagger-ui" / "swagger-ui-bundle.js",
     )
-}
-
-#: Swagger UI's icons are data URLs in its style sheet.
-POLICY = "; ".join(
-    (
-        *("default-src 'none'", "script-src 'self'", "style-src 'self'"),
-        *("img-src 'self' data:", "connect-src 'self'", "base-uri 'none'"),
-        *("form-action 'none'", "frame-ancestors 'none'"),
-    )
-)
-
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
-#: Named here, for what Python guesses hangs on the machine.
-CONTENT_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
 }
 
 

@@ -19,6 +19,9 @@ MEDIA_TYPES = {
     "ndjson": "application/x-ndjson",
 }
 
+#: What else is made: the page for people.
+KINDS = {**MEDIA_TYPES, "html": "text/html"}
+
 #: The same as answers name them.
 CONTENT_TYPES = {**MEDIA_TYPES, "csv": "text/csv; charset=utf-8"}
 
@@ -36,7 +39,7 @@ def choose_format(accept: str, formats: Sequence[str]) -> str | None:
         return formats[0]
     best, chosen = 0.0, None
     for form in formats:
-        kind = MEDIA_TYPES[form]
+        kind = KINDS[form]
         ranges = (kind, f"{kind.split('/')[0]}/*", "*/*")
         weight = next((weights[each] for each in ranges if each in weights), 0.0)
         if weight > best:

@@ -20,7 +20,15 @@ from etl.sqlfiles import read_folder
 
 README = (PROJECT / "README.md").read_text()
 
+#: Folders of what others made.
+VENDOR = {"vendor", "swagger-ui"}
+
 PYTHON = [PROJECT / "server.py", *sorted((PROJECT / "etl").rglob("*.py"))]
+WEB = sorted(
+    path
+    for path in (PROJECT / "etl" / "web").rglob("*.*")
+    if path.suffix in (".html", ".css", ".js") and not VENDOR & {*path.parts}
+)
 SQL = sorted([*(PROJECT / "sql").rglob("*.sql"), *(PROJECT / "etl").rglob("*.sql")])
 
 #: A line of a module, and of the entry point.
@@ -39,8 +47,8 @@ def names(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(PROJECT)) for path in paths]
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=names(PYTHON))
-def test_python_knows_no_pipeline(path: Path) -> None:
+@pytest.mark.parametrize("path", [*PYTHON, *WEB], ids=names([*PYTHON, *WEB]))
+def test_python_and_the_page_know_no_pipeline(path: Path) -> None:
     assert PIPELINE_WORDS.findall(path.read_text().replace("staging.<", "")) == []
 
 
@@ -50,6 +58,15 @@ def test_modules_are_short_and_say_what_they_own(path: Path) -> None:
     most = MOST_LINES_OF_SERVER if path.name == "server.py" else MOST_LINES
     assert len(text.splitlines()) <= most
     assert text.startswith('"""')
+
+
+@pytest.mark.parametrize("path", WEB, ids=names(WEB))
+def test_files_of_the_page_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text()
+    first = {".js": "// ", ".css": "/* ", ".html": "<!doctype html>"}[path.suffix]
+    assert text.startswith(first)
+    if path.suffix == ".js":
+        assert len(text.splitlines()) <= MOST_LINES
 
 
 @pytest.mark.parametrize("path", SQL, ids=names(SQL))
@@ -139,7 +156,7 @@ def test_compose_passes_every_setting_on() -> None:
 
 
 #: Routes of files that a page is made of.
-FILES = {"/docs/{file}"}
+FILES = {"/static/{file}", "/docs/{file}"}
 
 
 def routes() -> set[tuple[str, str]]:

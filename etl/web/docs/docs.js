@@ -2,7 +2,7 @@
 // for this tab, and fills it in for requests that are tried out.
 "use strict";
 
-const STORED = "docs.token";
+const STORED = "token"; // the same as the page at / has
 const form = document.getElementById("ask");
 const field = document.getElementById("token");
 const words = document.getElementById("words");

@@ -1,0 +1,49 @@
+// The table's columns as the API describes them: names, kinds, words. None is known here.
+import { get } from "./api.js";
+
+/** Parameters of the API that are no columns. */
+const RESERVED = ["select", "order", "limit", "after", "count", "format"];
+
+let reading = null;
+
+/** {about, columns}; each column is {name, kind, nullable, about}. Read once, or `anew`. */
+export function readColumns(anew = false) {
+  if (anew) reading = null;
+  reading ??= get("openapi.json").then(describe);
+  reading.catch(() => (reading = null));
+  return reading;
+}
+
+function describe(document) {
+  const { description = "", properties } = document.components.schemas.Feature;
+  const columns = Object.entries(properties).map(([name, schema]) => {
+    const types = [schema.type].flat();
+    const about = schema.description ?? "";
+    return { name, kind: kindOf(types, schema), nullable: types.includes("null"), about };
+  });
+  return { about: description, columns };
+}
+
+/** What may be asked of a column: number, text, date, moment, boolean or other. */
+function kindOf(types, schema) {
+  if (types.includes("integer") || types.includes("number")) return "number";
+  if (types.includes("boolean")) return "boolean";
+  if (!types.includes("string") || schema.enum) return "other";
+  return { date: "date", "date-time": "moment", undefined: "text" }[schema.format] ?? "other";
+}
+
+/** A column's name as the query string has it: in quotes where it must be. */
+export function asParameter(name) {
+  return RESERVED.includes(name) || /[",.]/.test(name)
+    ? `"${name.replace(/["\\]/g, "\\$&")}"`
+    : name;
+}
+
+/** The name that a parameter means; null where it means no column. */
+export function asName(parameter) {
+  if (RESERVED.includes(parameter)) return null;
+  return parameter.startsWith('"') ? parameter.slice(1, -1).replace(/\\(.)/g, "$1") : parameter;
+}
+
+/** The elements between commas, each as it stands there. */
+export const split = (list) => list.match(/(?:"(?:[^"\\]|\\.)*"|[^",])+/g) ?? [];

@@ -1,0 +1,70 @@
+// Conditions on columns: in words for people, as operator.value for the API.
+import { split } from "./columns.js";
+
+const COMPARE = {
+  number: {
+    eq: "is",
+    neq: "is not",
+    gt: "is more than",
+    gte: "is at least",
+    lt: "is less than",
+    lte: "is at most",
+  },
+  date: {
+    eq: "is",
+    neq: "is not",
+    gt: "is after",
+    gte: "is on or after",
+    lt: "is before",
+    lte: "is on or before",
+  },
+  text: { contains: "contains", begins: "begins with", eq: "is", neq: "is not" },
+  boolean: { "is.true": "is true", "is.false": "is false" },
+  other: { eq: "is", neq: "is not" },
+};
+COMPARE.moment = COMPARE.date;
+
+const NULLS = { "is.null": "is null", "is.not_null": "is not null" };
+
+/** The conditions that a column can be asked for: [id, words]. */
+export function conditionsOf(column) {
+  const list = column.kind === "boolean" ? {} : { in: "is one of" };
+  const nulls = column.nullable ? NULLS : {};
+  return Object.entries({ ...COMPARE[column.kind], ...list, ...nulls });
+}
+
+export const takesValue = (id) => !id.startsWith("is.");
+
+/** The condition as the API is asked. */
+export function asked(id, value) {
+  if (!takesValue(id)) return id;
+  if (id === "contains") return `ilike.*${escaped(value)}*`;
+  if (id === "begins") return `ilike.${escaped(value)}*`;
+  if (id === "in")
+    return `in.(${value
+      .split(",")
+      .map((each) => quoted(each.trim()))
+      .join(",")})`;
+  return `${id}.${value}`;
+}
+
+/** A condition of the API in words; as it stands where there are none for it. */
+export function inWords(column, text) {
+  const [, id, value] = /^([a-z]+)\.([^]*)$/.exec(text) ?? [];
+  const words = { ...COMPARE[column?.kind ?? "other"], ...NULLS };
+  if (words[text]) return words[text];
+  if (id === "in") return `is one of ${split(value.slice(1, -1)).join(", ")}`;
+  if (id === "ilike") {
+    const [, before, plain, after] = /^(\*?)((?:[^*%_\\]|\\.)*)(\*?)$/.exec(value) ?? [];
+    const name = plain && after && (before ? "contains" : "begins with");
+    if (name) return `${name} “${plain.replace(/\\(.)/g, "$1")}”`;
+  }
+  if (words[id]) return `${words[id]} ${column?.kind === "text" ? `“${value}”` : value}`;
+  return text;
+}
+
+/** A text of which no character means another; for * there is only the sign for any one. */
+const escaped = (text) => text.replace(/[\\%_]/g, "\\$&").replace(/\*/g, "_");
+
+const quoted = (text) =>
+  /^[^",()\\\s]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`;

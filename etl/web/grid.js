@@ -1,0 +1,74 @@
+// The rows of the table: headers that sort and tell what they are, values as text.
+import { fill, find, h } from "./dom.js";
+import { breakable, value } from "./table.js";
+
+const SIGNS = { none: "↕", ascending: "↑", descending: "↓" };
+
+/** The next order of a column whose header is pressed. */
+const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
+
+/** Shows rows in `box`; `orderBy` is called with a column and a direction. */
+export function createGrid(box, orderBy) {
+  let table = null;
+  let shown = [];
+
+  function header(column, place) {
+    const press = (event) =>
+      orderBy(column, NEXT[event.currentTarget.closest("th").getAttribute("aria-sort")]);
+    const button = h(
+      "button",
+      {
+        type: "button",
+        class: "sort",
+        "aria-describedby": column.about && `about-${place}`,
+        "data-tip": column.about || null,
+        onclick: press,
+      },
+      breakable(column.name),
+      h("span", { class: "sign", "aria-hidden": "true" }),
+    );
+    return h("th", { scope: "col", class: isNumber(column) }, button);
+  }
+
+  /** Headers stay while the columns are the same, so that the focus does. */
+  function make(columns) {
+    shown = columns;
+    const about = columns.map((column, place) => h("span", { id: `about-${place}` }, column.about));
+    fill(find("descriptions"), about);
+    table = h(
+      "table",
+      {},
+      h("caption", { class: "unseen" }, "Features"),
+      h("thead", {}, h("tr", {}, columns.map(header))),
+      h("tbody"),
+    );
+    fill(box, table);
+  }
+
+  function show(columns, rows, order) {
+    const isSame =
+      columns.length === shown.length && columns.every((each, place) => each === shown[place]);
+    if (!table || !isSame) make(columns);
+    [...table.tHead.rows[0].cells].forEach((cell, place) => {
+      const direction = columns[place].name === order.name ? order.direction : "none";
+      cell.setAttribute("aria-sort", direction);
+      cell.querySelector(".sign").textContent = SIGNS[direction];
+    });
+    const cells = (row) =>
+      columns.map((column) => h("td", { class: isNumber(column) }, value(row[column.name])));
+    fill(
+      table.tBodies[0],
+      rows.map((row) => h("tr", {}, cells(row))),
+    );
+    box.hidden = !rows.length;
+  }
+
+  function clear() {
+    table = null;
+    fill(box);
+  }
+
+  return { show, clear };
+}
+
+const isNumber = (column) => column.kind === "number" && "number";

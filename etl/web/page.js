@@ -1,0 +1,32 @@
+// Puts the sections together: what is published by a run is read anew by the others.
+import { chartsSection } from "./charts.js";
+import { find } from "./dom.js";
+import { featuresSection } from "./features.js";
+import { historySection } from "./history.js";
+import { runSection } from "./run.js";
+import { tips } from "./tips.js";
+
+const features = featuresSection({
+  start() {
+    find("run").focus();
+    run.begin(false);
+  },
+});
+const run = runSection({
+  ended(record) {
+    runs.load();
+    if (record?.state === "succeeded" && !record.dry_run) published();
+  },
+  back() {
+    runs.load();
+    published();
+  },
+});
+const charts = chartsSection();
+const runs = historySection(Promise.allSettled([features.loaded, charts.loaded]));
+tips();
+
+function published() {
+  features.load(true);
+  charts.load();
+}

@@ -1,0 +1,73 @@
+// A run's record: its state in a word, its files, SQL files, warnings and error.
+import { h } from "./dom.js";
+import { hash, scrolling, table } from "./table.js";
+import { ago, bytes, count, moment, seconds } from "./words.js";
+
+/** A sign beside the word, so that nothing is told by colour alone. */
+const SIGNS = { running: "▶", succeeded: "✓", failed: "✕", interrupted: "‖" };
+
+export const state = (run) =>
+  h(
+    "span",
+    { class: `state ${run.state}` },
+    h("span", { "aria-hidden": "true" }, `${SIGNS[run.state] ?? "?"} `),
+    run.state,
+  );
+
+export const time = (date) => h("time", { datetime: date, title: moment(date) }, ago(date));
+
+const FILES = [
+  { name: "file", cell: (it) => it.file },
+  { name: "records", number: true, cell: (it) => count(it.records) },
+  { name: "left out", number: true, cell: (it) => count(it.rejected) },
+  { name: "size", number: true, cell: (it) => bytes(it.bytes) },
+];
+
+const STEPS = [
+  { name: "SQL file", cell: (it) => it.file },
+  { name: "rows", number: true, cell: (it) => count(it.rows) },
+  { name: "time", number: true, cell: (it) => seconds(it.milliseconds / 1000) },
+  { name: "SHA-256", cell: (it) => hash(it.sha256) },
+];
+
+/** The files that a run loaded, with their hashes or without. */
+export function files(run, hashes = false) {
+  if (!run.files.length) return null;
+  const columns = hashes
+    ? [...FILES, { name: "SHA-256", cell: (it) => (it.sha256 ? hash(it.sha256) : "") }]
+    : FILES;
+  return scrolling(`Files of run ${run.id}`, table(`Files of run ${run.id}`, columns, run.files));
+}
+
+/** The SQL files that a run went through. */
+export function steps(run) {
+  if (!run.steps.length) return null;
+  return scrolling(
+    `SQL files of run ${run.id}`,
+    table(`SQL files of run ${run.id}`, STEPS, run.steps),
+  );
+}
+
+/** What went wrong, and what may. */
+export function notes(run) {
+  return [
+    run.error && h("div", { class: "note bad" }, h("p", {}, h("strong", {}, "Error: "), run.error)),
+    ...run.warnings.map((words) =>
+      h("div", { class: "note warn" }, h("p", {}, h("strong", {}, "Warning: "), words)),
+    ),
+  ];
+}
+
+/** "Run 7 succeeded in 1.2 s, 3 minutes ago". */
+export function headline(run) {
+  const when = run.finished_at ?? run.started_at;
+  const dry = run.dry_run ? " (dry)" : "";
+  return h(
+    "p",
+    { class: "headline" },
+    h("strong", {}, `Run ${run.id}${dry} `),
+    state(run),
+    run.seconds === null ? " " : ` in ${seconds(run.seconds)}, `,
+    time(when),
+  );
+}

@@ -1,0 +1,125 @@
+"""The page at /: who gets it, what it is made of, and what a browser may do with it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from etl.api import ENDPOINTS
+from etl.pages import FILES, FOLDER
+from tests.conftest import Client, StartService
+
+#: What browsers send when somebody types an address.
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+OURS = [FOLDER / "index.html", *(FOLDER / name for name in FILES if "/" not in name)]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (BROWSER, "text/html"),
+        ("text/html", "text/html"),
+        ("text/*", "text/html"),
+        ("application/json", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html;q=0.5, application/json", "application/json"),
+        ("", "application/json"),
+        ("image/png", "application/json"),
+    ],
+)
+async def test_people_get_the_page_and_programs_the_index(
+    client: Client, accept: str, kind: str
+) -> None:
+    async with client.get("/", headers={"Accept": accept}) as response:
+        assert response.status == 200
+        assert response.content_type == kind
+        assert response.headers["Vary"] == "Accept"
+        if kind == "application/json":
+            assert await response.json() == ENDPOINTS
+
+
+async def test_the_page_and_its_modules_name_all_files(client: Client) -> None:
+    async with client.get("/", headers={"Accept": BROWSER}) as response:
+        text = await response.text()
+    named = set(re.findall('(?:href|src)="static/([^"]*)"', text))
+    for path in OURS:
+        named |= set(re.findall('(?m)^import .* from "./(.*)";$', path.read_text()))
+        named |= set(re.findall('src: "static/(.*)"', path.read_text()))
+    assert named == set(FILES)
+    for name in named:
+        async with client.get(f"/static/{name}") as response:
+            assert response.status == 200
+            assert await response.read() == FILES[name].read_bytes()
+            kind = {".css": "text/css", ".svg": "image/svg+xml"}
+            suffix = FILES[name].suffix
+            assert response.content_type == kind.get(suffix, "text/javascript")
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js"])
+async def test_who_has_a_file_is_told_so(client: Client, path: str) -> None:
+    accept = {"Accept": BROWSER}
+    async with client.get(path, headers=accept) as response:
+        assert response.headers["Cache-Control"] == "no-cache"
+        tag = response.headers["ETag"]
+    headers = {**accept, "If-None-Match": f'"other", {tag}'}
+    async with client.get(path, headers=headers) as response:
+        assert response.status == 304
+        assert response.headers["ETag"] == tag
+        assert await response.read() == b""
+    async with client.get(path, headers={**accept, "If-None-Match": '"x"'}) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/static/page.css"])
+async def test_browsers_are_told_to_ask_nobody_else(client: Client, path: str) -> None:
+    async with client.get(path, headers={"Accept": BROWSER}) as response:
+        policy = response.headers["Content-Security-Policy"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules.pop("img-src") == "'self' data:"
+    for name in ("script-src", "style-src", "connect-src"):
+        assert rules.pop(name) == "'self'"
+    for name in ("default-src", "base-uri", "form-action", "frame-ancestors"):
+        assert rules.pop(name) == "'none'"
+    assert rules == {}
+
+
+@pytest.mark.parametrize("path", OURS, ids=[path.name for path in OURS])
+def test_our_files_name_no_other_host_and_make_no_html(path: Path) -> None:
+    code = re.sub("(?m)^ *// .*$| // .*$", "", path.read_text()).replace(
+        "http://www.w3.org", ""
+    )
+    assert "//" not in code
+    assert not re.search(r"(?i)<script(?![^>]* src=)|<style|\s(?:style|on\w+)=\"", code)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval", code
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("index.html", "vendor/chart.js/LICENSE.md", "..%2Fapi.py", "../api.py"),
+        *("vendor", "%00", "docs/docs.js"),
+    ],
+)
+async def test_there_are_no_other_files(client: Client, name: str) -> None:
+    async with client.get(f"/static/{name}") as response:
+        assert response.status == 404
+        assert response.content_type == "application/problem+json"
+
+
+async def test_the_page_needs_no_token_and_its_data_does(
+    start_service: StartService,
+) -> None:
+    client = await start_service(api_token="run", api_token_read="read")
+    for path in ("/", *(f"/static/{name}" for name in FILES)):
+        async with client.get(path, headers={"Accept": BROWSER}) as response:
+            assert response.status == 200
+    for path in ("/charts", "/charts/nothing"):
+        async with client.get(path) as response:
+            assert response.status == 401

@@ -1,0 +1,427 @@
+"""The page, as somebody sees it who opens it in a browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+
+from etl.settings import RejectLimit
+from tests.browser.conftest import (
+    Serve,
+    Watched,
+    come_back,
+    held_up,
+    run_to_end,
+    violations,
+    write,
+)
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+SCHEMES = ("light", "dark")
+
+
+def column(page: Page, number: int) -> list[str]:
+    """The texts of a column of the table, once it is not loading."""
+    page.locator("#rows:not([aria-busy])").wait_for(state="attached")
+    return page.locator(f"#rows tbody td:nth-child({number})").all_inner_texts()
+
+
+def test_a_first_visit_says_what_to_do(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    expect(page.locator("#run-body")).to_contain_text("No run yet")
+    expect(page.locator("#run-body")).to_contain_text("start a run")
+    expect(page.locator("#features-words")).to_contain_text("Nothing here yet")
+    expect(page.locator("#runs")).to_contain_text("No run yet")
+    page.locator("#charts").scroll_into_view_if_needed()
+    expect(page.locator("#figures figure").first).to_contain_text("Nothing to draw yet")
+    assert violations(page) == []
+
+
+def test_a_run_shows_its_progress_and_its_outcome(
+    watched: Watched, url: str, database: str
+) -> None:
+    page = watched.open(url)
+    page.locator("#features-words .empty").wait_for()
+    with held_up(database):
+        page.get_by_role("button", name="Start a run").first.click()
+        expect(page.locator("#run .phases .now")).to_have_text(re.compile("load"))
+        expect(page.get_by_role("progressbar", name="Phases")).to_be_visible()
+        expect(page.locator("#run-told")).to_contain_text("Loading the files")
+        expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+        assert violations(page) == []
+    expect(page.locator("#run-told")).to_contain_text("Run 1 succeeded")
+    expect(page.locator("#run .state")).to_have_text("✓ succeeded")
+    expect(page.locator("#run-body")).to_contain_text("users.csv")
+    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+    expect(page.locator("#history-told")).to_have_text("1 run shown, all that are kept")
+    assert column(page, 2)[:2] == ["Alice", "Bob"]
+
+
+def test_a_run_begun_elsewhere_is_shown(
+    watched: Watched, url: str, database: str
+) -> None:
+    page, other = watched.open(url), watched.open(url)
+    page.locator("#run .empty").wait_for()
+    with held_up(database):
+        other.get_by_role("button", name="Start a run").first.click()
+        expect(other.locator("#run .phases .now")).to_be_visible()
+        come_back(page)
+        expect(page.locator("#run .phases .now")).to_be_visible()
+        # one who comes now gets the present state
+        expect(watched.open(url).locator("#run .phases .now")).to_be_visible()
+    expect(page.locator("#run .state")).to_have_text("✓ succeeded")
+    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+
+
+def test_a_run_is_cancelled(watched: Watched, url: str, database: str) -> None:
+    page = watched.open(url)
+    with held_up(database):
+        page.get_by_role("button", name="Start a run").first.click()
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#run .state")).to_have_text("✕ failed")
+    expect(page.locator("#run-body")).to_contain_text("cancelled")
+    expect(page.get_by_role("button", name="Start a run").first).to_be_focused()
+
+
+def test_a_dry_run_says_that_nothing_was_published(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator("#run-body")).to_contain_text("nothing was published")
+    expect(page.locator("#features-words")).to_contain_text("Nothing here yet")
+
+
+def test_headers_sort(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    header = page.get_by_role("columnheader", name="name", exact=True)
+    assert header.get_attribute("aria-sort") == "none"
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    header.get_by_role("button").press("Enter")
+    expect(header).to_have_attribute("aria-sort", "descending")
+    expect(page.locator("#rows tbody td:nth-child(2)").first).to_have_text("Judy")
+    assert column(page, 2) == sorted(column(page, 2), reverse=True)
+    assert "order=name.desc" in page.url
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "none")
+    expect(page.locator("#rows tbody td:nth-child(2)").first).to_have_text("Alice")
+
+
+def add_filter(page: Page, name: str, condition: str, value: str | None) -> None:
+    page.get_by_role("combobox", name="Column", exact=True).select_option(name)
+    page.get_by_label("Condition").select_option(label=condition)
+    if value is None:
+        expect(page.get_by_label("Value")).to_be_hidden()
+    else:
+        page.get_by_label("Value").fill(value)
+    page.get_by_role("button", name="Add filter").click()
+
+
+FILTERS = [
+    ("name", "contains", "AR", ["Carol"]),
+    ("name", "begins with", "j", ["Judy"]),
+    ("name", "contains", "%", []),
+    ("name", "is one of", "Eve, Bob", ["Bob", "Eve"]),
+    ("total_experiments", "is at least", "2", ["Alice"]),
+    ("signup_date", "is on or after", "2023-09-01", ["Ivan", "Judy"]),
+    ("most_common_compound_id", "is null", None, []),
+]
+
+
+def test_filters_fit_their_columns(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    told = page.locator("#features-told")
+    chips = page.get_by_role("list", name="Filters in use")
+    for name, condition, value, found in FILTERS:
+        add_filter(page, name, condition, value)
+        expect(chips).to_contain_text(f"{name} {condition}")
+        count = len(found)
+        expect(told).to_have_text(
+            f"Rows 1 to {count} of {count}" if found else "No rows"
+        )
+        assert column(page, 2) == found
+        if found:
+            page.get_by_role("button", name="Remove the filter").click()
+        else:
+            words = page.locator("#features-words")
+            expect(words).to_contain_text("No rows under these filters")
+            words.get_by_role("button", name="Remove all filters").click()
+        expect(told).to_have_text("Rows 1 to 10 of 10")
+
+
+def test_pages_go_on_and_back(watched: Watched, url: str) -> None:
+    page = watched.open(f"{url}?limit=4&order=name.desc")
+    run_to_end(page)
+    told = page.locator("#features-told")
+    expect(told).to_have_text("Rows 1 to 4 of 10")
+    first = column(page, 2)
+    page.get_by_role("button", name="Next").click()
+    expect(told).to_have_text("Rows 5 to 8 of 10")
+    page.get_by_role("button", name="Next").click()
+    expect(told).to_have_text("Rows 9 to 10 of 10")
+    assert column(page, 2) == ["Bob", "Alice"]
+    expect(page.get_by_role("button", name="Next")).to_be_disabled()
+    page.get_by_role("button", name="Previous").click()
+    expect(told).to_have_text("Rows 5 to 8 of 10")
+    page.reload()
+    expect(told).to_have_text("Rows 5 to 8 of 10")
+    page.get_by_role("link", name="Charts").click()
+    expect(page).to_have_url(re.compile("#charts$"))
+    page.get_by_role("button", name="Previous").click()
+    expect(told).to_have_text("Rows 1 to 4 of 10")
+    assert column(page, 2) == first
+    page.go_back()
+    expect(told).to_have_text("Rows 5 to 8 of 10")
+
+
+def test_a_link_reproduces_the_view(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    add_filter(page, "name", "contains", "a")
+    page.get_by_role("columnheader", name="name").first.get_by_role("button").click()
+    expect(page.locator("#features-told")).to_have_text("Rows 1 to 6 of 6")
+    page.get_by_label("Rows per page").select_option("10")
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_role("checkbox", name="email").uncheck()
+    expect(page.get_by_role("columnheader", name="email")).to_have_count(0)
+    link = page.get_by_role("link", name="Link to this view")
+    shown = page.locator("#rows table").inner_text()
+    again = watched.open(f"{url}{link.get_attribute('href')}")
+    expect(again.locator("#features-told")).to_have_text("Rows 1 to 6 of 6")
+    assert again.locator("#rows table").inner_text() == shown
+    csv = page.get_by_role("link", name="CSV")
+    with page.expect_download() as download:
+        csv.click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert lines[0].startswith("user_id,name,signup_date")
+    assert len(lines) == 7
+
+
+def test_a_view_that_is_refused_says_why(watched: Watched, url: str) -> None:
+    watched.expected = {400}
+    page = watched.open(f"{url}?nonsense=eq.1")
+    words = page.locator("#features-words")
+    expect(words).to_contain_text("unknown parameter 'nonsense'")
+    words.get_by_role("button", name="Show the whole table").click()
+    expect(words).to_contain_text("Nothing here yet")
+
+
+def test_columns_describe_themselves(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    header = page.get_by_role("columnheader", name="total_experiments")
+    button = header.get_by_role("button")
+    words = "Number of the user's experiments, 0 without any"
+    expect(button).to_have_accessible_description(words)
+    button.focus()
+    tip = page.get_by_role("tooltip")
+    expect(tip).to_have_text(words)
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    button.hover()
+    expect(tip).to_be_visible()
+
+
+def test_charts_are_drawn(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    figures = page.locator("#figures figure")
+    expect(figures).to_have_count(4)
+    for number in range(4):
+        figure = figures.nth(number)
+        figure.scroll_into_view_if_needed()
+        expect(figure.get_by_role("img")).to_have_accessible_name(
+            re.compile("a bar chart of")
+        )
+        figure.get_by_text("As a table").click()
+        expect(figure.get_by_role("row").nth(1)).to_be_visible()
+    assert figures.nth(0).get_by_role("cell").all_inner_texts() == [
+        *("0", "0", "1", "9", "2", "1")
+    ]
+    assert violations(page) == []
+
+
+def test_a_run_that_fails_says_why(watched: Watched, url: str, data_dir: Path) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    (data_dir / "users.csv").unlink()
+    page.get_by_role("button", name="Start a run").first.click()
+    expect(page.locator("#run .state")).to_have_text("✕ failed")
+    run = page.request.get(f"{url}runs/2").json()
+    assert "users.csv" in run["error"]
+    expect(page.locator("#run .note.bad")).to_have_text(f"Error: {run['error']}")
+    expect(page.locator("#run-body")).to_contain_text("The table stays as it was.")
+    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+    expect(page.locator("#runs")).to_contain_text(run["error"])
+
+
+@pytest.fixture
+def odd_data(data_dir: Path) -> None:
+    """Users with hostile and long names, and records that are left out."""
+    write(
+        data_dir,
+        "users.csv",
+        "user_id,name,email,signup_date",
+        f"1,{HOSTILE},a@example.com,2023-01-01",
+        f"2,{'long ' * 60},b@example.com,2023-01-02",
+        "9223372036854775807,Biggest,c@example.com,2023-01-03",
+        *(
+            f"{number},User {number},d@example.com,2023-02-01"
+            for number in range(3, 90)
+        ),
+        *(f"x{number},{HOSTILE},e@example.com,2023-03-01" for number in range(25)),
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.usefixtures("odd_data")
+def test_hostile_values_are_text_and_rejects_are_shown(
+    watched: Watched, serve: Serve, scheme: str
+) -> None:
+    url = serve(max_rejects=RejectLimit.parse("50%"))
+    page = watched.open(url, color_scheme=scheme)
+    run_to_end(page)
+    assert column(page, 2)[0] == HOSTILE
+    left_out = page.locator("#run .rejects tbody tr")
+    expect(left_out).to_have_count(10)
+    assert left_out.first.get_by_role("cell").all_inner_texts() == [
+        *("users.csv", "92", "user_id", "x0", "invalid_value"),
+        *('"x0" is not a whole number', f"x0,{HOSTILE},e@example.com,2023-03-01"),
+    ]
+    for count in (20, 25):
+        page.locator("#run").get_by_role("button", name="Show more").click()
+        expect(left_out).to_have_count(count)
+    page.get_by_role("button", name="#1").click()
+    expect(page.locator("#history .rejects tbody tr")).to_have_count(10)
+    assert page.locator("img[src=x]").count() == 0
+    assert violations(page) == []
+    page.get_by_label("Rows per page").select_option("250")
+    expect(page.locator("#features-told")).to_have_text("Rows 1 to 90 of 90")
+    assert column(page, 1)[-1] == "9223372036854775807"
+
+
+def test_the_history_has_pages_and_details(
+    watched: Watched, url: str, database: str
+) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "insert into etl.runs (state, dry_run, started_at, finished_at, error)"
+            " select 'failed', false, now() - interval '1 day', now(), 'old ' || number"
+            " from generate_series(1, 1000) as numbers (number)"
+        )
+    page = watched.open(url)
+    expect(page.locator("#history-told")).to_have_text("20 runs shown")
+    page.get_by_role("button", name="Show older runs").click()
+    expect(page.locator("#history-told")).to_have_text("40 runs shown")
+    page.get_by_role("button", name="#985").click()
+    expect(page.locator("#runs .details")).to_contain_text("Error: old 985")
+    assert page.url.endswith("#run-985")
+    old = watched.open(f"{url}#run-7")
+    expect(old.locator("#runs .details")).to_contain_text("Error: old 7")
+    expect(old.get_by_role("button", name="#7")).to_be_in_viewport()
+    old.get_by_role("button", name="Show older runs").click()
+    expect(old.locator("#history-told")).to_have_text("40 runs shown")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nothing_is_wider_than_a_phone(
+    watched: Watched, url: str, data_dir: Path, scheme: str
+) -> None:
+    size = {"width": 360, "height": 740}
+    page = watched.open(url, viewport=size, color_scheme=scheme)
+    run_to_end(page)
+    page.get_by_role("button", name="#1").click()
+    page.locator("#charts").scroll_into_view_if_needed()
+    page.locator("#figures canvas").first.wait_for()
+    width = "document.documentElement.scrollWidth"
+    assert page.evaluate(width) == 360
+    assert violations(page) == []
+    write(data_dir, "users.csv", "user_id,name,email,signup_date", "1," + "x" * 900)
+    page.get_by_role("button", name="Start a run").first.click()
+    expect(page.locator("#run .state")).to_have_text("✕ failed")
+    assert page.evaluate(width) == 360
+
+
+def test_the_colours_follow_the_system(watched: Watched, url: str) -> None:
+    page = watched.open(url, color_scheme="dark")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(colour)
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(colour)
+    assert sum(map(int, re.findall(r"\d+", dark))) < 150
+    assert sum(map(int, re.findall(r"\d+", light))) > 600
+
+
+def test_a_token_is_asked_for(watched: Watched, serve: Serve) -> None:
+    watched.expected = {401}
+    page = watched.open(serve(api_token="secret"))
+    page.locator("#features-words .empty").wait_for()
+    page.get_by_role("button", name="Start a run").first.click()
+    dialog = page.get_by_role("dialog", name="A token is needed")
+    field = dialog.get_by_label("Token")
+    expect(field).to_be_focused()
+    assert violations(page) == []
+    field.fill("wrong")
+    field.press("Enter")
+    expect(dialog).to_contain_text("token that is right")
+    field.fill("secret")
+    dialog.get_by_role("button", name="Use it").click()
+    expect(page.locator("#run .state")).to_have_text("✓ succeeded")
+    expect(dialog).to_be_hidden()
+    page.reload()
+    page.locator("#run .state").wait_for()
+    page.get_by_role("button", name="Start a run").first.click()
+    expect(page.locator("#run-body")).to_contain_text("Run 2")
+    expect(page.locator("#run .state")).to_have_text("✓ succeeded")
+
+
+def test_reading_may_need_a_token_too(watched: Watched, serve: Serve) -> None:
+    watched.expected = {401}
+    page = watched.open(serve(api_token="secret", api_token_read="read"))
+    dialog = page.get_by_role("dialog", name="A token is needed")
+    dialog.get_by_role("button", name="Not now").click()
+    expect(dialog).to_be_hidden()
+    expect(page.locator("#features-words .note")).to_contain_text("Authorization")
+    page.get_by_role("button", name="Start a run").first.click()
+    dialog.get_by_label("Token").fill("secret")
+    dialog.get_by_label("Token").press("Enter")
+    run_is_over = page.locator("#run .state.succeeded")
+    run_is_over.wait_for()
+    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    assert Path(download.value.path()).read_text().startswith("user_id,")
+
+
+def test_a_database_that_is_away_is_told(
+    watched: Watched, url: str, database: str
+) -> None:
+    watched.expected = {503}
+    page = watched.open(url)
+    run_to_end(page)
+    with psycopg.connect(database, dbname="postgres", autocommit=True) as admin:
+        name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+        admin.execute(f'alter database "{name}" allow_connections false'.encode())
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s",
+            [name],
+        )
+        come_back(page)
+        banner = page.locator("#banner")
+        expect(banner).to_contain_text("The database is away")
+        page.get_by_role("columnheader", name="name").first.get_by_role(
+            "button"
+        ).click()
+        words = page.locator("#features-words")
+        expect(words).to_contain_text("the database is away")
+        assert violations(page) == []
+        admin.execute(f'alter database "{name}" allow_connections true'.encode())
+        come_back(page)
+        expect(banner).to_be_hidden()
+        expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
