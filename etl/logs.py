@@ -93,12 +93,16 @@ def start_logging(formatter: logging.Formatter, level: str) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level)
     logging.getLogger("psycopg.pool").setLevel("ERROR")
-    logging.getLogger("aiohttp.server").addFilter(_without_what_was_sent)
+    logging.getLogger("aiohttp.server").addFilter(_of_requests)
 
 
-def _without_what_was_sent(record: LogRecord) -> bool:
-    """Of a request that is no HTTP only the kind is told: it may hold a token."""
+def _of_requests(record: LogRecord) -> bool:
+    """Of a request that is no HTTP only the kind is told: it may hold a token. Nothing
+    of a client that left or stalled: that has a line of its own, and is no error.
+    """
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ConnectionError | TimeoutError):
+        return False
     if isinstance(error, HttpProcessingError):
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.msg, record.exc_info = f"{record.msg}: {type(error).__name__}", None

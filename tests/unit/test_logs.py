@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
 from etl.logs import RUN, BareLines, JsonLines, RequestLog, TextLines, start_logging
@@ -117,3 +118,13 @@ def test_what_is_no_http_is_not_repeated(caplog: pytest.LogCaptureFixture) -> No
         .format(made)
         .endswith("WARNING Error handling request from ::1: BadHttpMessage")
     )
+
+
+def test_clients_that_leave_or_stall_are_no_errors(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start_logging(TextLines(), "INFO")
+    log = logging.getLogger("aiohttp.server")
+    for error in (ClientConnectionResetError("x"), TimeoutError(), ValueError("wrong")):
+        log.error("Error handling request", exc_info=error)
+    assert [found.exc_info[1] for found in caplog.records if found.exc_info] == [error]
