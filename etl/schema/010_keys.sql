@@ -256,11 +256,11 @@ begin
 end;
 $$;
 
--- Whether a look at few parts tells which keys are repeated: a fifth of the rows.
+-- Whether a look at few parts tells which keys are repeated: half of the rows at most.
 create function etl.few_parts_tell(source text, column_name text) returns boolean
 language sql stable as $$
     select
-        coalesce(sum(few.total_rows), 0) * 5 <= (
+        coalesce(sum(few.total_rows), 0) * 2 <= (
             select sum(parts.total_rows)
             from etl.key_parts as parts
             where
