@@ -1,8 +1,7 @@
 -- Every experiment is of a user whom users.csv names and whose record was taken. Looked
 -- at once the build has brought each user's experiments together: a million users are
 -- matched in a tenth of the time that ten million experiments take. Where there is no
--- user at all, though features is full, sql/check/010 has the better word. Runs in
--- etl.slices.
+-- user at all, though features is full, sql/check/010 has the better word.
 -- after:  build/010_activity.sql
 -- reads:  staging.users, staging.user_experiments, activity_next, features
 -- writes: etl.found
@@ -17,9 +16,7 @@ select
         as message
 from staging.user_experiments as experiments
 where
-    experiments.ctid >= etl.slice_begin('staging.user_experiments', etl.slice())
-    and experiments.ctid < etl.slice_begin('staging.user_experiments', etl.slice() + 1)
-    and experiments.user_id in (
+    experiments.user_id in (
         select activity.user_id
         from activity_next as activity
         where not activity.is_known
