@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from psycopg import AsyncConnection, DataError, IntegrityError, sql
 from etl.blocks import LONGEST_RECORD, Block, Record
 from etl.database import one_line
 from etl.errors import DataFault, all_together
-from etl.keys import KeyWatch
+from etl.key_watch import KeyWatch
 from etl.records import value_of
 from etl.rejects import require_few
 from etl.settings import RejectLimit
@@ -32,12 +31,11 @@ QUOTED = re.compile(rb'"[^"]*"')
 
 @dataclass
 class _Taken:
-    """A block in its table: which transaction loads it, the first page that its rows
-    may stand on, and the numbers of its records and of the good ones.
+    """A block in its table: which transaction loads it, and the numbers of its records
+    and of the good ones.
     """
 
     xid: int
-    first_page: int
     records: int = 0
     good: int = 0
 
@@ -77,7 +75,7 @@ async def load_files(
 
     async def work(worker: AsyncConnection) -> None:
         nonlocal too_many
-        reached: dict[str, int] = {}
+        pages: dict[str, int] = {}
         while item := await blocks.get():
             if too_many:
                 continue
@@ -85,8 +83,8 @@ async def load_files(
             taken = await _load(worker, run_id, stream, block)
             if keys.watches(stream):
                 # The first rows go to the page where this worker's last ones went.
-                page = min(taken.first_page, reached.get(stream.file.file, sys.maxsize))
-                reached[stream.file.file] = await _next_page(worker, stream)
+                page = pages.get(stream.file.file, 0)
+                pages[stream.file.file] = await _next_page(worker, stream)
                 keys.tell(stream, block, taken.xid, taken.good, page)
             file = stream.file
             if not limit.allows(file.rejected, file.records) and stream.lines is None:
@@ -157,7 +155,7 @@ async def _try(
 ) -> _Taken:
     """Load one block, its odd records by the raw path."""
     async with worker.transaction():
-        taken = await _begin(worker, stream)
+        taken = await _begin(worker)
         if block.plain:
             taken.good = taken.records = await _copy(worker, stream, block)
         if block.odd:
@@ -178,7 +176,7 @@ async def _take_all_apart(
 ) -> _Taken:
     """Load one block by the raw path alone, a part of its records at a time."""
     async with worker.transaction():
-        taken = await _begin(worker, stream)
+        taken = await _begin(worker)
         parts = stream.records_of(block)
         while part := await asyncio.to_thread(next, parts, None):
             taken.good += await _take_apart(worker, run_id, stream, part)
@@ -186,13 +184,10 @@ async def _take_all_apart(
     return taken
 
 
-async def _begin(worker: AsyncConnection, stream: Stream) -> _Taken:
-    """Ask where a block goes: so the lines and the keys of its rows are found again."""
-    row = await worker.execute(
-        "select pg_current_xact_id()::xid::text::bigint, etl.next_page(%s)",
-        [stream.table.as_string()],
-    )
-    return _Taken(*(await row.fetchone() or (0, 0)))
+async def _begin(worker: AsyncConnection) -> _Taken:
+    """Ask which transaction it is: so its rows and their lines are found again."""
+    xid = await value_of(worker, "select pg_current_xact_id()::xid::text::bigint")
+    return _Taken(int(xid))
 
 
 async def _next_page(worker: AsyncConnection, stream: Stream) -> int:

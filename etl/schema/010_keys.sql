@@ -273,6 +273,8 @@ language sql stable as $$
         ) as few;
 $$;
 
+drop function etl.last_run_was_clean(bigint);
+
 -- The rules that are to be looked at before the build, though a check would tell: those
 -- that found something in the last run, and those of keys that look repeated.
 create function etl.rules_in_doubt(run_id bigint) returns setof text
@@ -302,8 +304,10 @@ language sql stable as $$
 $$;
 
 -- Finds all rows of a source whose key another row has too, in slices. What was seen
--- while they were loaded tells that there are none, or where in the file they are.
-create or replace function etl.find_repeats(source regclass, key text) returns void
+-- while they were loaded tells that there are none, or where in the file they are. Else
+-- all are looked at, as before.
+alter function etl.find_repeats(regclass, text) rename to find_all_repeats;
+create function etl.find_repeats(source regclass, key text) returns void
 language plpgsql as $$
 declare
     name text := (select relname from pg_class where oid = source);
@@ -424,59 +428,6 @@ begin
             group by twice.key
             having count(*) > 1
         );
-end;
-$$;
-
--- Finds the rows whose key another row has too, of keys of any type. Counting sorts the
--- keys alone, in a sixth of the time that grouping them takes, so groups are made only
--- where the counts differ. Keys that are whole numbers are shared out between slices.
-create function etl.find_all_repeats(source regclass, key text) returns void
-language plpgsql as $$
-declare
-    mine          text := 'true';
-    keys          bigint;
-    distinct_keys bigint;
-begin
-    if (
-        select atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
-        from pg_attribute
-        where attrelid = source and attname = key
-    ) then
-        mine := format('abs(%I %% %s) = %s', key, etl.slices(), etl.slice());
-    elsif etl.slice() > 0 then
-        return;
-    end if;
-
-    execute format(
-        'select count(%1$I), count(distinct %1$I) from %2$s where %3$s',
-        key,
-        source,
-        mine
-    )
-    into keys, distinct_keys;
-    if keys = distinct_keys then
-        return;
-    end if;
-
-    set local enable_hashagg = off;
-    execute format(
-        $f$
-        insert into etl.found (source, row_id, column_name, value, reason)
-        select
-            records.tableoid,
-            records.ctid,
-            %1$L,
-            records.%1$I::text,
-            'duplicate_key'
-        from %2$s as records
-        where records.%1$I in (
-            select %1$I from %2$s where %3$s group by %1$I having count(*) > 1
-        )
-        $f$,
-        key,
-        source,
-        mine
-    );
 end;
 $$;
 

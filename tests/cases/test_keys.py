@@ -57,7 +57,7 @@ async def test_repeated_keys(
 ) -> None:
     """The first record stays, of those whose user is known."""
     monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 128)
-    monkeypatch.setattr("etl.keys.LEAST_BYTES", 0)
+    monkeypatch.setattr("etl.key_watch.LEAST_BYTES", 0)
     keys, tells = SHAPES[shape]
     users = [
         9999 if place in strangers else place % USERS + 1 for place in range(RECORDS)
