@@ -82,6 +82,7 @@ class BlockReader:
     """Reads one file from start to end, block by block; keeps one block at a time.
 
     ``header_line`` is the first line, ``offset`` the place where the next block begins.
+    ``is_over`` tells that no block is left, as soon as that is known.
     """
 
     def __init__(self, file: TextFile, block_bytes: int = LARGEST_BLOCK) -> None:
@@ -90,7 +91,12 @@ class BlockReader:
         self._block_bytes = block_bytes
         self.offset, self._line = 0, 1
         self._rest = b""
+        self._reached_end = False
         self.header_line = self._read_header_line()
+
+    @property
+    def is_over(self) -> bool:
+        return self._reached_end and not self._rest
 
     def next_block(self, forms: Forms) -> Block | None:
         """The next records, or None at the end of the file.
@@ -104,6 +110,7 @@ class BlockReader:
             self._rest += more
             if block := self._cut(forms):
                 return block
+        self._reached_end = True
         if not self._rest:
             return None
         if not self._rest.endswith(b"\n"):

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg.rows import TupleRow
 
 from etl.caching import State
-from etl.database import Database, one_line, set_local
+from etl.database import Database, local, one_line, transaction
 from etl.features import STATE_STATEMENT
 from etl.reading import Together
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
@@ -30,6 +30,9 @@ from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 #: What a chart may cost, and the most points that somebody could tell apart.
 TIMEOUT_SECONDS = 10
 MOST_POINTS = 1000
+
+#: One snapshot for a chart and for the state of which it is.
+SNAPSHOT = sql.SQL("set transaction isolation level repeatable read, read only")
 
 #: What every chart is.
 FORM = "a chart is one query for label, value"
@@ -106,11 +109,8 @@ class Charts:
     async def _draw(self, chart: Chart, questions: Sequence[None]) -> list[Drawn]:
         async with (
             self._database.readers.connection() as connection,
-            connection.transaction(),
+            transaction(connection, SNAPSHOT),
         ):
-            await connection.execute(
-                "set transaction isolation level repeatable read, read only"
-            )
             state = State(*await _only_row(connection))
             kept = self._kept.get(chart.name)
             if kept is None or not _holds(kept, chart, state):
@@ -136,7 +136,7 @@ async def _only_row(connection: AsyncConnection) -> Sequence[Any]:
 async def _points(connection: AsyncConnection, chart: Chart) -> list[Point]:
     """What the query gives, in its order."""
     path = chart.file.path
-    await set_local(connection, {"statement_timeout": f"{TIMEOUT_SECONDS}s"})
+    await connection.execute(local({"statement_timeout": f"{TIMEOUT_SECONDS}s"}))
     try:
         async with connection.cursor() as cursor:
             return await _read_points(cursor, chart.file)

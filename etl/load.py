@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from psycopg import AsyncConnection, DataError, IntegrityError, sql
+from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError, sql
 
 from etl.blocks import LONGEST_RECORD, Block, Record
-from etl.database import one_line
+from etl.database import one_line, transaction
 from etl.errors import DataFault, all_together
 from etl.key_watch import KeyWatch
 from etl.records import value_of
@@ -24,6 +24,9 @@ from etl.streams import LoadedFile, Stream
 
 #: Bytes of a file up to which any plan will do: a look at its table costs more.
 BYTES_WITHOUT_STATISTICS = 100_000
+
+#: Tells which transaction it is: so its rows and their lines are found again.
+OWN_XID = sql.SQL("select pg_current_xact_id()::xid::text::bigint")
 
 #: What stands in quotes; a doubled quote makes two of them, with nothing in between.
 QUOTED = re.compile(rb'"[^"]*"')
@@ -102,7 +105,8 @@ async def load_files(
     await all_together([load(), keys.watch()])
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
-    await _analyze(workers[0], sql.Identifier("etl", "odd_rows"))
+    if any(stream.opened.size > BYTES_WITHOUT_STATISTICS for stream in streams):
+        await _analyze(workers[0], sql.Identifier("etl", "odd_rows"))
 
 
 async def _analyze(connection: AsyncConnection, table: sql.Identifier) -> None:
@@ -117,7 +121,7 @@ async def _blocks(
     for stream in streams:
         file, reader = stream.file, stream.reader
         begun(file)
-        while True:
+        while not reader.is_over:  # known or found out: a hop to a thread saved
             block = await asyncio.to_thread(reader.next_block, stream.forms)
             file.bytes = stream.opened.bytes
             if block is None:
@@ -154,8 +158,8 @@ async def _try(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block, its odd records by the raw path."""
-    async with worker.transaction():
-        taken = await _begin(worker)
+    async with transaction(worker, OWN_XID) as begun:
+        taken = await _taken_by(begun)
         if block.plain:
             taken.good = taken.records = await _copy(worker, stream, block)
         if block.odd:
@@ -175,8 +179,8 @@ async def _take_all_apart(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block by the raw path alone, a part of its records at a time."""
-    async with worker.transaction():
-        taken = await _begin(worker)
+    async with transaction(worker, OWN_XID) as begun:
+        taken = await _taken_by(begun)
         parts = stream.records_of(block)
         while part := await asyncio.to_thread(next, parts, None):
             taken.good += await _take_apart(worker, run_id, stream, part)
@@ -184,10 +188,10 @@ async def _take_all_apart(
     return taken
 
 
-async def _begin(worker: AsyncConnection) -> _Taken:
-    """Ask which transaction it is: so its rows and their lines are found again."""
-    xid = await value_of(worker, "select pg_current_xact_id()::xid::text::bigint")
-    return _Taken(int(xid))
+async def _taken_by(begun: AsyncCursor) -> _Taken:
+    """Nothing yet, by the transaction that has begun."""
+    (xid,) = await begun.fetchone() or (0,)
+    return _Taken(xid)
 
 
 async def _next_page(worker: AsyncConnection, stream: Stream) -> int:

@@ -60,6 +60,7 @@ async def run_phases(
         for notes in (run.files, run.steps, run.warnings):
             notes.clear()
         await lead.execute("delete from etl.rejects where run_id = %s", [run.id])
+        await enter(run, lead, "load")
         await _attempt(run, settings, lead, workers, publish, strict=True)
 
 
@@ -77,7 +78,6 @@ async def _attempt(
     Where such a check fails, its rules are looked at, and what breaks them is rejected
     before build and checks run again; where the build fails, all are.
     """
-    await enter(run, lead, "load")
     await lead.execute("select etl.empty_staging()")
     with ExitStack() as files:
         streams = await open_streams(

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection, DataError, IntegrityError, Rollback
 
-from etl.database import one_line, set_local
+from etl.database import local, one_line, transaction
 from etl.errors import DataFault, ServiceFault
 from etl.records import Run, note
 
@@ -28,8 +28,7 @@ async def publish(
     """
     record = run.record
     try:
-        async with lead.transaction():
-            await set_local(lead, PUBLISH_SETTINGS)
+        async with transaction(lead, local(PUBLISH_SETTINGS)):
             writing = asyncio.create_task(
                 lead.execute("select etl.publish(%s)", [run.id])
             )

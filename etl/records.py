@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -106,7 +106,7 @@ async def read_runs(
 
 async def note(connection: AsyncConnection, run: Run) -> Record:
     """Put what is known of a run on record, and read the record."""
-    notes = [[asdict(item) for item in items] for items in (run.files, run.steps)]
+    notes = [[{**vars(item)} for item in items] for items in (run.files, run.steps)]
     for file in notes[0]:
         del file["total_bytes"]  # of use only while not all of them are read
     record = await value_of(

@@ -24,9 +24,10 @@ from etl.errors import (
     Interrupted,
     RunFault,
     ServiceFault,
+    all_together,
 )
 from etl.logs import RUN
-from etl.phases import run_phases
+from etl.phases import enter, run_phases
 from etl.publishing import publish
 from etl.records import Record, Run, note, read_runs, value_of
 from etl.settings import Settings
@@ -188,7 +189,7 @@ class Runner:
             number = await value_of(lead, "select etl.begin_run(%s)", dry)
             if number is not None:
                 run = Run(number, dry, {})
-                run.record = await note(lead, run)
+                await enter(run, lead, "load")
                 return run, lead
         except BaseException:
             await pool.putconn(lead)
@@ -209,7 +210,11 @@ class Runner:
             is_interrupted = isinstance(run.fault, Interrupted)
             state = "interrupted" if is_interrupted else "failed"
         try:
-            await self._record_end(run, lead, state)
+            if run.record["state"] == "running":
+                await self._record_end(run, lead, state)
+            if run.record["state"] == "succeeded":
+                run.fault = None  # also where it was told to end, or lost, thereafter
+            _log_end(run)
         finally:
             await self._database.runners.putconn(lead)
             self._on_end(run)
@@ -233,11 +238,6 @@ class Runner:
             log.error("run %d: its end is not on record: %s", run.id, one_line(error))
             ended = "interrupted" if reason else state
             run.record = {**run.record, "state": ended, "error": reason}
-        if run.record["state"] == "succeeded":
-            run.fault = None  # also where the connection was lost after the commit
-            log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
-        else:
-            log.warning("run %d %s: %s", run.id, run.record["state"], reason)
 
     @asynccontextmanager
     async def _connection(
@@ -269,16 +269,20 @@ class Runner:
     @asynccontextmanager
     async def _workers(self, run: Run) -> AsyncIterator[list[AsyncConnection]]:
         """The connections that work for a run, each bound to die with it."""
-        settings = self._settings
-        async with AsyncExitStack() as stack:
-            workers = []
-            for _ in range(max(settings.load_workers, settings.build_workers)):
-                worker = await stack.enter_async_context(
-                    self._database.runners.connection()
-                )
-                await worker.execute("select etl.join_run(%s)", [run.id])
-                workers.append(worker)
+        settings, pool = self._settings, self._database.runners
+        workers: list[AsyncConnection] = []
+
+        async def join() -> None:
+            worker = await pool.getconn()
+            workers.append(worker)
+            await worker.execute("select etl.join_run(%s)", [run.id])
+
+        most = max(settings.load_workers, settings.build_workers)
+        try:
+            await all_together(join() for _ in range(most))
             yield workers
+        finally:
+            await asyncio.gather(*map(pool.putconn, workers))
 
     async def _tidy_up(self, *, vacuum: bool) -> None:
         """After the answer: forget old runs, and clear away rows that were replaced."""
@@ -290,6 +294,14 @@ class Runner:
                     await connection.execute("vacuum (analyze, skip_locked) features")
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("tidying up after a run: %s", one_line(error))
+
+
+def _log_end(run: Run) -> None:
+    state = run.record["state"]
+    if state == "succeeded":
+        log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
+    else:
+        log.warning("run %d %s: %s", run.id, state, run.fault)
 
 
 def _fault_of(run: Run, error: BaseException) -> RunFault:

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
 
-from etl.database import one_line, set_local
+from etl.database import local, one_line, transaction
 from etl.errors import DataFault, ServiceFault
 from etl.sqlfiles import SLICE_SETTING, SqlFile
 
@@ -47,9 +47,8 @@ async def run_file(
     counts = [0] * len(workers)
 
     async def run_slice(number: int, worker: AsyncConnection) -> None:
-        async with worker.transaction():
-            slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
-            await set_local(worker, slices)
+        slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
+        async with transaction(worker, local(slices)):
             counts[number] = await _execute(file, worker, warn)
 
     try:
@@ -63,7 +62,7 @@ async def run_file(
         raise ServiceFault(f"{file.path}: {one_line(error)}") from error
     milliseconds = round((time.perf_counter() - began) * 1000, 3)
     step = Step(file.path, file.sha256, sum(counts), milliseconds)
-    log.info("%(file)s: %(rows)d rows in %(milliseconds).1f ms", asdict(step))
+    log.info("%(file)s: %(rows)d rows in %(milliseconds).1f ms", vars(step))
     return step
 
 

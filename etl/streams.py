@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
@@ -126,12 +126,11 @@ async def open_streams(
     where a file cannot be read or its header is wrong, ServiceFault where a plain form
     is no regular expression.
     """
+    sources = await read_sources(connection)
+    paths = [data_dir / f"{source.name}.csv" for source in sources]
+    readers = await asyncio.to_thread(_open_readers, paths, block_size, files)
     streams = []
-    for source in await read_sources(connection):
-        path = data_dir / f"{source.name}.csv"
-        opened = TextFile(path)
-        files.callback(opened.close)
-        reader = await asyncio.to_thread(BlockReader, opened, block_size)
+    for source, path, (opened, reader) in zip(sources, paths, readers, strict=True):
         columns = {column.name: column for column in source.columns}
         header = recognise_header(path.name, reader.header_line, list(columns))
         if len(header.columns) > MOST_COLUMNS:
@@ -170,6 +169,18 @@ async def open_streams(
             )
         )
     return streams
+
+
+def _open_readers(
+    paths: Sequence[Path], block_size: int, files: ExitStack
+) -> list[tuple[TextFile, BlockReader]]:
+    """Open all files and read their header lines. Raises DataFault."""
+    readers = []
+    for path in paths:
+        opened = TextFile(path)
+        files.callback(opened.close)
+        readers.append((opened, BlockReader(opened, block_size)))
+    return readers
 
 
 async def _widen(
