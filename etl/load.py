@@ -22,7 +22,9 @@ from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
 
-#: Bytes of a file up to which any plan will do: a look at its table costs more.
+#: Bytes of each file up to which any plan will do: a look at their tables costs more.
+#: Where one is larger, those of small files count too: a join with a table of unknown
+#: content may come in its order, and then publish meets the keys of features in none.
 BYTES_WITHOUT_STATISTICS = 100_000
 
 #: Tells which transaction it is: so its rows and their lines are found again.
@@ -63,6 +65,8 @@ async def load_files(
     reading begins. Raises DataFault, also as soon as a file must have more rejects than
     ``limit`` allows.
     """
+    largest = max((stream.opened.size for stream in streams), default=0)
+    plans_matter = largest > BYTES_WITHOUT_STATISTICS
     keys = KeyWatch(lead, streams)
     await keys.begin()
     blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
@@ -94,7 +98,7 @@ async def load_files(
                 # It may end well yet. Counting lines is fast, and tells it early.
                 stream.lines = await asyncio.to_thread(stream.opened.count_lines)
             too_many = too_many or not limit.allows(file.rejected, stream.most_records)
-            if stream.is_loaded and stream.opened.size > BYTES_WITHOUT_STATISTICS:
+            if stream.is_loaded and plans_matter:
                 await _analyze(worker, stream.table)  # while others are loaded
         await blocks.put(None)  # for the next worker
 
@@ -105,7 +109,7 @@ async def load_files(
     await all_together([load(), keys.watch()])
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
-    if any(stream.opened.size > BYTES_WITHOUT_STATISTICS for stream in streams):
+    if plans_matter:
         await _analyze(workers[0], sql.Identifier("etl", "odd_rows"))
 
 
