@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etl import key_watch, streams
+from etl import load, streams
 from etl.forms import Column, Forms, forms_of
 
 
@@ -23,7 +23,7 @@ def _trusted(self: Forms, lines: bytes) -> int:
 if __name__ == "__main__":
     Forms.count_plain = _trusted  # type: ignore[method-assign]
     streams.forms_of = _trusting  # type: ignore[attr-defined]
-    key_watch.LEAST_BYTES = sys.maxsize
+    load.WATCHED_BYTES = sys.maxsize
     from server import main
 
     sys.argv[1:] = []

@@ -16,8 +16,6 @@ from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError, sql
 from etl.blocks import LONGEST_RECORD, Block, Record
 from etl.database import one_line, transaction
 from etl.errors import DataFault, all_together
-from etl.key_watch import KeyWatch
-from etl.records import value_of
 from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
@@ -27,8 +25,15 @@ from etl.streams import LoadedFile, Stream
 #: content may come in its order, and then publish meets the keys of features in none.
 BYTES_WITHOUT_STATISTICS = 100_000
 
-#: Tells which transaction it is: so its rows and their lines are found again.
-OWN_XID = sql.SQL("select pg_current_xact_id()::xid::text::bigint")
+#: Bytes of a file from which its keys are counted while it is loaded: those of others
+#: are few, and are counted afterwards.
+WATCHED_BYTES = 8 << 20
+
+#: Tells which transaction it is, so that its rows and their lines are found again, and
+#: where in its file a block stands.
+BEGIN_BLOCK = sql.SQL(
+    "select pg_current_xact_id()::xid::text::bigint, set_config('etl.place', {}, true)"
+)
 
 #: What stands in quotes; a doubled quote makes two of them, with nothing in between.
 QUOTED = re.compile(rb'"[^"]*"')
@@ -50,7 +55,6 @@ class _TookFewer(Exception):
 
 
 async def load_files(
-    lead: AsyncConnection,
     workers: Sequence[AsyncConnection],
     run_id: int,
     streams: Sequence[Stream],
@@ -61,14 +65,15 @@ async def load_files(
 
     Every worker takes the next block of whichever file is being read and loads it in
     one transaction, while the next ones are read: memory holds a block a worker and
-    two. Meanwhile ``lead`` looks at keys. ``begun`` is called with each file as its
-    reading begins. Raises DataFault, also as soon as a file must have more rejects than
-    ``limit`` allows.
+    two. ``begun`` is called with each file as its reading begins. Raises DataFault,
+    also as soon as a file must have more rejects than ``limit`` allows.
     """
     largest = max((stream.opened.size for stream in streams), default=0)
     plans_matter = largest > BYTES_WITHOUT_STATISTICS
-    keys = KeyWatch(lead, streams)
-    await keys.begin()
+    for stream in streams:
+        if stream.opened.size >= WATCHED_BYTES:
+            target = [stream.source.name, stream.table.as_string()]
+            await workers[0].execute("select etl.watch_keys(%s, %s)", target)
     blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
     too_many = False
 
@@ -82,17 +87,11 @@ async def load_files(
 
     async def work(worker: AsyncConnection) -> None:
         nonlocal too_many
-        pages: dict[str, int] = {}
         while item := await blocks.get():
             if too_many:
                 continue
             stream, block = item
-            taken = await _load(worker, run_id, stream, block)
-            if keys.watches(stream):
-                # The first rows go to the page where this worker's last ones went.
-                page = pages.get(stream.file.file, 0)
-                pages[stream.file.file] = await _next_page(worker, stream)
-                keys.tell(stream, block, taken.xid, taken.good, page)
+            await _load(worker, run_id, stream, block)
             file = stream.file
             if not limit.allows(file.rejected, file.records) and stream.lines is None:
                 # It may end well yet. Counting lines is fast, and tells it early.
@@ -102,11 +101,7 @@ async def load_files(
                 await _analyze(worker, stream.table)  # while others are loaded
         await blocks.put(None)  # for the next worker
 
-    async def load() -> None:
-        await all_together([read(), *map(work, workers)])
-        keys.end()
-
-    await all_together([load(), keys.watch()])
+    await all_together([read(), *map(work, workers)])
     for stream in streams:
         await require_few(workers[0], run_id, stream, limit)
     if plans_matter:
@@ -136,7 +131,7 @@ async def _blocks(
 
 async def _load(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
-) -> _Taken:
+) -> None:
     """Load one block in one transaction, and count its records.
 
     A block that COPY refuses, though its records are plain, goes the raw path as a
@@ -155,14 +150,13 @@ async def _load(
     stream.file.records += taken.records
     stream.file.rejected += taken.records - taken.good
     stream.unloaded -= block.length
-    return taken
 
 
 async def _try(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block, its odd records by the raw path."""
-    async with transaction(worker, OWN_XID) as begun:
+    async with transaction(worker, BEGIN_BLOCK.format(str(block.offset))) as begun:
         taken = await _taken_by(begun)
         if block.plain:
             taken.good = taken.records = await _copy(worker, stream, block)
@@ -183,7 +177,7 @@ async def _take_all_apart(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block by the raw path alone, a part of its records at a time."""
-    async with transaction(worker, OWN_XID) as begun:
+    async with transaction(worker, BEGIN_BLOCK.format(str(block.offset))) as begun:
         taken = await _taken_by(begun)
         parts = stream.records_of(block)
         while part := await asyncio.to_thread(next, parts, None):
@@ -194,14 +188,8 @@ async def _take_all_apart(
 
 async def _taken_by(begun: AsyncCursor) -> _Taken:
     """Nothing yet, by the transaction that has begun."""
-    (xid,) = await begun.fetchone() or (0,)
+    xid, _ = await begun.fetchone() or (0, "")
     return _Taken(xid)
-
-
-async def _next_page(worker: AsyncConnection, stream: Stream) -> int:
-    """The first page of a table that rows may take from now on."""
-    page = await value_of(worker, "select etl.next_page(%s)", stream.table.as_string())
-    return int(page)
 
 
 async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:

@@ -89,7 +89,7 @@ async def _attempt(
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
         loaders = workers[: settings.load_workers]
         limit = settings.max_rejects
-        await load_files(lead, loaders, run.id, streams, limit, run.files.append)
+        await load_files(loaders, run.id, streams, limit, run.files.append)
         await _Pipeline(run, settings, lead, workers, streams).see_through(publish)
 
 

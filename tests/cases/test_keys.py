@@ -47,6 +47,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("strangers", [(), (16, 399, 700, 879)])
+@pytest.mark.parametrize("odd", [(), (18, 401, 699)])
 async def test_repeated_keys(
     start_service: StartService,
     data_dir: Path,
@@ -54,10 +55,13 @@ async def test_repeated_keys(
     monkeypatch: pytest.MonkeyPatch,
     shape: str,
     strangers: tuple[int, ...],
+    odd: tuple[int, ...],
 ) -> None:
-    """The first record stays, of those whose user is known."""
+    """The first record stays, of those whose user is known. Good ones that are odd go
+    another way, so that not all of their block is loaded by one statement.
+    """
     monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 128)
-    monkeypatch.setattr("etl.key_watch.LEAST_BYTES", 0)
+    monkeypatch.setattr("etl.load.WATCHED_BYTES", 0)
     keys, tells = SHAPES[shape]
     users = [
         9999 if place in strangers else place % USERS + 1 for place in range(RECORDS)
@@ -68,7 +72,10 @@ async def test_repeated_keys(
     )
     (data_dir / "user_experiments.csv").write_text(
         "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n"
-        + "".join(f"{key},{user},1,1\n" for key, user in zip(keys, users, strict=True))
+        + "".join(
+            f"{key},{user},{'1;2 ' if place in odd else '1'},1\n"
+            for place, (key, user) in enumerate(zip(keys, users, strict=True))
+        )
     )
     client = await start_service(max_rejects=RejectLimit.parse("100%"))
     for _ in range(2):  # the second run begins with doubts of the first
