@@ -103,3 +103,22 @@ async def test_repeated_keys(
         total, several = await rows.fetchone() or (0, False)
         assert several
         assert total >= RECORDS - len(wanted)
+
+
+async def test_a_column_that_the_table_lacks(
+    start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a file goes to a table of its own, where its keys are counted too."""
+    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 128)
+    monkeypatch.setattr("etl.load.WATCHED_BYTES", 0)
+    keys, _ = SHAPES["low_and_late"]
+    (data_dir / "user_experiments.csv").write_text(
+        "experiment_id,note,user_id,experiment_compound_ids,experiment_run_time\n"
+        + "".join(f"{key},any,1,1,1\n" for key in keys)
+    )
+    client = await start_service()
+    answer = await trigger(client)
+    found = await get(client, f"/runs/{answer['run']['id']}/rejects")
+    assert [(one["line"], one["reason"]) for one in found] == [(702, "duplicate_key")]
+    looks = [step["file"] for step in answer["run"]["steps"]]
+    assert looks.count("build/010_activity.sql") == 1
