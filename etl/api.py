@@ -125,7 +125,8 @@ async def trigger_etl(request: web.Request) -> web.Response:
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _trigger_problem(403, "a prefetch starts no run", None)
     try:
-        started = await request.app[RUNNER].start(dry=dry)
+        # A run that is on record goes on, though its caller hangs up this very moment.
+        started = await asyncio.shield(request.app[RUNNER].start(dry=dry))
     except RunUnderWay as busy:
         return _trigger_problem(409, str(busy), busy.record)
     except (DatabaseAway, Interrupted) as none_begun:
