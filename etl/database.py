@@ -255,7 +255,7 @@ async def transaction(
         cursor.nextset()
         yield cursor
     except BaseException as error:
-        with suppress(OperationalError):  # of a connection that is gone
+        with suppress(psycopg.Error):  # of a connection that is gone
             await connection.rollback()
         if isinstance(error, psycopg.Rollback):
             return

@@ -152,14 +152,19 @@ create function etl.uncertain_parts(
 ) returns setof etl.key_parts
 language sql stable as $$
     select parts.*
-    from etl.disorderly_parts(source, column_name) as parts
-    union
-    select parts.*
     from etl.key_parts as parts
     where
         parts.source = uncertain_parts.source
         and parts.column_name = uncertain_parts.column_name
-        and parts.is_mixed;
+        and (
+            parts.is_mixed
+            or parts.place in (
+                select disorderly.place
+                from etl.disorderly_parts(
+                    uncertain_parts.source, uncertain_parts.column_name
+                ) as disorderly
+            )
+        );
 $$;
 
 -- Whether all keys of a source were seen while it was loaded, and none is repeated.
