@@ -7,34 +7,18 @@ drop function etl.look_at_keys(text, text, regclass, bigint, xid[], bigint, bigi
 drop function etl.keep_key_parts(text, bigint);
 drop function etl.next_page(regclass);
 drop function etl.pages_of(regclass);
-drop function etl.disorderly_parts(text, text);
 drop function etl.find_repeats_of_parts(regclass, text, text);
-drop table etl.key_parts;
 
-create unlogged table etl.key_parts (
-    source         text    not null,
-    column_name    text    not null,
-    place          bigint  not null,
-    loaded_by      xid     not null,
-    end_page       bigint  not null,
-    total_rows     bigint  not null,
-    different_keys bigint  not null,
-    lowest_key     bigint  not null,
-    highest_key    bigint  not null,
-    is_mixed       boolean not null default false,
-    primary key (source, column_name, place)
-) with (autovacuum_enabled = false);
+truncate etl.key_parts;
+alter table etl.key_parts
+drop column first_page,
+alter column loaded_by type xid using null,
+add column is_mixed boolean not null default false,
+add primary key (source, column_name, place);
 comment on table etl.key_parts is
 'What was seen of the keys in each block of a file: all of its rows';
-comment on column etl.key_parts.source is 'The table in staging';
-comment on column etl.key_parts.column_name is 'The column';
 comment on column etl.key_parts.place is 'Place of the block in the file';
 comment on column etl.key_parts.loaded_by is 'Transaction that loaded it';
-comment on column etl.key_parts.end_page is 'None of its rows is here or behind';
-comment on column etl.key_parts.total_rows is 'Its rows';
-comment on column etl.key_parts.different_keys is 'Its different keys';
-comment on column etl.key_parts.lowest_key is 'The lowest of these';
-comment on column etl.key_parts.highest_key is 'The highest of these';
 comment on column etl.key_parts.is_mixed is
 'Whether several statements loaded it, each of which may have keys of another';
 
@@ -51,7 +35,17 @@ begin
     end if;
     execute format(
         $f$
-        insert into etl.key_parts as parts
+        insert into etl.key_parts as parts (
+            source,
+            column_name,
+            place,
+            loaded_by,
+            end_page,
+            total_rows,
+            different_keys,
+            lowest_key,
+            highest_key
+        )
         select
             $1,
             $2,
@@ -104,49 +98,7 @@ begin
 end;
 $$;
 
--- Parts without which no key is repeated: those that hold one twice, or a lower one
--- than parts before them do; or a higher one than parts behind, where that is less.
-create function etl.disorderly_parts(
-    source text, column_name text
-) returns setof etl.key_parts
-language sql stable as $$
-    with
-    placed as (
-        select
-            parts as part,
-            parts.total_rows,
-            parts.total_rows > parts.different_keys as repeats,
-            parts.lowest_key <= max(parts.highest_key) over (
-                order by parts.place
-                rows between unbounded preceding and 1 preceding
-            ) as is_low,
-            parts.highest_key >= min(parts.lowest_key) over (
-                order by parts.place
-                rows between 1 following and unbounded following
-            ) as is_high
-        from etl.key_parts as parts
-        where
-            parts.source = disorderly_parts.source
-            and parts.column_name = disorderly_parts.column_name
-    ),
-
-    sides as (
-        select
-            coalesce(sum(placed.total_rows) filter (where placed.is_low), 0)
-            <= coalesce(sum(placed.total_rows) filter (where placed.is_high), 0)
-                as low_is_less
-        from placed
-    )
-
-    select (placed.part).*
-    from placed
-    cross join sides
-    where
-        placed.repeats
-        or case when sides.low_is_less then placed.is_low else placed.is_high end;
-$$;
-
--- These, and the mixed ones, of which nothing speaks against them.
+-- Parts that are in disorder, and the mixed ones, against which nothing else speaks.
 create function etl.uncertain_parts(
     source text, column_name text
 ) returns setof etl.key_parts

@@ -123,6 +123,7 @@ async def test_every_table_and_column_has_a_comment(
             tables.relnamespace::regnamespace::text in ('public', 'staging', 'etl')
             and tables.relkind in ('r', 'p', 'v')
             and columns.attnum > 0
+            and not columns.attisdropped
             and (
                 obj_description(tables.oid, 'pg_class') is null
                 or tables.relkind <> 'v'
