@@ -76,6 +76,9 @@ READ_SETTINGS = {
     "statement_timeout": "30s",
 }
 
+#: Begins a transaction whose statements all read one and the same state.
+SNAPSHOT = sql.SQL("set transaction isolation level repeatable read, read only")
+
 log = logging.getLogger(__name__)
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
 from etl.caching import State
-from etl.database import Database, local, one_line, transaction
+from etl.database import SNAPSHOT, Database, local, one_line, transaction
 from etl.features import STATE_STATEMENT
 from etl.reading import Together
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
@@ -30,9 +30,6 @@ from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 #: What a chart may cost, and the most points that somebody could tell apart.
 TIMEOUT_SECONDS = 10
 MOST_POINTS = 1000
-
-#: One snapshot for a chart and for the state of which it is.
-SNAPSHOT = sql.SQL("set transaction isolation level repeatable read, read only")
 
 #: What every chart is.
 FORM = "a chart is one query for label, value"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError, sql
+from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
 from etl.blocks import LONGEST_RECORD, Block, Record
 from etl.database import one_line, transaction
@@ -156,8 +156,7 @@ async def _try(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block, its odd records by the raw path."""
-    async with transaction(worker, BEGIN_BLOCK.format(str(block.offset))) as begun:
-        taken = await _taken_by(begun)
+    async with _loading(worker, block) as taken:
         if block.plain:
             taken.good = taken.records = await _copy(worker, stream, block)
         if block.odd:
@@ -177,8 +176,7 @@ async def _take_all_apart(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block by the raw path alone, a part of its records at a time."""
-    async with transaction(worker, BEGIN_BLOCK.format(str(block.offset))) as begun:
-        taken = await _taken_by(begun)
+    async with _loading(worker, block) as taken:
         parts = stream.records_of(block)
         while part := await asyncio.to_thread(next, parts, None):
             taken.good += await _take_apart(worker, run_id, stream, part)
@@ -186,10 +184,12 @@ async def _take_all_apart(
     return taken
 
 
-async def _taken_by(begun: AsyncCursor) -> _Taken:
-    """Nothing yet, by the transaction that has begun."""
-    xid, _ = await begun.fetchone() or (0, "")
-    return _Taken(xid)
+@asynccontextmanager
+async def _loading(worker: AsyncConnection, block: Block) -> AsyncIterator[_Taken]:
+    """The one transaction of a block, and what it has taken: nothing yet."""
+    async with transaction(worker, BEGIN_BLOCK.format(str(block.offset))) as begun:
+        xid, _ = await begun.fetchone() or (0, "")
+        yield _Taken(xid)
 
 
 async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 
 from etl.access import need_of, tokens_for
 from etl.catalog import Catalog, Column, read_catalog
+from etl.database import SNAPSHOT, transaction
 from etl.filters import COMPARISONS, PATTERNS, RESERVED, STATES
 from etl.problems import TRIGGER_PATH
 from etl.settings import Settings
@@ -67,8 +68,7 @@ class Table:
 
 async def read_table(connection: AsyncConnection) -> Table:
     """Read all that is described of the table, in one snapshot."""
-    async with connection.transaction():
-        await connection.execute("set transaction isolation level repeatable read")
+    async with transaction(connection, SNAPSHOT):
         catalog = await read_catalog(connection)
         kinds = await connection.execute(
             "select type, is_array, is_row, labels from etl.feature_types"
