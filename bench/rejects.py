@@ -121,6 +121,8 @@ def _service(folder: Path, variant: str, data: Path) -> AbstractContextManager[S
         for prefix in ("040", "050", "060"):
             for check in (sql_dir / "check").glob(f"{prefix}_*.sql"):
                 check.unlink()
+        keys = sql_dir / "schema" / "999_no_keys.sql"
+        keys.write_text("delete from etl.unique_keys;\n")
     environ = {
         "PYTHONPATH": str(PROJECT),
         "STATE_DIR": str(folder / f"state {variant}"),

@@ -1,4 +1,4 @@
-"""The service without a look at the bytes of records and at keys, to compare with."""
+"""The service without a look at the bytes of records, to compare with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etl import load, streams
+from etl import streams
 from etl.forms import Column, Forms, forms_of
 
 
@@ -23,7 +23,6 @@ def _trusted(self: Forms, lines: bytes) -> int:
 if __name__ == "__main__":
     Forms.count_plain = _trusted  # type: ignore[method-assign]
     streams.forms_of = _trusting  # type: ignore[attr-defined]
-    load.WATCHED_BYTES = sys.maxsize
     from server import main
 
     sys.argv[1:] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from etl.errors import DataFault
@@ -120,17 +120,44 @@ class BlockReader:
             raise self._open_quote(self._rest, forms)
         return block
 
-    def records_of(self, block: Block, forms: Forms) -> Iterator[Record]:
-        """The records of a block once more, from the file. Raises DataFault."""
+    def records_of(
+        self, block: Block, forms: Forms, holding: Sequence[str] = ()
+    ) -> Iterator[Record]:
+        """The records of a block once more, from the file. Raises DataFault.
+
+        Those that have one of the words ``holding`` in them are enough where these are
+        given: without quotes in a block, no others are looked at.
+        """
         data = self._file.read_again(block.offset, block.length)
         if not data.endswith(b"\n"):
             data += b"\n"
+        if holding and b'"' not in data:
+            yield from self._lines_of(block, data, holding)
+            return
         position, line = 0, block.line
         while found := forms.record.match(data, position):
             if not BLANK_LINES.fullmatch(found[0]):
                 yield self._record(line, found[0])
             line += found[0].count(b"\n")
             position = found.end()
+
+    def _lines_of(
+        self, block: Block, data: bytes, holding: Sequence[str]
+    ) -> Iterator[Record]:
+        words = [re.escape(text.encode()) for text in holding]
+        some = re.compile(
+            # begins with what is sought, for that is found fast
+            b"|".join(
+                rb"%s(?![0-9A-Za-z])(?<![0-9A-Za-z]%s)" % (word, word) for word in words
+            )
+        )
+        position, line = 0, block.line
+        while found := some.search(data, position):
+            start = data.rfind(b"\n", 0, found.start()) + 1
+            end = data.index(b"\n", found.start()) + 1
+            line += data.count(b"\n", position, start)
+            yield self._record(line, data[start:end])
+            position, line = end, line + 1
 
     def _cut(self, forms: Forms) -> Block | None:
         """The whole records of ``_rest``, which starts with one; the others stay there.

@@ -27,15 +27,8 @@ from etl.streams import LoadedFile, Stream
 #: content may come in its order, and then publish meets the keys of features in none.
 BYTES_WITHOUT_STATISTICS = 100_000
 
-#: Bytes of a file from which its keys are counted while it is loaded: those of others
-#: are few, and are counted afterwards.
-WATCHED_BYTES = 8 << 20
-
-#: Tells which transaction it is, so that its rows and their lines are found again, and
-#: where in its file a block stands.
-BEGIN_BLOCK = sql.SQL(
-    "select pg_current_xact_id()::xid::text::bigint, set_config('etl.place', {}, true)"
-)
+#: Tells which transaction it is, so that its rows and their lines are found again.
+XID = sql.SQL("select pg_current_xact_id()::xid::text::bigint")
 
 #: What stands in quotes; a doubled quote makes two of them, with nothing in between.
 QUOTED = re.compile(rb'"[^"]*"')
@@ -74,10 +67,6 @@ async def load_files(
         _send_ahead(worker)
     largest = max((stream.opened.size for stream in streams), default=0)
     plans_matter = largest > BYTES_WITHOUT_STATISTICS
-    for stream in streams:
-        if stream.opened.size >= WATCHED_BYTES:
-            target = [stream.source.name, stream.table.as_string()]
-            await workers[0].execute("select etl.watch_keys(%s, %s)", target)
     blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
     too_many = False
 
@@ -101,8 +90,10 @@ async def load_files(
                 # It may end well yet. Counting lines is fast, and tells it early.
                 stream.lines = await asyncio.to_thread(stream.opened.count_lines)
             too_many = too_many or not limit.allows(file.rejected, stream.most_records)
-            if stream.is_loaded and plans_matter:
-                await _analyze(worker, stream.table)  # while others are loaded
+            if stream.is_loaded and plans_matter:  # while others are loaded
+                await _analyze(worker, stream.table)
+                target = [stream.source.name, stream.table.as_string()]
+                await worker.execute("select etl.note_keys(%s, %s)", target)
         await blocks.put(None)  # for the next worker
 
     await all_together([read(), *map(work, workers)])
@@ -172,7 +163,7 @@ async def _try(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block, its odd records by the raw path."""
-    async with _loading(worker, block) as taken:
+    async with _loading(worker) as taken:
         if block.plain:
             taken.good = taken.records = await _copy(worker, stream, block)
         if block.odd:
@@ -192,7 +183,7 @@ async def _take_all_apart(
     worker: AsyncConnection, run_id: int, stream: Stream, block: Block
 ) -> _Taken:
     """Load one block by the raw path alone, a part of its records at a time."""
-    async with _loading(worker, block) as taken:
+    async with _loading(worker) as taken:
         parts = stream.records_of(block)
         while part := await asyncio.to_thread(next, parts, None):
             taken.good += await _take_apart(worker, run_id, stream, part)
@@ -201,10 +192,10 @@ async def _take_all_apart(
 
 
 @asynccontextmanager
-async def _loading(worker: AsyncConnection, block: Block) -> AsyncIterator[_Taken]:
+async def _loading(worker: AsyncConnection) -> AsyncIterator[_Taken]:
     """The one transaction of a block, and what it has taken: nothing yet."""
-    async with transaction(worker, BEGIN_BLOCK.format(str(block.offset))) as begun:
-        xid, _ = await begun.fetchone() or (0, "")
+    async with transaction(worker, XID) as begun:
+        (xid,) = await begun.fetchone() or (0,)
         yield _Taken(xid)
 
 

@@ -20,6 +20,10 @@ from etl.streams import Stream
 #: Errors that are shown where there are too many.
 SHOWN_ERRORS = 3
 
+#: Values in a block whose lines are searched for: more of them take as long as to match
+#: every record.
+FEW_VALUES = 8
+
 
 async def require_few(
     connection: AsyncConnection,
@@ -73,6 +77,7 @@ async def reject_found(
         "select file, loaded_by::text::bigint from etl.blocks_of_found()"
     )
     blocks = [(by_file[file], xid) for file, xid in await found.fetchall()]
+    values = await _few_values(lead)
     blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
     too_many = [
         stream
@@ -86,7 +91,7 @@ async def reject_found(
 
         async def work(worker: AsyncConnection) -> None:
             for stream, xid in waiting:
-                await _locate(worker, run_id, stream, xid)
+                await _locate(worker, run_id, stream, xid, values.get(xid, ()))
 
         await all_together(work(worker) for worker in workers)
     await lead.execute("select etl.reject_found(%s)", [run_id])
@@ -109,12 +114,31 @@ async def _locate_first(
     await lead.execute("delete from etl.found where line is null")
 
 
+async def _few_values(lead: AsyncConnection) -> dict[int, list[str]]:
+    """What was found, by the transaction that loaded it, where that is little."""
+    rows = await lead.execute(
+        "select loaded_by::text::bigint as xid, array_agg(distinct value)"
+        " from etl.found where line is null group by xid"
+        " having count(*) <= %s and count(*) = count(nullif(value, ''))",
+        [FEW_VALUES],
+    )
+    return dict(await rows.fetchall())
+
+
 async def _locate(
-    worker: AsyncConnection, run_id: int, stream: Stream, xid: int
+    worker: AsyncConnection,
+    run_id: int,
+    stream: Stream,
+    xid: int,
+    values: Sequence[str] = (),
 ) -> None:
-    """Find the lines of what was found in one block, some of its records at a time."""
+    """Find the lines of what was found in one block, some of its records at a time.
+
+    Records that show what was found come first: those with one of the ``values``, where
+    these are given.
+    """
     for at_once in (False, True):
-        parts = stream.records_of(stream.blocks[xid])
+        parts = stream.records_of(stream.blocks[xid], holding=() if at_once else values)
         while part := await asyncio.to_thread(next, parts, None):
             row = await worker.execute(
                 "select etl.locate("

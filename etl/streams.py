@@ -79,11 +79,14 @@ class Stream:
         """Whether all of its blocks are."""
         return self.unloaded <= 0
 
-    def records_of(self, block: Block) -> Iterator[list[Record]]:
+    def records_of(
+        self, block: Block, holding: Sequence[str] = ()
+    ) -> Iterator[list[Record]]:
         """The records of a block, read again from the file, in lists of a bounded
-        length. Raises DataFault.
+        length; at least those that have one of the words ``holding`` in them, where
+        these are given. Raises DataFault.
         """
-        records = self.reader.records_of(block, self.forms)
+        records = self.reader.records_of(block, self.forms, holding)
         while some := list(islice(records, MOST_RECORDS_AT_ONCE)):
             yield some
 
