@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
@@ -22,9 +22,10 @@ from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
 
-#: Bytes of each file up to which any plan will do: a look at their tables costs more.
-#: Where one is larger, those of small files count too: a join with a table of unknown
-#: content may come in its order, and then publish meets the keys of features in none.
+#: Bytes of each file up to which any plan will do: a look at their tables and keys costs
+#: more than it saves. Where one is larger, small files count too: a join with a table of
+#: unknown content may come in its order, and then publish meets the keys of features in
+#: none.
 BYTES_WITHOUT_STATISTICS = 100_000
 
 #: Tells which transaction it is, so that its rows and their lines are found again.
@@ -56,7 +57,7 @@ async def load_files(
     limit: RejectLimit,
     begun: Callable[[LoadedFile], None],
 ) -> None:
-    """Load all files, and give the planner its statistics.
+    """Load all files, give the planner its statistics, and look at unique keys.
 
     Every worker takes the next block of whichever file is being read and loads it in
     one transaction, while the next ones are read: memory holds a block a worker and
@@ -112,7 +113,8 @@ def _send_ahead(worker: AsyncConnection) -> None:
     """
     with socket.socket(fileno=os.dup(worker.fileno())) as near_end:
         if near_end.family == socket.AF_UNIX:
-            near_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_BLOCK)
+            with suppress(OSError):  # of a system that allows less, and says so
+                near_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_BLOCK)
 
 
 async def _analyze(connection: AsyncConnection, table: sql.Identifier) -> None:

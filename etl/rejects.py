@@ -20,9 +20,9 @@ from etl.streams import Stream
 #: Errors that are shown where there are too many.
 SHOWN_ERRORS = 3
 
-#: Values in a block whose lines are searched for: more of them take as long as to match
-#: every record.
-FEW_VALUES = 8
+#: Rows found in a block whose lines are searched for by what they show: for more it
+#: takes as long as to match every record.
+FEW_ROWS = 8
 
 
 async def require_few(
@@ -77,7 +77,6 @@ async def reject_found(
         "select file, loaded_by::text::bigint from etl.blocks_of_found()"
     )
     blocks = [(by_file[file], xid) for file, xid in await found.fetchall()]
-    values = await _few_values(lead)
     blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
     too_many = [
         stream
@@ -87,6 +86,11 @@ async def reject_found(
     if too_many:
         await _locate_first(lead, run_id, too_many[0], blocks)
     else:
+        few = await lead.execute(
+            "select loaded_by::text::bigint, shown_values from etl.few_values(%s)",
+            [FEW_ROWS],
+        )
+        values: dict[int, list[str]] = dict(await few.fetchall())
         waiting = iter(blocks)
 
         async def work(worker: AsyncConnection) -> None:
@@ -112,17 +116,6 @@ async def _locate_first(
         if await row.fetchone() == (True,):
             break
     await lead.execute("delete from etl.found where line is null")
-
-
-async def _few_values(lead: AsyncConnection) -> dict[int, list[str]]:
-    """What was found, by the transaction that loaded it, where that is little."""
-    rows = await lead.execute(
-        "select loaded_by::text::bigint as xid, array_agg(distinct value)"
-        " from etl.found where line is null group by xid"
-        " having count(*) <= %s and count(*) = count(nullif(value, ''))",
-        [FEW_VALUES],
-    )
-    return dict(await rows.fetchall())
 
 
 async def _locate(

@@ -36,7 +36,8 @@ comment on column etl.key_ranges.may_repeat is
 
 -- Notes what is seen of the keys of a source, whose file was loaded into a table and
 -- analysed. Keys without a gap add up to their number times the mean of the lowest and
--- the highest. Of others the statistics tell, if many are repeated.
+-- the highest. Of others the statistics tell, if the rows that they were taken of had
+-- one twice.
 create function etl.note_keys(source text, target regclass) returns void
 language plpgsql as $$
 declare
@@ -49,37 +50,54 @@ begin
     loop
         execute format(
             $f$
-            insert into etl.key_ranges as ranges
+            with
+            seen as (
+                select
+                    count(loaded.%1$I) as total_rows,
+                    min(loaded.%1$I) as lowest_key,
+                    max(loaded.%1$I) as highest_key,
+                    sum(loaded.%1$I)::numeric as total
+                from %2$s as loaded
+            )
+
+            insert into etl.key_ranges (
+                source,
+                column_name,
+                total_rows,
+                lowest_key,
+                highest_key,
+                may_repeat
+            )
             select
-                $1 as source,
-                $2 as column_name,
+                $1,
+                $2,
                 seen.total_rows,
                 seen.lowest_key,
                 seen.highest_key,
-                seen.total_rows > seen.span
-                or (seen.total_rows = seen.span and seen.twice_the_sum <> seen.expected)
+                seen.total_rows > seen.highest_key::numeric - seen.lowest_key + 1
+                or (
+                    seen.total_rows = seen.highest_key::numeric - seen.lowest_key + 1
+                    and seen.total * 2
+                    <> seen.total_rows * (seen.highest_key::numeric + seen.lowest_key)
+                )
                 or exists (
                     select
-                    from pg_stats as statistics
+                    from pg_class as tables
+                    inner join pg_namespace as schemas
+                        on tables.relnamespace = schemas.oid
+                    inner join pg_stats as statistics
+                        on
+                            schemas.nspname = statistics.schemaname
+                            and tables.relname = statistics.tablename
                     where
-                        format(
-                            '%%I.%%I', statistics.schemaname, statistics.tablename
-                        )::regclass = $3
+                        tables.oid = $3
+                        and not statistics.inherited
                         and statistics.attname = $2
-                        and statistics.n_distinct <> -1 -- of those that were looked at
-                ) as may_repeat
-            from (
-                select
-                    count(*) as total_rows,
-                    min(loaded.%1$I) as lowest_key,
-                    max(loaded.%1$I) as highest_key,
-                    max(loaded.%1$I)::numeric - min(loaded.%1$I) + 1 as span,
-                    sum(loaded.%1$I)::numeric * 2 as twice_the_sum,
-                    count(*)::numeric * (min(loaded.%1$I)::numeric + max(loaded.%1$I))
-                        as expected
-                from %2$s as loaded
-            ) as seen
+                        and statistics.n_distinct <> statistics.null_frac - 1
+                )
+            from seen
             where seen.total_rows > 0
+            -- two workers may both be the last of a file
             on conflict (source, column_name) do update
             set
                 total_rows = excluded.total_rows,
@@ -119,78 +137,77 @@ language sql stable as $$
     where ranges.may_repeat;
 $$;
 
--- Whether keys lie so close that bits tell repeated ones faster than a sort: at least
--- eight, on average, share the 64 bits of a number.
-create function etl.are_close(source regclass, key text) returns boolean
+-- The range of a source's keys, where they lie so close that bits tell repeated ones
+-- faster than a sort: eight of them, on average, share the 64 bits of a number.
+create function etl.close_range(source regclass, key text) returns etl.key_ranges
 language sql stable as $$
-    select
-        exists (
-            select
-            from etl.key_ranges as ranges
-            inner join pg_class as tables on ranges.source = tables.relname
-            where
-                tables.oid = are_close.source
-                and ranges.column_name = are_close.key
-                and ranges.highest_key::numeric - ranges.lowest_key
-                < ranges.total_rows * 8
-        );
+    select ranges.*
+    from etl.key_ranges as ranges
+    inner join pg_class as tables
+        on
+            ranges.source = tables.relname
+            and tables.relnamespace = to_regnamespace('staging')
+    where
+        tables.oid = close_range.source
+        and ranges.column_name = close_range.key
+        and ranges.highest_key::numeric - ranges.lowest_key < ranges.total_rows * 8;
 $$;
 
 -- The words that hold a repeated key, in order; null if none does. Each word stands for
 -- 64 keys in a row, a bit for each, and fewer bits than keys are set where one comes
 -- twice. Ten million take 1.0 s of a core, and 1.4 to sort. Each slice has its part of
--- the range. For keys that are close.
-create function etl.words_with_repeats(source regclass, key text) returns bigint[]
+-- a range of close keys; what lies before and behind it goes to the outer ones.
+create function etl.words_with_repeats(
+    source regclass, close_range etl.key_ranges
+) returns bigint[]
 language plpgsql stable set enable_sort = off as $$
 declare
-    ranges etl.key_ranges;
-    first_word bigint;
-    end_word   bigint;
-    words      bigint[];
+    first_word  bigint := close_range.lowest_key >> 6;
+    total_words bigint := (close_range.highest_key >> 6) - first_word + 1;
+    words       bigint[];
 begin
-    select key_ranges.*
-    into ranges
-    from etl.key_ranges
-    inner join pg_class as tables on key_ranges.source = tables.relname
-    where
-        tables.oid = words_with_repeats.source
-        and key_ranges.column_name = words_with_repeats.key;
-    first_word := ranges.lowest_key >> 6;
-    end_word := (ranges.highest_key >> 6) + 1;
     execute format(
         $f$
         select array_agg(seen.word order by seen.word)
         from (
             select records.%1$I::bigint >> 6 as word
             from %2$s as records
-            where records.%1$I between $1 and $2
+            where
+                ($1 is null or records.%1$I >= $1)
+                and ($2 is null or records.%1$I < $2)
             group by records.%1$I::bigint >> 6
             having
-                count(*) > bit_count(
+                count(records.%1$I) > bit_count(
                     bit_or(1::bigint << (records.%1$I & 63)::integer)::bit(64)
                 )
         ) as seen
         $f$,
-        key,
+        close_range.column_name,
         source
     )
     into words
     using
-        (first_word + (end_word - first_word) * etl.slice() / etl.slices()) * 64,
-        (first_word + (end_word - first_word) * (etl.slice() + 1) / etl.slices() - 1)
-        * 64 + 63;
+        case
+            when etl.slice() > 0
+                then (first_word + total_words * etl.slice() / etl.slices()) * 64
+        end,
+        case
+            when etl.slice() + 1 < etl.slices()
+                then (first_word + total_words * (etl.slice() + 1) / etl.slices()) * 64
+        end;
     return words;
 end;
 $$;
 
--- Whether a row of a source has the key of another.
+-- Whether a row of a source has the key of another. Not in slices.
 create function etl.has_repeats(source regclass, key text) returns boolean
 language plpgsql stable as $$
 declare
-    answer boolean;
+    close_range etl.key_ranges := etl.close_range(source, key);
+    answer      boolean;
 begin
-    if etl.are_close(source, key) then
-        return etl.words_with_repeats(source, key) is not null;
+    if close_range.source is not null then
+        return etl.words_with_repeats(source, close_range) is not null;
     end if;
     execute format('select count(%1$I) > count(distinct %1$I) from %2$s', key, source)
     into answer;
@@ -198,24 +215,27 @@ begin
 end;
 $$;
 
--- Finds all rows of a source whose key another row has too, in slices.
+-- Finds all rows of a source whose key another row has too, in slices. Where few words
+-- hold some, the other slices have nothing more to do, and their cores help.
 create or replace function etl.find_repeats(source regclass, key text) returns void
 language plpgsql as $$
 declare
-    words bigint[];
-    before text := current_setting('max_parallel_workers_per_gather');
+    close_range etl.key_ranges := etl.close_range(source, key);
+    words       bigint[];
+    helpers     text := current_setting('max_parallel_workers_per_gather');
 begin
-    if not etl.are_close(source, key) then
+    if close_range.source is null then
         perform etl.find_all_repeats(source, key);
         return;
     end if;
-    words := etl.words_with_repeats(source, key);
+    words := etl.words_with_repeats(source, close_range);
     if words is null then
         return;
+    elsif cardinality(words) < 1000 then
+        perform set_config(
+            'max_parallel_workers_per_gather', (etl.slices() - 1)::text, true
+        );
     end if;
-    perform set_config(
-        'max_parallel_workers_per_gather', (etl.slices() - 1)::text, true
-    ); -- for slices without a word are done
     execute format(
         $f$
         create temporary table suspects as
@@ -234,6 +254,7 @@ begin
         words[cardinality(words)] * 64 + 63,
         words
     );
+    perform set_config('max_parallel_workers_per_gather', helpers, true);
     insert into etl.found (source, row_id, column_name, value, reason)
     select
         suspects.source,
@@ -250,8 +271,30 @@ begin
             having count(*) > 1
         );
     drop table pg_temp.suspects;
-    perform set_config('max_parallel_workers_per_gather', before, true);
 end;
+$$;
+
+-- What was found in blocks where it is little and short, so that a search for it leads
+-- to its lines: the values by the transaction that loaded them.
+create function etl.few_values(
+    most_rows integer
+) returns table (loaded_by xid, shown_values text[])
+language sql stable as $$
+    select
+        few.loaded_by,
+        array_agg(found.value) as shown_values
+    from (
+        select unplaced.loaded_by
+        from etl.found as unplaced
+        where unplaced.line is null
+        group by unplaced.loaded_by
+        having
+            count(*) <= most_rows
+            and bool_and(coalesce(length(unplaced.value) between 1 and 100, false))
+    ) as few
+    inner join etl.found on few.loaded_by = found.loaded_by
+    where found.line is null
+    group by few.loaded_by;
 $$;
 
 -- Empties every table in the schema staging, what was built of them, and what was

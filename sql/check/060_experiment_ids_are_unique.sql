@@ -1,4 +1,5 @@
--- No two experiments have the same number.
+-- No two experiments have the same number. They are counted to be shown; that one is
+-- repeated is told before, in two thirds of the time (saves 0.4 s per ten million).
 -- reads:  staging.user_experiments
 select
     count(*) as total_experiments,
