@@ -22,10 +22,9 @@ from etl.rejects import require_few
 from etl.settings import RejectLimit
 from etl.streams import LoadedFile, Stream
 
-#: Bytes of each file up to which any plan will do: a look at their tables and keys costs
-#: more than it saves. Where one is larger, small files count too: a join with a table of
-#: unknown content may come in its order, and then publish meets the keys of features in
-#: none.
+#: Bytes of each file up to which a look at tables and their keys costs more than it
+#: saves. Where one is larger, small files count too: a join with a table of unknown
+#: content may come in its order, and then publish meets the keys of features in none.
 BYTES_WITHOUT_STATISTICS = 100_000
 
 #: Tells which transaction it is, so that its rows and their lines are found again.
