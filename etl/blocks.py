@@ -132,7 +132,7 @@ class BlockReader:
         if not data.endswith(b"\n"):
             data += b"\n"
         if holding and b'"' not in data:
-            yield from self._lines_of(block, data, holding)
+            yield from self._lines_of(data, block.line, holding)
             return
         position, line = 0, block.line
         while found := forms.record.match(data, position):
@@ -142,8 +142,9 @@ class BlockReader:
             position = found.end()
 
     def _lines_of(
-        self, block: Block, data: bytes, holding: Sequence[str]
+        self, data: bytes, line: int, holding: Sequence[str]
     ) -> Iterator[Record]:
+        """The lines of ``data`` that have one of the words; it starts with ``line``."""
         words = [re.escape(text.encode()) for text in holding]
         some = re.compile(
             # begins with what is sought, for that is found fast
@@ -151,7 +152,7 @@ class BlockReader:
                 rb"%s(?![0-9A-Za-z])(?<![0-9A-Za-z]%s)" % (word, word) for word in words
             )
         )
-        position, line = 0, block.line
+        position = 0
         while found := some.search(data, position):
             start = data.rfind(b"\n", 0, found.start()) + 1
             end = data.index(b"\n", found.start()) + 1

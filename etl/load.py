@@ -85,12 +85,13 @@ async def load_files(
                 continue
             stream, block = item
             await _load(worker, run_id, stream, block)
+            was_last = stream.is_loaded  # for one worker: none came in between
             file = stream.file
             if not limit.allows(file.rejected, file.records) and stream.lines is None:
                 # It may end well yet. Counting lines is fast, and tells it early.
                 stream.lines = await asyncio.to_thread(stream.opened.count_lines)
             too_many = too_many or not limit.allows(file.rejected, stream.most_records)
-            if stream.is_loaded and plans_matter:  # while others are loaded
+            if was_last and plans_matter:  # while others are loaded
                 await _analyze(worker, stream.table)
                 target = [stream.source.name, stream.table.as_string()]
                 await worker.execute("select etl.note_keys(%s, %s)", target)

@@ -97,13 +97,6 @@ begin
                 )
             from seen
             where seen.total_rows > 0
-            -- two workers may both be the last of a file
-            on conflict (source, column_name) do update
-            set
-                total_rows = excluded.total_rows,
-                lowest_key = excluded.lowest_key,
-                highest_key = excluded.highest_key,
-                may_repeat = excluded.may_repeat
             $f$,
             key,
             target
@@ -218,11 +211,10 @@ $$;
 -- Finds all rows of a source whose key another row has too, in slices. Where few words
 -- hold some, the other slices have nothing more to do, and their cores help.
 create or replace function etl.find_repeats(source regclass, key text) returns void
-language plpgsql as $$
+language plpgsql set max_parallel_workers_per_gather = 0 as $$
 declare
     close_range etl.key_ranges := etl.close_range(source, key);
     words       bigint[];
-    helpers     text := current_setting('max_parallel_workers_per_gather');
 begin
     if close_range.source is null then
         perform etl.find_all_repeats(source, key);
@@ -254,7 +246,6 @@ begin
         words[cardinality(words)] * 64 + 63,
         words
     );
-    perform set_config('max_parallel_workers_per_gather', helpers, true);
     insert into etl.found (source, row_id, column_name, value, reason)
     select
         suspects.source,
@@ -297,8 +288,8 @@ language sql stable as $$
     group by few.loaded_by;
 $$;
 
--- Empties every table in the schema staging, what was built of them, and what was
--- found.
+-- Empties every table in the schema staging, what was built of them, and what a run
+-- keeps of itself in the unlogged tables here.
 create or replace function etl.empty_staging() returns void
 language plpgsql as $$
 declare
@@ -318,9 +309,9 @@ begin
     where
         tables.relnamespace = to_regnamespace('staging')
         and tables.relkind in ('r', 'p')
-        or tables.oid in (
-            'etl.found'::regclass, 'etl.odd_rows'::regclass, 'etl.key_ranges'::regclass
-        );
+        or tables.relnamespace = to_regnamespace('etl')
+        and tables.relkind = 'r'
+        and tables.relpersistence = 'u';
     perform etl.empty_built();
 end;
 $$;

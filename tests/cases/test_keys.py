@@ -63,7 +63,7 @@ def records(keys: Sequence[int], users: Sequence[int], odd: Sequence[int]) -> st
     """Lines of experiments; lists of the ``odd`` places are good, but not plain."""
     header = "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n"
     return header + "".join(
-        f"{key},{user},{'1;2 ' if place in odd else '1'},1\n"
+        f"{key},{user},{'1; 2' if place in odd else '1'},1\n"
         for place, (key, user) in enumerate(zip(keys, users, strict=True))
     )
 
