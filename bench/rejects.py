@@ -36,9 +36,11 @@ BREAKAGES: list[Callable[[str], str]] = [
 ]
 
 #: An experiment with the number of an earlier one, or of a user that nobody knows.
-REPEATED: list[Callable[[str], str]] = [lambda line: "17" + line[line.index(",") :]]
+REPEATED: list[Callable[[str], str]] = [
+    lambda line: re.sub("[0-9]+", lambda key: str(int(key[0]) - 7), line, count=1)
+]
 UNKNOWN: list[Callable[[str], str]] = [
-    lambda line: re.sub(",[^,]*", ",999999999", line, count=1)
+    lambda line: re.sub(r",\s*", r"\g<0>99999", line, count=1)
 ]
 
 
@@ -48,6 +50,7 @@ def measure(folder: Path, users: int) -> None:
     clean = folder / "clean"
     make_data(clean, users, "few")
     records = users * 10
+    some = set(range(50, records, 100))
     data = {
         "unchecked": clean,
         "clean": clean,
@@ -56,7 +59,9 @@ def measure(folder: Path, users: int) -> None:
             clean, folder / "repeated", {records // 2}, REPEATED
         ),
         "one unknown user": _broken(clean, folder / "unknown", {records // 2}, UNKNOWN),
-        "1% bad": _broken(clean, folder / "some", set(range(50, records, 100))),
+        "1% bad": _broken(clean, folder / "some", some),
+        "1% repeated keys": _broken(clean, folder / "some repeated", some, REPEATED),
+        "1% unknown users": _broken(clean, folder / "some unknown", some, UNKNOWN),
         "100% bad": _broken(clean, folder / "all", set(range(records))),
     }
     with ExitStack() as servers:

@@ -6,14 +6,18 @@ the plain records, which COPY may take, from the odd ones: forms.py says what is
 
 from __future__ import annotations
 
+import io
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from etl.errors import DataFault
 from etl.files import TextFile
 from etl.forms import Forms
+
+#: Leaves some of the records that are given with their lines; each has its line end.
+Choice = Callable[[Iterable[tuple[int, bytes]]], Iterable[tuple[int, bytes]]]
 
 #: Bytes of a block. Larger ones load faster, by a tenth from 1 MB to 4 MB, and memory
 #: holds two or three a stream: with many streams they are smaller.
@@ -121,44 +125,17 @@ class BlockReader:
         return block
 
     def records_of(
-        self, block: Block, forms: Forms, holding: Sequence[str] = ()
+        self, block: Block, forms: Forms, choose: Choice = iter
     ) -> Iterator[Record]:
-        """The records of a block once more, from the file. Raises DataFault.
-
-        Those that have one of the words ``holding`` in them are enough where these are
-        given: without quotes in a block, no others are looked at.
+        """The records of a block once more, from the file; those that ``choose`` leaves
+        of them. Raises DataFault.
         """
         data = self._file.read_again(block.offset, block.length)
         if not data.endswith(b"\n"):
             data += b"\n"
-        if holding and b'"' not in data:
-            yield from self._lines_of(data, block.line, holding)
-            return
-        position, line = 0, block.line
-        while found := forms.record.match(data, position):
-            if not BLANK_LINES.fullmatch(found[0]):
-                yield self._record(line, found[0])
-            line += found[0].count(b"\n")
-            position = found.end()
-
-    def _lines_of(
-        self, data: bytes, line: int, holding: Sequence[str]
-    ) -> Iterator[Record]:
-        """The lines of ``data`` that have one of the words; it starts with ``line``."""
-        words = [re.escape(text.encode()) for text in holding]
-        some = re.compile(
-            # begins with what is sought, for that is found fast
-            b"|".join(
-                rb"%s(?![0-9A-Za-z])(?<![0-9A-Za-z]%s)" % (word, word) for word in words
-            )
-        )
-        position = 0
-        while found := some.search(data, position):
-            start = data.rfind(b"\n", 0, found.start()) + 1
-            end = data.index(b"\n", found.start()) + 1
-            line += data.count(b"\n", position, start)
-            yield self._record(line, data[start:end])
-            position, line = end, line + 1
+        for line, record in choose(_records_in(data, block.line, forms)):
+            if not BLANK_LINES.fullmatch(record):
+                yield self._record(line, record)
 
     def _cut(self, forms: Forms) -> Block | None:
         """The whole records of ``_rest``, which starts with one; the others stay there.
@@ -240,7 +217,7 @@ class BlockReader:
             else:
                 kept, now = b"", b"x" if text[field:].strip(b" \t") else b" "
             dropped = data[: len(data) - len(kept)]
-            self._file.require_text(dropped, decoder, self._line + lines)
+            self._file.require_text(dropped, self._line + lines, decoder)
             is_blank = is_blank and not dropped.strip(b" \t\r\n")
             length += len(dropped)
             lines += dropped.count(b"\n")
@@ -249,7 +226,7 @@ class BlockReader:
                 raise self._never_closes(opened)
             data, state = kept + (more or b"\n"), now
         dropped, self._rest = data[: end - len(state)], data[end - len(state) :]
-        self._file.require_text(dropped, decoder, self._line + lines)
+        self._file.require_text(dropped, self._line + lines, decoder)
         is_blank = is_blank and not dropped.strip(b" \t\r\n")
         length += len(dropped)
         lines += dropped.count(b"\n")
@@ -272,8 +249,7 @@ class BlockReader:
 
     def _record(self, line: int, record: bytes) -> Record:
         text = record.removesuffix(b"\n").removesuffix(b"\r")
-        decoder = getincrementaldecoder("utf-8")()
-        return Record(line, self._file.require_text(text, decoder, line, final=True))
+        return Record(line, self._file.require_text(text, line))
 
     def _read_header_line(self) -> str:
         """The first line that is not blank; what follows it waits in ``_rest``.
@@ -307,6 +283,18 @@ class BlockReader:
         text = self._record(self._line, line).text
         self._line += line.count(b"\n")
         return text
+
+
+def _records_in(data: bytes, line: int, forms: Forms) -> Iterator[tuple[int, bytes]]:
+    """Whole records with the lines where they start, blank ones among them."""
+    if b'"' not in data:
+        yield from enumerate(io.BytesIO(data), line)
+        return
+    position = 0
+    while found := forms.record.match(data, position):
+        yield line, found[0]
+        line += found[0].count(b"\n")
+        position = found.end()
 
 
 def _are_short(lines: bytes) -> bool:

@@ -72,19 +72,16 @@ class TextFile:
             )
 
     def require_text(
-        self,
-        data: bytes,
-        decoder: IncrementalDecoder,
-        line: int,
-        *,
-        final: bool = False,
+        self, data: bytes, line: int, decoder: IncrementalDecoder | None = None
     ) -> str:
-        """What ``data`` says, which begins in ``line``. Raises DataFault."""
+        """What ``data`` says, which begins in ``line``; where more of it follows, by a
+        decoder that goes on. Raises DataFault.
+        """
         if (nul := data.find(b"\0")) >= 0:
             at = line + data.count(b"\n", 0, nul)
             raise DataFault(f"{self.name}, line {at}: holds a NUL byte: remove it")
         try:
-            return decoder.decode(data, final)
+            return decoder.decode(data) if decoder else data.decode()
         except UnicodeDecodeError as error:
             at = line + data.count(b"\n", 0, error.start)
             raise DataFault(

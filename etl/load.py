@@ -20,7 +20,7 @@ from etl.database import one_line, transaction
 from etl.errors import DataFault, all_together
 from etl.rejects import require_few
 from etl.settings import RejectLimit
-from etl.streams import LoadedFile, Stream
+from etl.streams import LoadedFile, Stream, as_arrays
 
 #: Bytes of each file up to which a look at tables and their keys costs more than it
 #: saves. Where one is larger, small files count too: a join with a table of unknown
@@ -224,15 +224,14 @@ async def _take_apart(
 ) -> int:
     """Send records the raw path; the number of those that were good."""
     row = await worker.execute(
-        "select etl.take_apart(%s, %s, %s, %s, %s, %s, %s::bigint[])",
+        "select etl.take_apart(%s, %s, %s, %s, %s, %s, %s)",
         [
             run_id,
             stream.source.name,
             stream.table.as_string(),
             list(stream.header.columns),
             stream.header.delimiter,
-            [record.text for record in records],
-            [record.line for record in records],
+            *as_arrays(records),
         ],
     )
     (loaded,) = await row.fetchone() or (0,)

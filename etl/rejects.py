@@ -15,14 +15,10 @@ from psycopg import AsyncConnection, sql
 
 from etl.errors import TooManyRejects, all_together
 from etl.settings import RejectLimit
-from etl.streams import Stream
+from etl.streams import Stream, as_arrays
 
 #: Errors that are shown where there are too many.
 SHOWN_ERRORS = 3
-
-#: Rows found in a block whose lines are searched for by what they show: for more it
-#: takes as long as to match every record.
-FEW_ROWS = 8
 
 
 async def require_few(
@@ -65,19 +61,20 @@ async def reject_found(
     Raises TooManyRejects where that is more than ``limit`` allows: then only the first
     ones are on record.
     """
+    found = await lead.execute("select etl.seek_found()")
+    if await found.fetchone() == (0,):
+        return 0
     by_file = {stream.file.file: stream for stream in streams}
-    counts = await lead.execute("select file, records from etl.count_found(false)")
+    rows = await lead.execute(
+        "select distinct file, block from etl.sought where line is null"
+    )
+    blocks = [(by_file[file], xid) for file, xid in await rows.fetchall()]
+    blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
+    counts = await lead.execute("select file, records from etl.count_sought(false)")
     rejected = 0
     for file, records in await counts.fetchall():
         by_file[file].file.rejected += records
         rejected += records
-    if not rejected:
-        return 0
-    found = await lead.execute(
-        "select file, loaded_by::text::bigint from etl.blocks_of_found()"
-    )
-    blocks = [(by_file[file], xid) for file, xid in await found.fetchall()]
-    blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
     too_many = [
         stream
         for stream in streams
@@ -86,19 +83,14 @@ async def reject_found(
     if too_many:
         await _locate_first(lead, run_id, too_many[0], blocks)
     else:
-        few = await lead.execute(
-            "select loaded_by::text::bigint, shown_values from etl.few_values(%s)",
-            [FEW_ROWS],
-        )
-        values: dict[int, list[str]] = dict(await few.fetchall())
         waiting = iter(blocks)
 
         async def work(worker: AsyncConnection) -> None:
             for stream, xid in waiting:
-                await _locate(worker, run_id, stream, xid, values.get(xid, ()))
+                await _locate(worker, run_id, stream, xid)
 
         await all_together(work(worker) for worker in workers)
-    await lead.execute("select etl.reject_found(%s)", [run_id])
+    await lead.execute("select etl.reject_sought(%s)", [run_id])
     for stream in too_many:
         await require_few(lead, run_id, stream, limit)
     return rejected
@@ -111,40 +103,36 @@ async def _locate_first(
     for xid in [xid for other, xid in blocks if other is stream]:
         await _locate(lead, run_id, stream, xid)
         row = await lead.execute(
-            "select sum(records) >= %s from etl.count_found(true)", [SHOWN_ERRORS]
+            "select sum(records) >= %s from etl.count_sought(true)", [SHOWN_ERRORS]
         )
         if await row.fetchone() == (True,):
             break
-    await lead.execute("delete from etl.found where line is null")
+    await lead.execute("delete from etl.sought where line is null")
 
 
 async def _locate(
-    worker: AsyncConnection,
-    run_id: int,
-    stream: Stream,
-    xid: int,
-    values: Sequence[str] = (),
+    worker: AsyncConnection, run_id: int, stream: Stream, xid: int
 ) -> None:
-    """Find the lines of what was found in one block, some of its records at a time.
+    """Find the lines of what is sought in one block, some of its records at a time.
 
-    Records that show what was found come first: those with one of the ``values``, where
-    these are given.
+    Records that show a value at fault come first: mostly, no others are needed.
     """
-    for at_once in (False, True):
-        parts = stream.records_of(stream.blocks[xid], holding=() if at_once else values)
+    values = await worker.execute(
+        "select column_name, array_agg(distinct value) from etl.sought"
+        " where block = %s and line is null and column_name <> '' and value <> ''"
+        " group by column_name",
+        [xid],
+    )
+    shown: dict[str, list[str]] = dict(await values.fetchall())
+    for showing in (shown, None):
+        parts = stream.records_of(stream.blocks[xid], showing)
         while part := await asyncio.to_thread(next, parts, None):
             row = await worker.execute(
-                "select etl.locate("
-                "%s, %s, %s::text::xid, %s, %s, %s, %s::bigint[], %s)",
+                "select etl.locate(%s, %s, %s, %s, %s, %s, %s)",
                 [
-                    run_id,
-                    stream.source.name,
-                    str(xid),
-                    list(stream.header.columns),
-                    stream.header.delimiter,
-                    [record.text for record in part],
-                    [record.line for record in part],
-                    at_once,
+                    *(run_id, stream.source.name, xid),
+                    *(list(stream.header.columns), stream.header.delimiter),
+                    *as_arrays(part),
                 ],
             )
             if await row.fetchone() == (0,):

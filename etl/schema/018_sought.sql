@@ -1,0 +1,291 @@
+-- How the lines of found rows are told, in the place of what 006, 008 and 016 have.
+-- Rows that rules found move to a table of their own, by the block of the file that
+-- they came in, so that each block meets its own rows only: 10,000 rows of a million
+-- take 0.7 s to reject instead of 5.6.
+
+drop function etl.few_values(integer);
+drop function etl.blocks_of_found();
+drop function etl.count_found(boolean);
+drop function etl.locate(bigint, text, xid, text[], text, text[], bigint[], boolean);
+drop function etl.reject_found(bigint);
+
+alter table etl.found
+drop column loaded_by,
+drop column content,
+drop column line,
+drop column record;
+
+create unlogged table etl.sought (
+    file        text     not null,
+    block       bigint   not null,
+    source      regclass not null,
+    row_id      tid      not null,
+    content     text     not null,
+    column_name text,
+    value       text,
+    reason      text     not null,
+    message     text,
+    line        bigint,
+    record      text
+) with (autovacuum_enabled = false);
+comment on table etl.sought is 'Rows that rules found, on their way to etl.rejects';
+comment on column etl.sought.file is 'Their file';
+comment on column etl.sought.block is 'Transaction that loaded them: their xmin';
+comment on column etl.sought.source is 'Their table: its tableoid';
+comment on column etl.sought.row_id is 'Their place in it: their ctid';
+comment on column etl.sought.content is 'What the row holds, as one text';
+comment on column etl.sought.column_name is
+'Column at fault, null for the whole record';
+comment on column etl.sought.value is 'Its value';
+comment on column etl.sought.reason is 'What is wrong, in one word of a fixed set';
+comment on column etl.sought.message is 'What is wrong, for people';
+comment on column etl.sought.line is 'Line in the file, once it is found';
+comment on column etl.sought.record is 'The record as in the file, once it is found';
+create index sought_by_block on etl.sought (block);
+
+-- Takes over what rules found; returns how much that is. The lines of odd rows are
+-- known, those of others are to be found in their blocks.
+create function etl.seek_found() returns bigint
+language plpgsql as $$
+declare
+    target regclass;
+    name   text;
+    more   bigint;
+    total  bigint := 0;
+begin
+    for target in select distinct found.source from etl.found loop
+        name := etl.file_of(target);
+        execute format(
+            $f$
+            insert into etl.sought
+            select
+                $1 as file,
+                rows.block,
+                found.source,
+                found.row_id,
+                rows.content,
+                found.column_name,
+                found.value,
+                found.reason,
+                found.message,
+                odd.line,
+                odd.record
+            from etl.found
+            cross join lateral (
+                select
+                    records.xmin::text::bigint as block,
+                    row(%s)::text as content
+                from only %s as records
+                where records.ctid = found.row_id
+                offset 0 -- fetched by its place: a hash join would read all rows
+            ) as rows
+            left join etl.odd_rows as odd
+                on found.source = odd.source and found.row_id = odd.row_id
+            where found.source = $2
+            $f$,
+            (
+                select
+                    string_agg(
+                        format('records.%I', columns.column_name),
+                        ', '
+                        order by columns.position
+                    )
+                from etl.source_columns as columns
+                where columns.source || '.csv' = name
+            ),
+            target
+        )
+        using name, target;
+        get diagnostics more = row_count;
+        total := total + more;
+    end loop;
+    perform etl.empty_table('etl.found');
+    return total;
+end;
+$$;
+
+-- How many records are to be rejected, by file: for all that is sought, or for what of
+-- it has its line. The first record with a key stays.
+create function etl.count_sought(
+    has_line boolean
+) returns table (file text, records bigint)
+language sql stable as $$
+    select
+        sought.file,
+        count(distinct sought.row_id) - count(
+            distinct case when sought.reason = 'duplicate_key' then sought.value end
+        ) as records
+    from etl.sought
+    where not has_line or sought.line is not null
+    group by sought.file;
+$$;
+
+-- Finds the lines of rows that are sought in a block, given records of it. A record is
+-- a row's where it reads as what the row holds; of records that are alike, the first is
+-- the first row's. Returns how many rows have no line yet. Nothing here is small for
+-- sure, and a nested loop over it would not end.
+create function etl.locate(
+    run_id       bigint,
+    source       text,
+    block        bigint,
+    file_columns text[],
+    delimiter    text,
+    records      text[],
+    lines        bigint[]
+) returns bigint
+language plpgsql set enable_nestloop = off as $$
+begin
+    execute format(
+        $f$
+        with
+        known_lines as (
+            select sought.line
+            from etl.sought
+            where sought.block = $5 and sought.line is not null
+            union all
+            select rejects.line
+            from etl.rejects
+            where
+                rejects.run_id = $6
+                and rejects.file = $7
+                and rejects.line between $2[1] and $2[cardinality($2)]
+        ),
+
+        split as materialized (
+            select
+                given.record,
+                given.line,
+                etl.fields(given.record, $4) as fields
+            from unnest($1, $2) as given (record, line)
+            where given.line not in (select known_lines.line from known_lines)
+        ),
+
+        read as (
+            select
+                contents.content,
+                split.line,
+                split.record,
+                row_number() over (
+                    partition by contents.content order by split.line
+                ) as place
+            from split
+            cross join lateral (select row(%s)::text as content) as contents
+        ),
+
+        held as (
+            select
+                rows.row_id,
+                rows.content,
+                row_number() over (
+                    partition by rows.content order by rows.row_id
+                ) as place
+            from (
+                select distinct
+                    sought.row_id,
+                    sought.content
+                from etl.sought
+                where sought.block = $5 and sought.line is null
+            ) as rows
+        )
+
+        update etl.sought
+        set line = read.line, record = read.record
+        from held
+        inner join read on held.content = read.content and held.place = read.place
+        where sought.block = $5 and sought.row_id = held.row_id
+        $f$,
+        etl.casts(source, file_columns)
+    )
+    using
+        records,
+        lines,
+        file_columns,
+        delimiter,
+        block,
+        run_id,
+        source || '.csv';
+    return (
+        select count(*)
+        from etl.sought
+        where sought.block = locate.block and sought.line is null
+    );
+end;
+$$;
+
+-- Moves what is sought from staging to etl.rejects, but the first record in the file of
+-- those that share a key.
+create function etl.reject_sought(run_id bigint) returns void
+language plpgsql as $$
+declare
+    target regclass;
+begin
+    with
+    repeated as materialized (
+        select
+            sought.ctid as id,
+            row_number() over same_key as place,
+            first_value(sought.line) over same_key as first_line
+        from etl.sought
+        where sought.reason = 'duplicate_key'
+        window same_key as (
+            partition by sought.file, sought.column_name, sought.value collate "C"
+            order by sought.line
+        )
+    ),
+
+    spared as (
+        delete from etl.sought
+        using repeated
+        where sought.ctid = repeated.id and repeated.place = 1
+    ),
+
+    told as (
+        select
+            sought.*,
+            sought.message as words
+        from etl.sought
+        where sought.reason <> 'duplicate_key'
+        union all
+        select
+            sought.*,
+            format('line %s has it already', repeated.first_line) as words
+        from repeated
+        inner join etl.sought on repeated.id = sought.ctid
+        where repeated.place > 1
+    )
+
+    insert into etl.rejects (
+        run_id, file, line, column_name, value, reason, message, record
+    )
+    select
+        reject_sought.run_id,
+        told.file,
+        told.line,
+        told.column_name,
+        told.value,
+        told.reason,
+        etl.one_line(told.words),
+        told.record
+    from told
+    order by told.line;
+
+    for target in select distinct sought.source from etl.sought loop
+        execute format(
+            $f$
+            delete from only %s as records
+            where
+                records.ctid = any(
+                    array(
+                        select sought.row_id
+                        from etl.sought
+                        where sought.source = $1
+                    )
+                )
+            $f$,
+            target
+        )
+        using target;
+    end loop;
+    perform etl.empty_table('etl.sought');
+end;
+$$;
