@@ -6,5 +6,5 @@ cd "$project"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-"$python" -m sqlfluff lint sql etl/schema scripts
+"$python" -m sqlfluff lint sql etl scripts
 exec "$python" -m pytest "$@"

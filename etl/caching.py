@@ -1,7 +1,7 @@
 """What was published last, and whether a reader has it already (RFC 9110, section 13).
 
 The version comes from the database, made of the files of data and SQL that went into
-``features``; see etl/schema/009_reading.sql. Reads no row.
+``features``; see etl/functions/080_reading.sql. Reads no row.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 @dataclass(frozen=True)
 class Kind:
-    """What the values of a column are made of: see etl/schema/012_described.sql."""
+    """What the values of a column are made of: see etl/functions/080_reading.sql."""
 
     type: str
     is_array: bool

@@ -1,5 +1,6 @@
--- Which schema files this database has: each runs once, and none changes later.
--- grain:  one row per file of etl/schema (engine) or sql/schema (pipeline)
+-- Which files this database has: those of a schema run once, and none changes later;
+-- functions are replaced when one of their files changes.
+-- grain:  one row per file of etl/schema, etl/functions and sql/schema
 create schema etl;
 comment on schema etl is 'The engine: what was applied, run and published';
 
@@ -10,8 +11,9 @@ create table etl.applied (
     applied_at timestamptz not null default now(),
     primary key (folder, file)
 );
-comment on table etl.applied is 'Schema files that this database has, frozen by hash';
-comment on column etl.applied.folder is 'engine (etl/schema) or pipeline (sql/schema)';
+comment on table etl.applied is 'SQL files that this database has';
+comment on column etl.applied.folder is
+'engine (etl/schema), functions (etl/functions) or pipeline (sql/schema)';
 comment on column etl.applied.file is 'Name of the file';
 comment on column etl.applied.sha256 is 'SHA-256 of the file then, in hex';
 comment on column etl.applied.applied_at is 'When it was applied';

@@ -81,8 +81,10 @@ def test_numbers_of_sql_files_tell_their_order() -> None:
     for folder in (PROJECT / "sql", PROJECT / "etl"):
         schema = [int(file.name[:3]) for file in read_folder(folder / "schema")]
         assert schema == list(range(1, len(schema) + 1))
-    for phase in ("clean", "build", "check", "charts"):
-        numbers = [int(file.name[:3]) for file in read_folder(PROJECT / "sql" / phase)]
+    phases = ("sql/clean", "sql/build", "sql/check", "sql/charts", "etl/functions")
+    for phase in phases:
+        numbers = [int(file.name[:3]) for file in read_folder(PROJECT / phase)]
+        assert numbers
         assert all(number % 10 == 0 for number in numbers)
 
 

@@ -79,37 +79,3 @@ comment on column etl.plain_forms.column_name is 'Column of it';
 comment on column etl.plain_forms.separator is
 'Character that beside digits and blanks is all that stands in plain values';
 comment on column etl.plain_forms.plain is 'What surely obeys: COPY may take it unseen';
-
--- Of a type without a form, whatever it takes is meant.
-create view etl.source_columns as
-select
-    tables.relname as source,
-    attributes.attnum as position,
-    attributes.attname as column_name,
-    format_type(attributes.atttypid, attributes.atttypmod) as type,
-    attributes.attnotnull as is_required,
-    types.typcategory = 'S' as is_text,
-    type_forms.form,
-    coalesce(plain_forms.plain, type_forms.plain) as plain,
-    case when plain_forms.plain is null then type_forms.frame else '' end as frame,
-    plain_forms.separator,
-    type_forms.meaning
-from pg_class as tables
-inner join pg_attribute as attributes on tables.oid = attributes.attrelid
-inner join pg_type as types on attributes.atttypid = types.oid
-left join etl.type_forms
-    on coalesce(nullif(types.typbasetype, 0), types.oid) = type_forms.type
-left join etl.plain_forms
-    on
-        tables.relname = plain_forms.source
-        and attributes.attname = plain_forms.column_name
-where
-    tables.relnamespace = to_regnamespace('staging')
-    and tables.relkind in ('r', 'p')
-    and attributes.attnum > 0
-    and not attributes.attisdropped
-    and attributes.attgenerated = '';
-comment on view etl.source_columns is 'The columns of the tables in staging';
-
--- It is all in source_columns now.
-drop view etl.sources;

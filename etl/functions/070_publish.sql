@@ -1,0 +1,136 @@
+-- Putting what a run built in the place of what the last one published, and what is
+-- told of that.
+
+-- Replaces the rows of features by those of features_next, and ends the run, in the
+-- caller's transaction: whoever reads sees all of the old or all of the new. Nothing
+-- is locked that a reader or a vacuum could wait for. Returns the number of rows, for
+-- to count them later takes its time.
+create or replace function etl.publish(run_id bigint) returns bigint
+language plpgsql as $$
+declare
+    columns   text;
+    row_total bigint;
+begin
+    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
+    into columns
+    from pg_attribute as attributes
+    where
+        attributes.attrelid = 'features_next'::regclass
+        and attributes.attnum > 0
+        and not attributes.attisdropped
+        and attributes.attgenerated = '';
+
+    -- A foreign key to features looks at the rows when they are all there again.
+    set constraints all deferred;
+    delete from features;
+    execute format(
+        'insert into features (%1$s) select %1$s from features_next', columns
+    );
+    get diagnostics row_total = row_count;
+
+    update etl.published
+    set
+        run_id = publish.run_id,
+        published_at = clock_timestamp(),
+        rows = row_total;
+    update etl.runs
+    set state = 'succeeded', finished_at = clock_timestamp()
+    where runs.id = publish.run_id and runs.state = 'running';
+    if not found then
+        raise exception 'run % is over', run_id
+            using errcode = 'invalid_transaction_state';
+    end if;
+    return row_total;
+end;
+$$;
+
+-- What a run made features of, as one digest. Of sql/clean, rules that removed nothing
+-- do not count: they may be looked at in one run and left alone in the next, since a
+-- check proves them. A run without files on record has a digest of its own.
+create or replace function etl.content_of(published_run bigint) returns text
+language sql stable as $$
+    with parts as (
+        select 'data ' || concat_ws(' ', file ->> 'file', file ->> 'sha256') as part
+        from etl.runs
+        cross join json_array_elements(runs.files) as files (file)
+        where runs.id = published_run
+        union
+        select 'sql ' || concat_ws(' ', step ->> 'file', step ->> 'sha256') as part
+        from etl.runs
+        cross join json_array_elements(runs.steps) as steps (step)
+        where
+            runs.id = published_run
+            and (
+                step ->> 'file' like 'build/%'
+                or step ->> 'file' like 'clean/%' and (step ->> 'rows')::bigint > 0
+            )
+        union
+        select 'schema ' || concat_ws(' ', folder, file, sha256) as part
+        from etl.applied
+        union
+        select 'run ' || concat_ws(' ', runs.id, runs.started_at) as part
+        from etl.runs
+        where runs.id = published_run and json_array_length(runs.files) = 0
+    )
+
+    select
+        left(
+            encode(
+                sha256(
+                    convert_to(
+                        string_agg(part, e'\n' order by part collate "C"), 'UTF8'
+                    )
+                ),
+                'hex'
+            ),
+            20
+        )
+    from parts;
+$$;
+
+-- Publish says which run it was; here it is noted what that means for readers.
+create or replace function etl.note_published() returns trigger
+language plpgsql as $$
+begin
+    new.content := coalesce(etl.content_of(new.run_id), '');
+    new.columns := (select digest from etl.feature_columns_digest);
+    new.is_dated := coalesce(
+        date_trunc('second', old.published_at)
+        <> date_trunc('second', new.published_at),
+        new.published_at is not null
+    );
+    return new;
+end;
+$$;
+
+create or replace trigger note_published before update on etl.published
+for each row execute function etl.note_published();
+
+-- Tells whoever listens that features has new rows: `listen features`, and the payload
+-- is the number of the run. It is sent by the transaction that publishes, so it comes
+-- when the rows are there, and does not when that is rolled back.
+create or replace function etl.notify_features() returns trigger
+language plpgsql as $$
+begin
+    perform pg_catalog.pg_notify('features', new.run_id::text);
+    return null;
+end;
+$$;
+
+-- A schema file that brings this row up to date publishes nothing.
+create or replace trigger notify_features after update on etl.published
+for each row when (old.published_at is distinct from new.published_at)
+execute function etl.notify_features();
+
+create or replace view etl.measures as
+select
+    extract(epoch from published.published_at)::double precision as published_at,
+    published.rows,
+    (
+        select count(*)
+        from etl.locks
+        where locks.leads
+    ) as runs_under_way
+from etl.published;
+comment on view etl.measures is
+'What GET /metrics tells of the database: last publish, its rows, runs under way';

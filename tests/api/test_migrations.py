@@ -1,0 +1,90 @@
+"""The engine's own tables and functions: what a start brings up to date."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import pytest
+from psycopg import AsyncConnection
+
+from etl import migrations
+from etl.migrations import ENGINE_FUNCTIONS, migrate
+from etl.settings import PROJECT
+
+#: The engine's schema in 17 files, when functions stood among the tables, with the rows
+#: of its ledger.
+EARLIER = Path(__file__).with_name("schema_017.sql.gz")
+
+#: All that is in the schema etl, in words.
+OBJECTS = """
+    select pg_get_functiondef(oid) from pg_proc where pronamespace = 'etl'::regnamespace
+    union all
+    select concat_ws(
+        ' ', tables.oid::regclass, tables.relkind, tables.relpersistence,
+        tables.reloptions, attname, format_type(atttypid, atttypmod), attnotnull,
+        attidentity, pg_get_expr(adbin, adrelid),
+        obj_description(tables.oid, 'pg_class'), col_description(tables.oid, attnum),
+        case when relkind = 'v' then pg_get_viewdef(tables.oid) end
+    )
+    from pg_class as tables
+    inner join pg_attribute on attrelid = tables.oid and attnum > 0
+    left join pg_attrdef on adrelid = tables.oid and adnum = attnum
+    where relnamespace = 'etl'::regnamespace and not attisdropped
+    union all
+    select indexdef from pg_indexes where schemaname = 'etl'
+    union all
+    select pg_get_triggerdef(pg_trigger.oid) from pg_trigger
+    inner join pg_class as tables on tgrelid = tables.oid
+    where relnamespace = 'etl'::regnamespace and not tgisinternal
+    union all
+    select concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
+    from pg_constraint where connamespace = 'etl'::regnamespace
+    union all
+    select concat_ws(' ', folder, file, sha256) from etl.applied
+    order by 1
+"""
+
+
+async def objects(conninfo: str) -> list[str]:
+    async with await AsyncConnection.connect(conninfo) as connection:
+        rows = await connection.execute(OBJECTS)
+        return [text for (text,) in await rows.fetchall()]
+
+
+async def test_a_database_of_the_earlier_layout_comes_to_that_of_today(
+    empty_database: str, database: str
+) -> None:
+    async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
+        await one.execute(gzip.decompress(EARLIER.read_bytes()))
+        await one.execute("insert into etl.runs (dry_run) values (true)")
+        await one.execute("update etl.published set run_id = 1, published_at = now()")
+        await migrate(one, PROJECT / "sql")
+        await migrate(one, PROJECT / "sql")
+        kept = await one.execute("select run_id, id from etl.published, etl.runs")
+        assert await kept.fetchall() == [(1, 1)]
+    assert await objects(empty_database) == await objects(database)
+
+
+async def test_functions_are_replaced_where_one_of_their_files_has_changed(
+    connection: AsyncConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def versions() -> list[tuple[str, str]]:
+        rows = await connection.execute(
+            "select proname, xmin::text from pg_proc"
+            " where pronamespace = 'etl'::regnamespace order by 1"
+        )
+        return await rows.fetchall()
+
+    before = await versions()
+    await migrate(connection, PROJECT / "sql")
+    assert await versions() == before
+    functions = Path(shutil.copytree(ENGINE_FUNCTIONS, tmp_path / "functions"))
+    monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", functions)
+    with (functions / "040_rules.sql").open("a") as file:
+        file.write("create function etl.one_more() returns integer return 1;\n")
+    await migrate(connection, PROJECT / "sql")
+    changed = {name for name, _ in set(await versions()) - set(before)}
+    assert changed == {"one_more", "slice", "slices", "rules_in_doubt"}
+    await migrate(connection, PROJECT / "sql")
