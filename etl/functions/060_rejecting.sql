@@ -16,7 +16,19 @@ begin
         name := etl.file_of(target);
         execute format(
             $f$
-            insert into etl.sought
+            insert into etl.sought (
+                file,
+                block,
+                source,
+                row_id,
+                content,
+                column_name,
+                value,
+                reason,
+                message,
+                line,
+                record
+            )
             select
                 $1 as file,
                 rows.block,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -13,7 +14,14 @@ import pytest
 from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
-from etl.logs import RUN, BareLines, JsonLines, RequestLog, TextLines, start_logging
+from etl.logs import (
+    RUN,
+    BareLines,
+    JsonLines,
+    RequestLog,
+    TextLines,
+    start_logging,
+)
 
 FORMATTERS = [TextLines(), BareLines(), JsonLines()]
 
@@ -82,14 +90,16 @@ def test_lines_of_a_run_name_it_once() -> None:
     assert "run" not in json.loads(JsonLines().format(record("done")))
 
 
-def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     request = SimpleNamespace(remote="::1", method="GET", path_qs="/features?limit=1")
     response = SimpleNamespace(status=200, body_length=12)
-    RequestLog(logging.getLogger("etl.test"), "").log(
-        cast(Any, request), cast(Any, response), 0.0123456789
-    )
-    (made,) = caplog.records
+    for seconds in (0.0123456789, 7):
+        log = RequestLog(logging.getLogger("etl.test"), "")  # as each connection has
+        log.log(cast(Any, request), cast(Any, response), seconds)
+    await asyncio.sleep(0)
+    made, other = caplog.records
+    assert TextLines().format(other).endswith(" 200 12 bytes 7.000000 s")
     assert (
         TextLines()
         .format(made)
