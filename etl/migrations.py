@@ -1,16 +1,18 @@
 """Brings a database's schema up to date: each schema file once, in order, frozen; and
-functions whenever one of their files has changed.
+functions whenever their file has changed.
 
 Knows nothing of what the files hold.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from psycopg import AsyncConnection
+from psycopg.errors import LockNotAvailable
 
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
@@ -20,8 +22,15 @@ ENGINE_SCHEMA, ENGINE_FUNCTIONS, FOLDED = (
     Path(__file__).parent / folder for folder in ("schema", "functions", "folded")
 )
 
+#: A file that only the earlier layout had, and the file of today's that it comes to.
+ONCE_THERE, FOLDED_TO = "003_publish.sql", "005_rules.sql"
+
 #: The advisory lock of starters; etl/functions/010_runs.sql has locks 1 and 2.
 LOCK = (6648940, 3)
+
+#: Seconds for which readers may queue behind a view that is to be replaced while others
+#: still read through it, and times that this is tried.
+LOCK_SECONDS, TRIES = 1, 30
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +38,7 @@ log = logging.getLogger(__name__)
 async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     """Apply the schema files that this database lacks; ``connection`` is autocommit.
 
-    The engine's files come first, then its functions that have changed, all of them
+    The engine's files come first, then its functions that have changed, or all of them
     after a new schema file, then ``sql_dir/schema``. Each schema file and its row in
     ``etl.applied`` are one transaction, and so are the functions. Starters on one
     database take turns. Raises SqlFileError where an applied schema file was changed
@@ -39,16 +48,8 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     try:
         tables = read_folder(ENGINE_SCHEMA)
         await _leave_earlier_layout(connection, tables)
-        changed = await _apply_new(connection, "engine", tables)
-        functions = read_folder(ENGINE_FUNCTIONS)
-        applied = await _applied(connection, "functions")
-        stale = [
-            file
-            for file in functions
-            if changed or applied.get(file.name) != file.sha256
-        ]
-        if stale:
-            await _replace(connection, "functions", stale, functions)
+        await _apply_new(connection, "engine", tables)
+        await _apply_changed(connection, "functions", read_folder(ENGINE_FUNCTIONS))
         await _apply_new(connection, "pipeline", read_folder(sql_dir / "schema"))
     finally:
         await connection.execute("select pg_advisory_unlock(%s, %s)", LOCK)
@@ -57,40 +58,58 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
 async def _leave_earlier_layout(
     connection: AsyncConnection, tables: Sequence[SqlFile]
 ) -> None:
-    """Bring a database that has the files of an earlier layout to those of today."""
+    """Bring a database that has the files of the earlier layout to those of today."""
     applied = await _applied(connection, "engine")
-    for file in read_folder(FOLDED):
-        if applied and max(applied) == file.name:
-            await _replace(connection, "engine", [file], tables)
+    if ONCE_THERE not in applied:
+        return
+    (folded,) = read_folder(FOLDED)
+    if max(applied) != folded.name:
+        raise SqlFileError(
+            f"this database ends with the engine's file {max(applied)}, and only one "
+            f"that ends with {folded.name} can be brought along: start the version of "
+            "the service that has this file on it once"
+        )
+    async with connection.transaction():
+        await connection.execute(folded.text.encode())
+        await _forget(connection, "engine")
+        for file in tables:
+            if file.name <= FOLDED_TO:
+                await _note(connection, "engine", file)
+    log.info("applied %s", folded.path)
 
 
 async def _apply_new(
     connection: AsyncConnection, folder: str, files: Sequence[SqlFile]
-) -> bool:
-    """Apply the files of a schema that the database lacks; whether there are any."""
+) -> None:
+    """Apply the files of a schema that the database lacks."""
     applied = await _applied(connection, folder)
     _refuse_changes(files, applied)
-    new = [file for file in files if file.name not in applied]
-    for file in new:
-        async with connection.transaction():
-            await _apply(connection, file)
-            await _note(connection, folder, file)
-    return bool(new)
+    for file in files:
+        if file.name not in applied:
+            async with connection.transaction():
+                await _apply(connection, folder, file)
+                if folder == "engine":  # it may drop what functions hang on
+                    await _forget(connection, "functions")
 
 
-async def _replace(
-    connection: AsyncConnection,
-    folder: str,
-    files: Sequence[SqlFile],
-    noted: Sequence[SqlFile],
+async def _apply_changed(
+    connection: AsyncConnection, folder: str, files: Sequence[SqlFile]
 ) -> None:
-    """Apply files as one, and have these ``noted`` in the place of those before."""
-    async with connection.transaction():
-        for file in files:
-            await _apply(connection, file)
-        await connection.execute("delete from etl.applied where folder = %s", [folder])
-        for file in noted:
-            await _note(connection, folder, file)
+    """Apply the files that changed since they were applied, as one."""
+    applied = await _applied(connection, folder)
+    changed = [file for file in files if applied.get(file.name) != file.sha256]
+    for tries_left in reversed(range(TRIES if changed else 0)):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+                for file in changed:
+                    await _apply(connection, folder, file)
+            break
+        except LockNotAvailable:
+            if not tries_left:
+                raise
+            log.info("waits for who reads %s", folder)
+            await asyncio.sleep(LOCK_SECONDS)
 
 
 async def _applied(connection: AsyncConnection, folder: str) -> dict[str, str]:
@@ -125,13 +144,20 @@ def _refuse_changes(files: Iterable[SqlFile], applied: dict[str, str]) -> None:
         )
 
 
-async def _apply(connection: AsyncConnection, file: SqlFile) -> None:
+async def _apply(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
     await connection.execute(file.text.encode())
+    await _note(connection, folder, file)
     log.info("applied %s", file.path)
 
 
 async def _note(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
     await connection.execute(
-        "insert into etl.applied (folder, file, sha256) values (%s, %s, %s)",
+        "insert into etl.applied (folder, file, sha256) values (%s, %s, %s)"
+        " on conflict (folder, file)"
+        " do update set sha256 = excluded.sha256, applied_at = excluded.applied_at",
         [folder, file.name, file.sha256],
     )
+
+
+async def _forget(connection: AsyncConnection, folder: str) -> None:
+    await connection.execute("delete from etl.applied where folder = %s", [folder])

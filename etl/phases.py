@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from psycopg import AsyncConnection
+from psycopg.errors import RaiseException
 
 from etl.blocks import block_bytes
+from etl.database import one_line
 from etl.errors import (
     CheckFault,
     DataFault,
@@ -160,9 +162,12 @@ class _Pipeline:
     async def _look(self, rule: SqlFile) -> int:
         """Reject what breaks a rule; the number of records."""
         step = await self._step(rule)
-        rejected = await reject_found(
-            self._lead, self._workers, self._run.id, self._streams, self._limit
-        )
+        try:
+            rejected = await reject_found(
+                self._lead, self._workers, self._run.id, self._streams, self._limit
+            )
+        except RaiseException as error:  # what the rule has found is nowhere
+            raise ServiceFault(f"{rule.path}: {one_line(error)}") from error
         self._run.steps.append(replace(step, rows=rejected or step.rows))
         return rejected
 

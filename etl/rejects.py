@@ -71,14 +71,11 @@ async def reject_found(
     blocks = [(by_file[file], xid) for file, xid in await rows.fetchall()]
     blocks.sort(key=lambda block: block[0].blocks[block[1]].line)
     counts = await lead.execute("select file, records from etl.count_sought(false)")
-    rejected = 0
-    for file, records in await counts.fetchall():
-        by_file[file].file.rejected += records
-        rejected += records
+    to_reject = [(by_file[file], records) for file, records in await counts.fetchall()]
     too_many = [
         stream
-        for stream in streams
-        if not limit.allows(stream.file.rejected, stream.file.records)
+        for stream, records in to_reject
+        if not limit.allows(stream.file.rejected + records, stream.file.records)
     ]
     if too_many:
         await _locate_first(lead, run_id, too_many[0], blocks)
@@ -90,10 +87,15 @@ async def reject_found(
                 await _locate(worker, run_id, stream, xid)
 
         await all_together(work(worker) for worker in workers)
-    await lead.execute("select etl.reject_sought(%s)", [run_id])
-    for stream in too_many:
+    gone = await lead.execute(
+        "select file, records from etl.reject_sought(%s)", [run_id]
+    )
+    rejected = [(by_file[file], records) for file, records in await gone.fetchall()]
+    for stream, records in to_reject if too_many else rejected:
+        stream.file.rejected += records
+    for stream in streams:
         await require_few(lead, run_id, stream, limit)
-    return rejected
+    return sum(records for _, records in rejected)
 
 
 async def _locate_first(
@@ -103,9 +105,10 @@ async def _locate_first(
     for xid in [xid for other, xid in blocks if other is stream]:
         await _locate(lead, run_id, stream, xid)
         row = await lead.execute(
-            "select sum(records) >= %s from etl.count_sought(true)", [SHOWN_ERRORS]
+            "select from etl.count_sought(true) where file = %s and records >= %s",
+            [stream.file.file, SHOWN_ERRORS],
         )
-        if await row.fetchone() == (True,):
+        if await row.fetchone() is not None:
             break
     await lead.execute("delete from etl.sought where line is null")
 
@@ -124,7 +127,7 @@ async def _locate(
         [xid],
     )
     shown: dict[str, list[str]] = dict(await values.fetchall())
-    for showing in (shown, None):
+    for showing in (shown, None) if shown else (None,):
         parts = stream.records_of(stream.blocks[xid], showing)
         while part := await asyncio.to_thread(next, parts, None):
             row = await worker.execute(

@@ -99,14 +99,17 @@ class Stream:
         that is seen without a look at quotes.
         """
         delimiter = self.header.delimiter.encode()
+        columns = self.header.columns
         sought = [
-            (self.header.columns.index(column), {text.encode() for text in texts})
+            (columns.index(column), {text.encode() for text in texts})
             for column, texts in values.items()
+            if column in columns
         ]
+        last = max((place for place, _ in sought), default=0)
 
         def choose(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
             for line, record in records:
-                fields = record.split(delimiter)
+                fields = record.split(delimiter, last + 1)
                 for place, texts in sought:
                     if place < len(fields) and fields[place].strip(AROUND) in texts:
                         yield line, record

@@ -116,12 +116,12 @@ $$;
 
 -- A whole number as one of 64 bits; those of 64 numbers in a row make up a word.
 create or replace function etl.bit_of(key bigint) returns bigint
-language sql immutable as $$
+language sql immutable parallel safe as $$
     select 1::bigint << (key & 63)::integer;
 $$;
 
 create or replace function etl.total_bits(word bigint) returns bigint
-language sql immutable as $$
+language sql immutable parallel safe as $$
     select bit_count(word::bit(64));
 $$;
 
@@ -129,7 +129,7 @@ $$;
 -- close, a word has fewer bits than rows where one comes twice: ten million take 1.0 s
 -- of a core, and 1.4 to sort.
 create or replace function etl.has_repeats(source regclass, key text) returns boolean
-language plpgsql stable as $$
+language plpgsql stable set enable_sort = off as $$
 declare
     answer boolean;
 begin

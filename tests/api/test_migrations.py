@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import shutil
 from pathlib import Path
 
 import pytest
 from psycopg import AsyncConnection
+from psycopg.errors import LockNotAvailable
 
 from etl import migrations
-from etl.migrations import ENGINE_FUNCTIONS, migrate
+from etl.migrations import ENGINE_FUNCTIONS, ENGINE_SCHEMA, migrate
 from etl.settings import PROJECT
+from etl.sqlfiles import SqlFileError
 
 #: The engine's schema in 17 files, when functions stood among the tables, with the rows
 #: of its ledger.
@@ -65,6 +68,58 @@ async def test_a_database_of_the_earlier_layout_comes_to_that_of_today(
         kept = await one.execute("select run_id, id from etl.published, etl.runs")
         assert await kept.fetchall() == [(1, 1)]
     assert await objects(empty_database) == await objects(database)
+
+
+@pytest.mark.parametrize("last", ["016_key_ranges.sql", "019_repeated_bits.sql"])
+async def test_another_database_of_that_layout_is_refused(
+    empty_database: str, last: str
+) -> None:
+    async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
+        await one.execute(gzip.decompress(EARLIER.read_bytes()))
+        await one.execute("delete from etl.applied where file ~ '^017'")
+        await one.execute(
+            "insert into etl.applied values ('engine', %s, '') on conflict do nothing",
+            [last],
+        )
+        with pytest.raises(SqlFileError, match=f"ends with the engine's file {last}"):
+            await migrate(one, PROJECT / "sql")
+
+
+async def test_after_a_new_schema_file_all_functions_are_there(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it drops, and where the start ends before they are there again."""
+    tables = Path(shutil.copytree(ENGINE_SCHEMA, tmp_path / "tables"))
+    monkeypatch.setattr(migrations, "ENGINE_SCHEMA", tables)
+    (tables / "006_locks.sql").write_text("drop view if exists etl.locks cascade;")
+    async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
+        await one.execute(gzip.decompress(EARLIER.read_bytes()))
+        monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", tmp_path)
+        await migrate(one, PROJECT / "sql")
+        gone = await one.execute("select to_regclass('etl.measures')")
+        assert await gone.fetchone() == (None,)
+        monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", ENGINE_FUNCTIONS)
+        await migrate(one, PROJECT / "sql")
+        await one.execute("select from etl.measures, etl.locks")
+
+
+async def test_a_view_is_replaced_when_its_readers_are_done(
+    connection: AsyncConnection, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connection.execute(
+        "update etl.applied set sha256 = '' where file ~ 'reading'"
+    )
+    await connection.execute("begin")
+    await connection.execute("select from etl.features_state")
+    monkeypatch.setattr(migrations, "TRIES", 1)
+    async with await AsyncConnection.connect(database, autocommit=True) as one:
+        with pytest.raises(LockNotAvailable):
+            await migrate(one, PROJECT / "sql")
+        monkeypatch.setattr(migrations, "TRIES", 30)
+        starting = asyncio.create_task(migrate(one, PROJECT / "sql"))
+        await connection.execute("select pg_sleep(0.1)")
+        await connection.execute("commit")
+        await starting
 
 
 async def test_functions_are_replaced_where_one_of_their_files_has_changed(

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from psycopg import AsyncConnection
 from yarl import URL
 
 from etl import load
-from etl.settings import RejectLimit
+from etl.settings import PROJECT, RejectLimit
 from tests.conftest import Client, StartService, features, get, trigger
 
 ALL = RejectLimit.parse("100%")
@@ -222,6 +223,104 @@ async def test_rules_are_looked_at_first_after_a_run_that_broke_them(
     experiments.write_text(good)
     assert await steps() == again
     assert await steps() == once
+
+
+@pytest.fixture
+def sql_dir(tmp_path: Path) -> Path:
+    """A copy of the shipped pipeline, for a test to change."""
+    return Path(shutil.copytree(PROJECT / "sql", tmp_path / "sql"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("'user_id'", "user_id::text"),
+        ("'name'", "name"),
+        ("'signup_date'", "to_char(signup_date, 'DD.MM.YY')"),
+        ("'address'", "name"),
+        ("null", "null"),
+    ],
+)
+async def test_what_a_rule_names_need_not_show_in_the_file(
+    start_service: StartService,
+    data_dir: Path,
+    sql_dir: Path,
+    column: str,
+    value: str,
+) -> None:
+    """Its lines are found by all that a row holds."""
+    (sql_dir / "clean" / "060_nobody_is_called_eve.sql").write_text(
+        "insert into etl.found (source, row_id, column_name, value, reason, message)"
+        f" select tableoid, ctid, {column}, {value}, 'name', 'is called Eve'"
+        " from staging.users where name ~ 'Eve';"
+    )
+    (data_dir / "users.csv").write_text(
+        'user_id,name,email,signup_date\n0007,Eve,,2024-01-01\n7,"Eve",,2024-01-01\n'
+        '1,"Adam, Eve\nand Abel","a ""b""",2024-01-01\n\n2,"Ad","Eve",2024-01-01\n'
+    )
+    client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
+    answer = await trigger(client)
+    assert [
+        (entry["line"], entry["record"][:6])
+        for entry in await rejects(client, answer)
+        if entry["file"] == "users.csv"
+    ] == [(2, "0007,E"), (3, '7,"Eve'), (4, '1,"Ada')]
+    assert [row["user_id"] for row in await features(client)] == [2]
+
+
+async def test_a_rule_for_two_keys_of_a_table_in_partitions(
+    start_service: StartService, data_dir: Path, sql_dir: Path
+) -> None:
+    """Rows of two partitions may stand at the same place, and count as one each."""
+    (sql_dir / "schema" / "006_pairs.sql").write_text(
+        "create table staging.pairs (a bigint not null, b bigint not null)"
+        " partition by hash (a);"
+        "create unlogged table pairs_0 partition of staging.pairs"
+        " for values with (modulus 2, remainder 0);"
+        "create unlogged table pairs_1 partition of staging.pairs"
+        " for values with (modulus 2, remainder 1);"
+    )
+    (sql_dir / "clean" / "060_both_are_unique.sql").write_text(
+        "select etl.find_repeats('staging.pairs', 'a');"
+        "select etl.find_repeats('staging.pairs', 'b');"
+    )
+    pairs = [(1, 1), (1, 1), *((n, n) for n in range(2, 20)), (40, 7), (9, 41), (8, 8)]
+    lines = "".join(f"{a},{b}\n" for a, b in pairs)
+    (data_dir / "pairs.csv").write_text("a,b\n" + lines)
+    client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
+    answer = await trigger(client)
+    told = [
+        (entry["line"], entry["column"], entry["message"], entry["record"])
+        for entry in await rejects(client, answer)
+    ]
+    assert told == [
+        (3, "a", "line 2 has it already", "1,1"),
+        (3, "b", "line 2 has it already", "1,1"),
+        (22, "b", "line 9 has it already", "40,7"),
+        (23, "a", "line 11 has it already", "9,41"),
+        (24, "a", "line 10 has it already", "8,8"),
+        (24, "b", "line 10 has it already", "8,8"),
+    ]
+    files = {file["file"]: file for file in answer["run"]["files"]}
+    assert files["pairs.csv"]["records"] == 23
+    assert files["pairs.csv"]["rejected"] == 4
+
+
+async def test_a_rule_that_finds_what_is_not_there(
+    start_service: StartService, data_dir: Path, sql_dir: Path
+) -> None:
+    """With a column more, rows stand in a table beside staging.users."""
+    (sql_dir / "clean" / "060_nobody.sql").write_text(
+        "insert into etl.found (source, row_id, reason)"
+        " select 'staging.users'::regclass, ctid, 'nobody' from staging.users;"
+    )
+    (data_dir / "users.csv").write_text("user_id,name,email,signup_date,x\n1,a,b,,c\n")
+    client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
+    failed = await trigger(client, 500)
+    assert failed["result"] == (
+        "clean/060_nobody.sql: a rule found rows that are not there: "
+        "tableoid and ctid name a row"
+    )
 
 
 async def test_too_many_repeats_far_from_the_first(
