@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 
 from etl.settings import PROJECT
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Watched, held_up
 
 
-def test_an_event_source_follows_a_run(watched: Watched, url: str) -> None:
+def test_an_event_source_follows_a_run(
+    watched: Watched, url: str, database: str
+) -> None:
+    """The run is held up until its progress is told, for it would be over before."""
     readme = (PROJECT / "README.md").read_text()
     (example,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
     page = watched.open(url)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    with page.expect_console_message(lambda message: "succeeded" in message.text):
+    progress = re.compile(r"\w+: \d+ of \d+ bytes")
+    with (
+        page.expect_console_message(lambda message: "succeeded" in message.text),
+        held_up(database),
+        page.expect_console_message(
+            lambda message: progress.fullmatch(message.text) is not None
+        ),
+    ):
         page.evaluate(f"async () => {{ {example} }}")
-    assert [line for line in said if re.fullmatch(r"\w+: \d+ of \d+ bytes", line)]
