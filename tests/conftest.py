@@ -107,6 +107,12 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def sql_dir(tmp_path: Path) -> Path:
+    """A copy of the shipped pipeline, for a test to change."""
+    return Path(shutil.copytree(PROJECT / "sql", tmp_path / "sql"))
+
+
+@pytest.fixture
 def settings(database: str, data_dir: Path, tmp_path: Path) -> Settings:
     """The shipped pipeline on the test's own data and database."""
     return Settings(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import shutil
 import zlib
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from aiohttp import ClientSession
 from multidict import CIMultiDict
 from psycopg import AsyncConnection
 
-from etl.settings import PROJECT
 from tests.conftest import Client, StartService, features, trigger
 
 PATHS = (
@@ -64,7 +62,7 @@ async def test_tags_change_with_what_was_published_and_only_with_it(
     start_service: StartService,
     connection: AsyncConnection,
     data_dir: Path,
-    tmp_path: Path,
+    sql_dir: Path,
 ) -> None:
     empty = await tag_of(client, "/features")
     await trigger(client)
@@ -93,7 +91,6 @@ async def test_tags_change_with_what_was_published_and_only_with_it(
     await connection.execute("vacuum analyze features")
     assert [await tag_of(client, path) for path in PATHS] == first
 
-    sql_dir = Path(shutil.copytree(PROJECT / "sql", tmp_path / "sql"))
     with (sql_dir / "build" / "020_features.sql").open("a") as file:
         file.write("-- a word more\n")
     client = await start_service(sql_dir=sql_dir)

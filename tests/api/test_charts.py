@@ -21,12 +21,6 @@ SHIPPED = [
 
 
 @pytest.fixture
-def sql_dir(tmp_path: Path) -> Path:
-    """A copy of the shipped pipeline, for a test to change."""
-    return Path(shutil.copytree(PROJECT / "sql", tmp_path / "sql"))
-
-
-@pytest.fixture
 async def changing(start_service: StartService, sql_dir: Path) -> Client:
     """A client of a service whose pipeline a test may change."""
     return await start_service(sql_dir=sql_dir)

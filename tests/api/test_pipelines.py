@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from etl.database import DatabaseError
-from etl.settings import PROJECT
 from etl.sqlfiles import SqlFileError
 from tests.conftest import Client, StartService, features, trigger
 
@@ -27,12 +25,6 @@ from (
 ) as longest
 where features_next.user_id = longest.user_id;
 """
-
-
-@pytest.fixture
-def sql_dir(tmp_path: Path) -> Path:
-    """A copy of the shipped pipeline, for a test to change."""
-    return Path(shutil.copytree(PROJECT / "sql", tmp_path / "sql"))
 
 
 async def test_a_column_is_added_in_sql_alone(

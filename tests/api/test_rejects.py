@@ -6,7 +6,6 @@ import asyncio
 import csv
 import io
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from psycopg import AsyncConnection
 from yarl import URL
 
 from etl import load
-from etl.settings import PROJECT, RejectLimit
+from etl.settings import RejectLimit
 from tests.conftest import Client, StartService, features, get, trigger
 
 ALL = RejectLimit.parse("100%")
@@ -223,12 +222,6 @@ async def test_rules_are_looked_at_first_after_a_run_that_broke_them(
     experiments.write_text(good)
     assert await steps() == again
     assert await steps() == once
-
-
-@pytest.fixture
-def sql_dir(tmp_path: Path) -> Path:
-    """A copy of the shipped pipeline, for a test to change."""
-    return Path(shutil.copytree(PROJECT / "sql", tmp_path / "sql"))
 
 
 @pytest.mark.parametrize(

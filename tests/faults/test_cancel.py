@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from etl.settings import PROJECT
 from tests.api.test_events import listening, start, until
 from tests.conftest import (
     Client,
@@ -59,14 +57,6 @@ SLOW_TABLES = {
         " deferrable initially deferred for each row"
     ),
 }
-
-
-@pytest.fixture
-def sql_dir(tmp_path: Path) -> Path:
-    """A copy of the shipped pipeline, for a test to change."""
-    folder = tmp_path / "sql"
-    shutil.copytree(PROJECT / "sql", folder)
-    return folder
 
 
 async def cancel(client: Client, number: int, status: int = 202) -> dict[str, Any]:

@@ -14,14 +14,7 @@ import pytest
 from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
-from etl.logs import (
-    RUN,
-    BareLines,
-    JsonLines,
-    RequestLog,
-    TextLines,
-    start_logging,
-)
+from etl.logs import RUN, BareLines, JsonLines, RequestLog, TextLines, start_logging
 
 FORMATTERS = [TextLines(), BareLines(), JsonLines()]
 
