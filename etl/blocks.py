@@ -143,7 +143,7 @@ class BlockReader:
         None where there are none yet.
         """
         end = self._rest.rfind(b"\n") + 1
-        if end and forms.frame is not None:
+        if end:
             lines, rest = self._rest[:end], self._rest[end:]
             if _are_short(lines) and (count := forms.count_plain(lines)) is not None:
                 self._rest = rest

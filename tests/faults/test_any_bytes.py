@@ -174,7 +174,9 @@ def test_both_paths_give_the_same_rows(
 
 
 def _nothing_is_plain(columns: Sequence[Column | None], delimiter: str) -> Forms:
-    return replace(forms_of(columns, delimiter), plain=re.compile(b""), frame=None)
+    nothing = re.compile(b"")
+    forms = forms_of(columns, delimiter)
+    return replace(forms, plain=nothing, unquoted=nothing, frame=None)
 
 
 @HYPOTHESIS

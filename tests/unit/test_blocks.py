@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -41,6 +42,10 @@ NUMBERS = forms_of(
     ],
     ",",
 )
+
+STRICT_NUMBERS = replace(NUMBERS, frame=None)
+TEXTS = forms_of([COLUMNS[1], None, COLUMNS[1]], ",")
+ONE_TEXT = forms_of([COLUMNS[1]], ",")
 
 
 def read_all(path: Path, block_bytes: int, forms: Forms = FORMS) -> list[Block]:
@@ -143,7 +148,26 @@ def test_plain_and_odd_records(tmp_path: Path) -> None:
 )
 def test_lines_that_are_seen_to_be_plain_at_once(lines: str, count: int | None) -> None:
     assert NUMBERS.count_plain(lines.encode()) == count
-    assert FORMS.count_plain(lines.encode()) is None  # names may hold anything
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    forms=st.sampled_from([FORMS, STRICT_NUMBERS, TEXTS, ONE_TEXT]),
+    lines=st.lists(st.text('1ab,;.\t \r"\\', max_size=9), max_size=5)
+    | st.lists(
+        st.sampled_from(["1,a", "2,\tb", "3,", "4", "5,c,d", ",e", "6,f\r", "7;8,9,1"])
+    ),
+)
+def test_what_is_seen_at_once_is_what_each_record_says(
+    forms: Forms, lines: list[str]
+) -> None:
+    data = "".join(f"{line}\n" for line in lines).encode()
+    count = forms.count_plain(data)
+    if count is None:
+        assert b'"' in data or not forms.plain.fullmatch(data)
+    else:
+        assert count == len(lines)
+        assert forms.plain.fullmatch(data)
 
 
 def test_a_long_record_is_told_and_passed_over(tmp_path: Path) -> None:
