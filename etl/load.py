@@ -68,6 +68,7 @@ async def load_files(
     largest = max((stream.opened.size for stream in streams), default=0)
     plans_matter = largest > BYTES_WITHOUT_STATISTICS
     blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
+    idle: list[AsyncConnection] = []
     too_many = False
 
     async def read() -> None:
@@ -92,9 +93,8 @@ async def load_files(
                 stream.lines = await asyncio.to_thread(stream.opened.count_lines)
             too_many = too_many or not limit.allows(file.rejected, stream.most_records)
             if was_last and plans_matter:  # while others are loaded
-                await _analyze(worker, stream.table)
-                target = [stream.source.name, stream.table.as_string()]
-                await worker.execute("select etl.note_keys(%s, %s)", target)
+                await _look_over(stream, worker, idle.pop() if idle else worker)
+        idle.append(worker)
         await blocks.put(None)  # for the next worker
 
     await all_together([read(), *map(work, workers)])
@@ -115,6 +115,21 @@ def _send_ahead(worker: AsyncConnection) -> None:
         if near_end.family == socket.AF_UNIX:
             with suppress(OSError):  # of a system that allows less, and says so
                 near_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_BLOCK)
+
+
+async def _look_over(
+    stream: Stream, worker: AsyncConnection, other: AsyncConnection
+) -> None:
+    """Give the planner the statistics of a table, and look at its unique keys; at the
+    same time where the ``other`` connection is another one.
+    """
+    target = [stream.source.name, stream.table.as_string()]
+
+    async def note_keys() -> None:
+        await other.execute("select etl.note_keys(%s, %s)", target)
+
+    await all_together([_analyze(worker, stream.table), note_keys()])
+    await worker.execute("select etl.heed_statistics(%s, %s)", target)
 
 
 async def _analyze(connection: AsyncConnection, table: sql.Identifier) -> None:

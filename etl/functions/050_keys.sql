@@ -24,10 +24,8 @@ inner join pg_attribute as attributes
 comment on view etl.watched_keys is
 'Unique keys that are looked at once they are loaded';
 
--- Notes what is seen of the keys of a source, whose file was loaded into a table and
--- analysed. Keys without a gap add up to their number times the mean of the lowest and
--- the highest. Of others the statistics tell, if the rows that they were taken of had
--- one twice.
+-- Notes what is seen of the keys of a source, whose file was loaded into a table. Keys
+-- without a gap add up to their number times the mean of the lowest and the highest.
 create or replace function etl.note_keys(source text, target regclass) returns void
 language plpgsql as $$
 declare
@@ -70,30 +68,37 @@ begin
                     and seen.total * 2
                     <> seen.total_rows * (seen.highest_key::numeric + seen.lowest_key)
                 )
-                or exists (
-                    select
-                    from pg_class as tables
-                    inner join pg_namespace as schemas
-                        on tables.relnamespace = schemas.oid
-                    inner join pg_stats as statistics
-                        on
-                            schemas.nspname = statistics.schemaname
-                            and tables.relname = statistics.tablename
-                    where
-                        tables.oid = $3
-                        and not statistics.inherited
-                        and statistics.attname = $2
-                        and statistics.n_distinct <> statistics.null_frac - 1
-                )
             from seen
             where seen.total_rows > 0
             $f$,
             key,
             target
         )
-        using note_keys.source, key, target;
+        using note_keys.source, key;
     end loop;
 end;
+$$;
+
+-- Notes where the statistics of that table tell of a repeated key: the rows that they
+-- were taken of had one twice. So one may be seen among keys that leave gaps, too.
+create or replace function etl.heed_statistics(
+    source text, target regclass
+) returns void
+language sql as $$
+    update etl.key_ranges as ranges
+    set may_repeat = true
+    from pg_class as tables
+    inner join pg_namespace as schemas on tables.relnamespace = schemas.oid
+    inner join pg_stats as statistics
+        on
+            schemas.nspname = statistics.schemaname
+            and tables.relname = statistics.tablename
+            and not statistics.inherited
+    where
+        tables.oid = heed_statistics.target
+        and ranges.source = heed_statistics.source
+        and ranges.column_name = statistics.attname
+        and statistics.n_distinct <> statistics.null_frac - 1;
 $$;
 
 -- The range of a source's keys, where they lie so close that bits tell repeated ones
