@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from stopping import undisturbed
 
@@ -63,6 +64,14 @@ class Postgres:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             row = connection.execute(query.encode()).fetchone()
         return row[0] if row else None
+
+    def new_database(self, name: str) -> str:
+        """Make another database on this server; returns where it is."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("create database {}").format(sql.Identifier(name))
+            )
+        return make_conninfo(self.conninfo, dbname=name)
 
     def settle(self) -> None:
         """Wait until nobody works, then write out what was left to write.

@@ -1,8 +1,8 @@
 """What bad records cost, as ratios to clean files on the same machine in one go.
 
-Ten experiments a user. Services of their own on embedded Postgres, one for each
-variant, take turns. ``unchecked`` is the same service without rules and without a look
-at the bytes and at keys.
+Ten experiments a user. A service for each variant, each with a database of its own on
+one embedded Postgres, take turns, each round in another order. ``unchecked`` is the
+same service without rules and without a look at the bytes and at keys.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from make_data import make_data
 from memory import peak_megabytes
+from postgres import Postgres, embedded_postgres
 from report import number, progress, publish, table
 from service import PROGRAM, Service, serving
 
@@ -65,14 +66,20 @@ def measure(folder: Path, users: int) -> None:
         "100% bad": _broken(clean, folder / "all", set(range(records))),
     }
     with ExitStack() as servers:
+        postgres = servers.enter_context(embedded_postgres(folder))
         services = {
-            variant: servers.enter_context(_service(folder, variant, files))
+            variant: servers.enter_context(_service(folder, postgres, variant, files))
             for variant, files in data.items()
         }
         seconds: dict[str, list[float]] = {variant: [] for variant in services}
-        for _ in range(ROUNDS + 1):
-            for variant, service in services.items():
-                seconds[variant].append(float(service.trigger()["seconds"]))
+        variants = [*services]
+        for round_number in range(ROUNDS + 1):
+            progress(f"round {round_number} of {ROUNDS}")
+            first = round_number % len(variants)
+            for variant in variants[first:] + variants[:first]:
+                postgres.settle()
+                record = services[variant].trigger()
+                seconds[variant].append(float(record["seconds"]))
         memory = {
             variant: peak_megabytes(service.pid)
             for variant, service in services.items()
@@ -116,7 +123,9 @@ def _lines(
             yield line
 
 
-def _service(folder: Path, variant: str, data: Path) -> AbstractContextManager[Service]:
+def _service(
+    folder: Path, postgres: Postgres, variant: str, data: Path
+) -> AbstractContextManager[Service]:
     """A service for one variant."""
     program, sql_dir = PROGRAM, PROJECT / "sql"
     if variant == "unchecked":
@@ -130,7 +139,7 @@ def _service(folder: Path, variant: str, data: Path) -> AbstractContextManager[S
         keys.write_text("delete from etl.unique_keys;\n")
     environ = {
         "PYTHONPATH": str(PROJECT),
-        "STATE_DIR": str(folder / f"state {variant}"),
+        "DATABASE_URL": postgres.new_database(variant),
         "DATA_DIR": str(data),
         "SQL_DIR": str(sql_dir),
     }
