@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from stopping import undisturbed
 
-from etl import embedded
+from etl.postgres import embedded
 
 IMAGE = "postgres:18"
 

@@ -23,7 +23,7 @@ from postgres import Postgres
 from report import number, progress, publish, table
 from service import Service, serving
 
-from etl import embedded
+from etl.postgres import embedded
 
 #: Rounds that count, after one that warms up; seconds of load in each.
 ROUNDS, SECONDS = 3, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from etl.forms import Forms
+from etl.csvfiles.forms import Forms
 
 
 def _trusted(self: Forms, lines: bytes) -> int:

@@ -13,8 +13,8 @@ import sys
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from etl.database import serving_postgres
-from etl.embedded import EmbeddedError, client_binaries
+from etl.postgres.database import serving_postgres
+from etl.postgres.embedded import EmbeddedError, client_binaries
 from etl.settings import Settings, SettingsError
 
 

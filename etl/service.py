@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping
 
 from aiohttp import web
 
-from etl.api import create_app
-from etl.database import DatabaseError, open_database
-from etl.embedded import EmbeddedError
+from etl.api.routes import create_app
 from etl.errors import DatabaseAway
 from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
-from etl.runs import Runner, RunUnderWay
+from etl.postgres.database import DatabaseError, open_database
+from etl.postgres.embedded import EmbeddedError
+from etl.run.runs import Runner, RunUnderWay
 from etl.settings import Settings, SettingsError
 from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
@@ -82,7 +82,7 @@ def run_once(environ: Mapping[str, str]) -> int:
         settings = Settings.from_environ(environ)
         start_logging(JsonLines() if settings.log_json else BareLines(), "WARNING")
         # The outcome is printed here, and what else ends with it is of no interest.
-        for name in ("etl.runs", "psycopg"):
+        for name in ("etl.run.runs", "psycopg"):
             logging.getLogger(name).setLevel("ERROR")
         return asyncio.run(until_signal(_run_once(settings)))
     except START_FAULTS as error:

@@ -11,10 +11,10 @@ import shutil
 import sys
 import time
 
-from etl.catalog import read_catalog
-from etl.database import Database
-from etl.features import first_rows
-from etl.records import Run
+from etl.features.catalog import read_catalog
+from etl.features.statements import first_rows
+from etl.postgres.database import Database
+from etl.run.records import Run
 from etl.texttable import cut, table
 
 #: Rows of features that are shown.

@@ -20,10 +20,10 @@ from aiohttp.web import Application, Request
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
-from etl import embedded
-from etl.api import create_app
-from etl.embedded import Cluster, client_binaries
-from etl.migrations import migrate
+from etl.api.routes import create_app
+from etl.postgres import embedded
+from etl.postgres.embedded import Cluster, client_binaries
+from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
 
 TEMPLATE = "features_template"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from etl import drawing
+from etl.api import drawing
 from etl.settings import PROJECT
 from etl.sqlfiles import read_folder
 from tests.conftest import Client, StartService, get, trigger

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from etl.docs import FILES, FOLDER
+from etl.api.docs import FILES, FOLDER
 from tests.conftest import Client, StartService
 
 OURS = ("docs.html", "docs.css", "docs.js")

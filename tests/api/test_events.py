@@ -15,8 +15,8 @@ from aiohttp import ClientResponse
 from aiohttp.web import Application, Server
 from psycopg import AsyncConnection
 
-from etl.app_keys import DATABASE, EVENTS
-from etl.events import Event, Listener
+from etl.api.app_keys import DATABASE, EVENTS
+from etl.run.events import Event, Listener
 from tests.api.test_streams import stalled_reader
 from tests.conftest import (
     Client,
@@ -245,7 +245,7 @@ async def test_head_tells_what_get_would_and_listens_to_nothing(
 async def test_silence_is_broken_by_a_heartbeat(
     client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.listening.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("etl.api.listening.HEARTBEAT_SECONDS", 0.01)
     async with held_up(connection):
         await start(client)
         async with listening(client) as listener:
@@ -278,7 +278,7 @@ async def test_a_run_of_another_server(
     connection: AsyncConnection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("etl.events.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("etl.run.events.POLL_SECONDS", 0.02)
     other = await start_service()
     async with contextlib.AsyncExitStack() as stack:
         async with held_up(connection):
@@ -314,7 +314,7 @@ async def test_who_leaves_is_let_go_of(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("etl.listening.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("etl.api.listening.HEARTBEAT_SECONDS", 0.02)
     async with held_up(connection):
         await start(client)
         async with listening(client) as listener:
@@ -335,8 +335,8 @@ async def test_who_reads_nothing_is_let_go_of(
     is_over: bool,
 ) -> None:
     long = b"data: " + b"x" * (16 << 20)
-    monkeypatch.setattr("etl.events._text", lambda *_: long)
-    monkeypatch.setattr("etl.listening.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("etl.run.events._text", lambda *_: long)
+    monkeypatch.setattr("etl.api.listening.STALLED_SECONDS", 0.2)
     server = server_of(client)
     if is_over:
         await trigger(client)
@@ -361,7 +361,7 @@ async def test_who_reads_nothing_is_let_go_of(
 async def test_too_many_listeners(
     client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.listening.MOST_LISTENERS", 1)
+    monkeypatch.setattr("etl.api.listening.MOST_LISTENERS", 1)
     async with held_up(connection):
         await start(client)
         async with listening(client) as listener:

@@ -14,10 +14,10 @@ import pytest
 from psycopg import AsyncConnection, AsyncRawCursor
 from yarl import URL
 
-from etl import features
-from etl.catalog import read_catalog
-from etl.paging import encode_place
-from etl.queries import parse_query
+from etl.features import statements
+from etl.features.catalog import read_catalog
+from etl.features.paging import encode_place
+from etl.features.queries import parse_query
 from tests.conftest import Client, StartService
 
 #: Columns of more types, one of them named like a parameter, one as nobody should.
@@ -197,7 +197,7 @@ async def test_deep_pages_use_the_index_of_the_key(
     query = parse_query(catalog, [("limit", "100")], "json")
     place = encode_place(["40000"], query.rows_digest)
     query = parse_query(catalog, [("limit", "100"), ("after", place)], "json")
-    explained = b"explain " + features.page(query.shape)
+    explained = b"explain " + statements.page(query.shape)
     values = [value.text for value in query.values]
     rows = await AsyncRawCursor(connection).execute(explained, values)
     plan = str(await rows.fetchall())

@@ -11,8 +11,8 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 
-from etl import migrations
-from etl.migrations import ENGINE_FUNCTIONS, ENGINE_SCHEMA, migrate
+from etl.postgres import migrations
+from etl.postgres.migrations import ENGINE_FUNCTIONS, ENGINE_SCHEMA, migrate
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFileError
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl import embedded
+from etl.postgres import embedded
 from etl.settings import Settings
 from tests.conftest import Client, StartService, features, get, trigger
 

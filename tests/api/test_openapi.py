@@ -10,7 +10,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from psycopg import AsyncConnection
 
-from etl.openapi import BASE
+from etl.api.openapi import BASE
 from tests.conftest import Client, StartService, get
 
 #: Columns of all kinds, with names that need quotes.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.api import ENDPOINTS
-from etl.pages import FILES, FOLDER
+from etl.api.pages import FILES, FOLDER
+from etl.api.routes import ENDPOINTS
 from tests.conftest import Client, StartService
 
 #: What browsers send when somebody types an address.

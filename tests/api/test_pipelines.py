@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl.database import DatabaseError
+from etl.postgres.database import DatabaseError
 from etl.sqlfiles import SqlFileError
 from tests.conftest import Client, StartService, features, trigger
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from psycopg import AsyncConnection
 
-from etl.sending import MOST_STREAMS
+from etl.http.sending import MOST_STREAMS
 from tests.conftest import Client, features, trigger
 
 ROWS = 200_000

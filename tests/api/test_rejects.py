@@ -13,7 +13,7 @@ import pytest
 from psycopg import AsyncConnection
 from yarl import URL
 
-from etl import load
+from etl.run import load
 from etl.settings import RejectLimit
 from tests.conftest import Client, StartService, features, get, trigger
 
@@ -165,7 +165,7 @@ async def test_the_first_in_the_file_wins_whatever_the_streams(
 async def test_a_file_that_is_all_bad_fails_before_its_end(
     client: Client, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 1 << 16)
+    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 1 << 16)
     records = 30_000
     (data_dir / "users.csv").write_text(USERS + ("x,,," + "-" * 60 + "\n") * records)
     failed = await trigger(client, 422)
@@ -320,7 +320,7 @@ async def test_too_many_repeats_far_from_the_first(
     client: Client, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first errors are told, and only as much is looked up as they take."""
-    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 1 << 12)
+    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 1 << 12)
     records = "".join(f"{number},name,,\n" for number in range(1, 2001))
     (data_dir / "users.csv").write_text(USERS + records + records)
     failed = await trigger(client, 422)
@@ -450,7 +450,7 @@ async def test_a_file_that_changes_while_it_is_loaded(
         monkeypatch.undo()
         await load._load(*arguments)
 
-    monkeypatch.setattr("etl.load._load", load_late)
+    monkeypatch.setattr("etl.run.load._load", load_late)
     failed = await trigger(client, 422)
     assert failed["result"].startswith("users.csv: was changed while it was read")
     assert await features(client) == before

@@ -116,7 +116,7 @@ async def test_a_stalled_reader_is_closed(
     bound: str,
 ) -> None:
     await connection.execute(FILL)
-    monkeypatch.setattr(f"etl.sending.{bound}", 0.2)
+    monkeypatch.setattr(f"etl.http.sending.{bound}", 0.2)
     async with stalled_reader(client) as reader:
         await until_nobody_reads(connection)
         end = b""
@@ -159,8 +159,8 @@ async def test_a_first_row_that_takes_too_long(
         await asyncio.Event().wait()
         yield b""
 
-    monkeypatch.setattr("etl.reading.stream", wait_for_ever)
-    monkeypatch.setattr("etl.sending.STALLED_SECONDS", 0.05)
+    monkeypatch.setattr("etl.features.reading.stream", wait_for_ever)
+    monkeypatch.setattr("etl.http.sending.STALLED_SECONDS", 0.05)
     async with client.get("/features") as response:
         assert response.status == 504
     monkeypatch.undo()

@@ -18,7 +18,7 @@ from aiohttp import web
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from etl.api import create_app
+from etl.api.routes import create_app
 from etl.settings import Settings
 from tests.conftest import Postgres
 

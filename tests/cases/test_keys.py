@@ -89,8 +89,8 @@ async def test_repeated_keys(
     """The first record stays, of those whose user is known. Good ones that are odd go
     another way into the table than the others of their block.
     """
-    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 128)
-    monkeypatch.setattr("etl.load.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 128)
+    monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     keys = SHAPES[shape]
     users = [
         9999 if place in strangers else place % USERS + 1 for place in range(RECORDS)
@@ -124,8 +124,8 @@ async def test_a_column_that_the_table_lacks(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such a file goes to a table of its own, whose keys are looked at too."""
-    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 128)
-    monkeypatch.setattr("etl.load.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 128)
+    monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     keys = SHAPES["low_and_late"]
     (data_dir / "user_experiments.csv").write_text(
         "experiment_id,note,user_id,experiment_compound_ids,experiment_run_time\n"
@@ -164,7 +164,7 @@ async def test_repeated_keys_that_statistics_miss(
     """Their number, range and sum tell of them where they leave no gap. Elsewhere the
     check does, all is built once more, and the next run is warned.
     """
-    monkeypatch.setattr("etl.load.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
     await connection.execute(
         "alter table staging.user_experiments"
@@ -187,7 +187,7 @@ async def test_rules_that_nothing_speaks_for_are_left_to_checks(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No rule is looked at before the build where no key looks repeated."""
-    monkeypatch.setattr("etl.load.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
     for shape in ("none", "shuffled", "gaps", "out_of_place_alone"):
         text = records(SHAPES[shape], [1] * RECORDS, odd=())

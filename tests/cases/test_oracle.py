@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
 
-from etl.api import create_app
+from etl.api.routes import create_app
 from etl.settings import Settings
 from tests.conftest import features, trigger
 

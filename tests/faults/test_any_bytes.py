@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from etl.api import create_app
-from etl.forms import Column, Forms, forms_of
+from etl.api.routes import create_app
+from etl.csvfiles.forms import Column, Forms, forms_of
 from etl.settings import RejectLimit, Settings
 from tests.conftest import Client, features, get, trigger
 
@@ -80,7 +80,7 @@ class Service:
 def service(
     database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Service]:
-    monkeypatch.setattr("etl.phases.block_bytes", lambda streams: 64)
+    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 64)
     chosen = Settings(
         port=0,
         data_dir=data_dir,
@@ -162,7 +162,7 @@ def test_both_paths_give_the_same_rows(
     by_copy = service.do(trigger(service.client))
     staged = service.staged()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("etl.streams.forms_of", _nothing_is_plain)
+        patch.setattr("etl.run.streams.forms_of", _nothing_is_plain)
         raw = service.do(trigger(service.client))
     assert service.staged() == staged
     assert service.odd_rows() == sum(map(len, files.values()))

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl import embedded
-from etl.embedded import Cluster
-from etl.publishing import PUBLISH_SETTINGS
+from etl.postgres import embedded
+from etl.postgres.embedded import Cluster
+from etl.run.publishing import PUBLISH_SETTINGS
 from tests.api.test_events import listening, start, until
 from tests.api.test_features import waits_for_a_lock
 from tests.conftest import (
@@ -246,7 +246,7 @@ async def test_listeners_while_the_database_goes_away(
     """Those to a run of this server hear at once that it is over, the others when the
     database is back.
     """
-    monkeypatch.setattr("etl.events.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("etl.run.events.POLL_SECONDS", 0.02)
     server = await start_service(database=own_postgres.conninfo)
     other = await start_service(database=own_postgres.conninfo)
     holding = await AsyncConnection.connect(own_postgres.conninfo)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl import embedded
+from etl.postgres import embedded
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")

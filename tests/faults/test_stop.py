@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.app_keys import RUNNER
+from etl.api.app_keys import RUNNER
 from etl.settings import PROJECT
 from tests.api.test_events import app_of
 from tests.api.test_features import waits_for_a_lock

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl.embedded import client_binaries
+from etl.postgres.embedded import client_binaries
 from etl.settings import PROJECT
 from tests.faults.test_processes import SECONDS, get, serving
 

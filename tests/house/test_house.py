@@ -12,9 +12,9 @@ import pytest
 from aiohttp.web import Application
 from psycopg import AsyncConnection
 
-from etl.api import ENDPOINTS, create_app
-from etl.drawing import read_charts
-from etl.openapi import BASE
+from etl.api.drawing import read_charts
+from etl.api.openapi import BASE
+from etl.api.routes import ENDPOINTS, create_app
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_folder
 
@@ -33,6 +33,11 @@ SQL = sorted([*(PROJECT / "sql").rglob("*.sql"), *(PROJECT / "etl").rglob("*.sql
 
 #: A line of a module, and of the entry point.
 MOST_LINES, MOST_LINES_OF_SERVER = 350, 40
+
+#: The folders of the engine; a module uses those before its own alone. What puts them
+#: together stands beside them.
+ROOMS = ("csvfiles", "postgres", "http", "run", "features", "api")
+OUTSIDE = {"service", "terminal", "psql"}
 
 PIPELINE_WORDS = re.compile(r"user_id|experiment|compound|signup|staging\.\w", re.I)
 
@@ -58,6 +63,16 @@ def test_modules_are_short_and_say_what_they_own(path: Path) -> None:
     most = MOST_LINES_OF_SERVER if path.name == "server.py" else MOST_LINES
     assert len(text.splitlines()) <= most
     assert text.startswith('"""')
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_uses_those_before_it_alone(room: str) -> None:
+    later = {*ROOMS[ROOMS.index(room) + 1 :], *OUTSIDE}
+    modules = sorted((PROJECT / "etl" / room).glob("*.py"))
+    assert len(modules) > 1
+    for path in modules:
+        used = set(re.findall(r"(?:from|import) etl\.(\w+)", path.read_text()))
+        assert not used & later, path
 
 
 @pytest.mark.parametrize("path", WEB, ids=names(WEB))

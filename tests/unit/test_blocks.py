@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.blocks import (
+from etl.csvfiles.blocks import (
     LONGEST_RECORD,
     MOST_RECORDS_AT_ONCE,
     Block,
@@ -24,9 +24,9 @@ from etl.blocks import (
     LongRecord,
     Record,
 )
+from etl.csvfiles.forms import Column, Forms, forms_of
+from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault
-from etl.files import TextFile
-from etl.forms import Column, Forms, forms_of
 
 COLUMNS = [
     Column("id", True, False, "[+-]?[0-9]{1,18}", "[+-]?"),
@@ -201,7 +201,7 @@ def test_a_long_record_is_told_and_passed_over(tmp_path: Path) -> None:
 def test_a_long_record_however_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str, end: str
 ) -> None:
-    monkeypatch.setattr("etl.blocks.LONGEST_RECORD", 300)
+    monkeypatch.setattr("etl.csvfiles.blocks.LONGEST_RECORD", 300)
     path = write(tmp_path, f"id,name\n1,a\n{record}{end}")
     for block_bytes in range(1, 420):
         blocks = read_all(path, block_bytes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from etl.csvfiles.headers import recognise_header
 from etl.errors import DataFault
-from etl.headers import recognise_header
 
 KNOWN = ["id", "name"]
 

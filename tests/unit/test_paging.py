@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.paging import decode_place, encode_place
-from etl.problems import BadParameter
+from etl.features.paging import decode_place, encode_place
+from etl.http.problems import BadParameter
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.records import Run
-from etl.streams import LoadedFile
+from etl.run.records import Run
+from etl.run.streams import LoadedFile
 from etl.terminal import progress
 from etl.texttable import cut, table, width_of
 

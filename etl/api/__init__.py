@@ -1,0 +1,1 @@
+"""The routes, and what answers each: JSON, events, charts, metrics, pages."""

@@ -1,0 +1,1 @@
+"""What HTTP asks of any answer: errors, tokens, formats, caching, streams."""

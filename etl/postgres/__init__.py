@@ -1,0 +1,1 @@
+"""The database: which one it is, the embedded one, its connections, its schema."""

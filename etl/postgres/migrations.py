@@ -1,0 +1,164 @@
+"""Brings a database's schema up to date: each schema file once, in order, frozen; and
+functions whenever their file has changed.
+
+Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from psycopg import AsyncConnection
+from psycopg.errors import LockNotAvailable
+
+from etl.sqlfiles import SqlFile, SqlFileError, read_folder
+
+#: The engine's own files, next to this module: its tables; its functions, views and
+#: triggers; and what brings tables of an earlier layout to this one.
+ENGINE_SCHEMA, ENGINE_FUNCTIONS, FOLDED = (
+    Path(__file__).parent.parent / folder
+    for folder in ("schema", "functions", "folded")
+)
+
+#: A file that only the earlier layout had, and the file of today's that it comes to.
+ONCE_THERE, FOLDED_TO = "003_publish.sql", "005_rules.sql"
+
+#: The advisory lock of starters; etl/functions/010_runs.sql has locks 1 and 2.
+LOCK = (6648940, 3)
+
+#: Seconds for which readers may queue behind a view that is to be replaced while others
+#: still read through it, and times that this is tried.
+LOCK_SECONDS, TRIES = 1, 30
+
+log = logging.getLogger(__name__)
+
+
+async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
+    """Apply the schema files that this database lacks; ``connection`` is autocommit.
+
+    The engine's files come first, then its functions that have changed, or all of them
+    after a new schema file, then ``sql_dir/schema``. Each schema file and its row in
+    ``etl.applied`` are one transaction, and so are the functions. Starters on one
+    database take turns. Raises SqlFileError where an applied schema file was changed
+    or removed.
+    """
+    await connection.execute("select pg_advisory_lock(%s, %s)", LOCK)
+    try:
+        tables = read_folder(ENGINE_SCHEMA)
+        await _leave_earlier_layout(connection, tables)
+        await _apply_new(connection, "engine", tables)
+        await _apply_changed(connection, "functions", read_folder(ENGINE_FUNCTIONS))
+        await _apply_new(connection, "pipeline", read_folder(sql_dir / "schema"))
+    finally:
+        await connection.execute("select pg_advisory_unlock(%s, %s)", LOCK)
+
+
+async def _leave_earlier_layout(
+    connection: AsyncConnection, tables: Sequence[SqlFile]
+) -> None:
+    """Bring a database that has the files of the earlier layout to those of today."""
+    applied = await _applied(connection, "engine")
+    if ONCE_THERE not in applied:
+        return
+    (folded,) = read_folder(FOLDED)
+    if max(applied) != folded.name:
+        raise SqlFileError(
+            f"this database ends with the engine's file {max(applied)}, and only one "
+            f"that ends with {folded.name} can be brought along: start the version of "
+            "the service that has this file on it once"
+        )
+    async with connection.transaction():
+        await connection.execute(folded.text.encode())
+        await _forget(connection, "engine")
+        for file in tables:
+            if file.name <= FOLDED_TO:
+                await _note(connection, "engine", file)
+    log.info("applied %s", folded.path)
+
+
+async def _apply_new(
+    connection: AsyncConnection, folder: str, files: Sequence[SqlFile]
+) -> None:
+    """Apply the files of a schema that the database lacks."""
+    applied = await _applied(connection, folder)
+    _refuse_changes(files, applied)
+    for file in files:
+        if file.name not in applied:
+            async with connection.transaction():
+                await _apply(connection, folder, file)
+                if folder == "engine":  # it may drop what functions hang on
+                    await _forget(connection, "functions")
+
+
+async def _apply_changed(
+    connection: AsyncConnection, folder: str, files: Sequence[SqlFile]
+) -> None:
+    """Apply the files that changed since they were applied, as one."""
+    applied = await _applied(connection, folder)
+    changed = [file for file in files if applied.get(file.name) != file.sha256]
+    for tries_left in reversed(range(TRIES if changed else 0)):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+                for file in changed:
+                    await _apply(connection, folder, file)
+            break
+        except LockNotAvailable:
+            if not tries_left:
+                raise
+            log.info("waits for who reads %s", folder)
+            await asyncio.sleep(LOCK_SECONDS)
+
+
+async def _applied(connection: AsyncConnection, folder: str) -> dict[str, str]:
+    """The names of the files that were applied, with their hashes."""
+    found = await connection.execute("select to_regclass('etl.applied') is not null")
+    if await found.fetchone() == (False,):
+        return {}
+    rows = await connection.execute(
+        "select file, sha256 from etl.applied where folder = %s order by file", [folder]
+    )
+    return dict(await rows.fetchall())
+
+
+def _refuse_changes(files: Iterable[SqlFile], applied: dict[str, str]) -> None:
+    present = {file.name: file for file in files}
+    for name, sha256 in applied.items():
+        if name not in present:
+            raise SqlFileError(
+                f"schema/{name} was applied to this database and is gone: put it back"
+            )
+        if present[name].sha256 != sha256:
+            raise SqlFileError(
+                f"schema/{name} was changed after it was applied to this database "
+                f"(SHA-256 {sha256[:12]}… then, {present[name].sha256[:12]}… now): "
+                "put it back, and make the change in a new file"
+            )
+    missing = sorted(present.keys() - applied.keys())
+    if missing and applied and missing[0] < max(applied):
+        raise SqlFileError(
+            f"schema/{missing[0]} stands before {max(applied)}, which was applied "
+            "already: give it a later number"
+        )
+
+
+async def _apply(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
+    await connection.execute(file.text.encode())
+    await _note(connection, folder, file)
+    log.info("applied %s", file.path)
+
+
+async def _note(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
+    await connection.execute(
+        "insert into etl.applied (folder, file, sha256) values (%s, %s, %s)"
+        " on conflict (folder, file)"
+        " do update set sha256 = excluded.sha256, applied_at = excluded.applied_at",
+        [folder, file.name, file.sha256],
+    )
+
+
+async def _forget(connection: AsyncConnection, folder: str) -> None:
+    await connection.execute("delete from etl.applied where folder = %s", [folder])

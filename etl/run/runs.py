@@ -1,0 +1,327 @@
+"""One run from lock to publish, its record and its progress.
+
+Knows the order of the phases, and nothing of what the SQL files do in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import copy_context
+from functools import partial
+
+import psycopg
+from psycopg import AsyncConnection, OperationalError
+from psycopg_pool import PoolTimeout
+
+from etl.errors import (
+    Cancelled,
+    DatabaseAway,
+    DataFault,
+    Interrupted,
+    RunFault,
+    ServiceFault,
+    all_together,
+)
+from etl.logs import RUN
+from etl.postgres.database import Database, one_line
+from etl.run.phases import enter, run_phases
+from etl.run.publishing import publish
+from etl.run.records import Record, Run, note, read_runs, value_of
+from etl.settings import Settings
+
+#: Looks at the record of a run that another server is beginning, and seconds between.
+RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
+
+#: Seconds that a stop waits for the end of the run that it interrupts.
+STOP_SECONDS = 3.0
+
+#: What the record of a run says that ended with the service.
+INTERRUPTED = "interrupted: the service was stopped"
+
+log = logging.getLogger(__name__)
+
+
+class RunUnderWay(Exception):
+    """Another run has the lead; ``record`` is its record, None if it just ended."""
+
+    def __init__(self, record: Record | None) -> None:
+        super().__init__("a run is under way")
+        self.record = record
+
+
+class Runner:
+    """Starts runs, one at a time, and sees them to their end whoever waits for them.
+
+    ``on_end`` is told of each when it is over, before who waits for it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        on_end: Callable[[Run], None] = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._on_end = on_end
+        self._begin_turn = asyncio.Lock()
+        self._is_stopping = False
+        self._run: Run | None = None
+        self._work_task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
+
+    async def start(self, *, dry: bool = False) -> Run:
+        """Begin a run, a dry one does not publish, and return while it goes on.
+
+        Raises RunUnderWay where this or another server has one, DatabaseAway, and
+        Interrupted once the service is being stopped.
+        """
+        async with self._begin_turn:
+            if self._is_stopping:
+                raise Interrupted("the service is being stopped: it begins no run")
+            if self._run is not None and not self._run.done.is_set():
+                if not await self._is_over(self._run):
+                    raise RunUnderWay(self._run.record)
+                await self._run.done.wait()
+            try:
+                run, lead = await self._begin_or_find(dry)
+            except (OperationalError, PoolTimeout) as error:
+                words = f"the database is away: {one_line(error)}"
+                raise DatabaseAway(words) from error
+            self._run = run
+            context = copy_context()
+            context.run(RUN.set, run.id)  # for the log lines of its tasks
+            self._work_task = asyncio.create_task(
+                self._work(run, lead), context=context
+            )
+            self._task = asyncio.create_task(
+                self._see_through(run, lead, self._work_task), context=context
+            )
+            if self._is_stopping:
+                await self.stop()
+            return run
+
+    def running(self, number: int) -> Run | None:
+        """The run of this number, where this process leads it now."""
+        run = self._run
+        return run if run and run.id == number and not run.done.is_set() else None
+
+    async def settled(self) -> None:
+        """Wait while a run begins: it is on record a moment before it is known here."""
+        async with self._begin_turn:
+            pass
+
+    async def tidied(self) -> None:
+        """Wait until what follows a run is done too."""
+        if self._tidying is not None:
+            await asyncio.wait([self._tidying])
+
+    def cancel(self, run: Run) -> bool:
+        """Tell a run to end; False where there is nothing left of it to end.
+
+        Its record tells what came of it: it may be publishing this very moment.
+        """
+        return self._end_early(run, Cancelled("cancelled"))
+
+    async def stop(self) -> None:
+        """Begin no more runs, interrupt the one in progress, if any, and wait until
+        that is on record, but not for ever.
+        """
+        self._is_stopping = True
+        if self._run is not None:
+            self._end_early(self._run, Interrupted(INTERRUPTED))
+        if self._tidying is not None:
+            self._tidying.cancel()
+        if tasks := [task for task in (self._task, self._tidying) if task]:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+
+    def _is_ending(self, run: Run) -> bool:
+        """Whether the last run has nothing left to do but to put its end on record."""
+        work_is_done = self._work_task is not None and self._work_task.done()
+        return work_is_done or run.record["state"] != "running"
+
+    async def _is_over(self, run: Run) -> bool:
+        """Whether the last run is ending, or is over for who reads its record: that is
+        there a moment before it is known here.
+        """
+        if self._is_ending(run):
+            return True
+        try:
+            async with self._database.readers.connection() as connection:
+                records = await read_runs(connection, run.id)
+        except (OperationalError, PoolTimeout):
+            return False
+        return all(record["state"] != "running" for record in records)
+
+    def _end_early(self, run: Run, why: RunFault) -> bool:
+        if run is not self._run or self._work_task is None or self._is_ending(run):
+            return False
+        if run.ended_by is None:  # a second word must not disturb the end
+            run.ended_by = why
+            self._work_task.cancel()
+        return True
+
+    async def _begin_or_find(self, dry: bool) -> tuple[Run, AsyncConnection]:
+        """Begin a run, or raise RunUnderWay with the run of another server.
+
+        Its row comes right after the lock, and the lock goes right after its row.
+        """
+        for _ in range(RECORD_TRIES):
+            begun = await self._begin(dry)
+            if begun is not None:
+                return begun
+            async with self._database.readers.connection() as connection:
+                for record in await read_runs(connection):
+                    if record["state"] == "running":
+                        raise RunUnderWay(record)
+            await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        raise RunUnderWay(None)
+
+    async def _begin(self, dry: bool) -> tuple[Run, AsyncConnection] | None:
+        """Take the lead and begin a run; None where another server has the lead."""
+        pool = self._database.runners
+        lead = await pool.getconn()
+        try:
+            number = await value_of(lead, "select etl.begin_run(%s)", dry)
+            if number is not None:
+                run = Run(number, dry, {})
+                await enter(run, lead, "load")
+                return run, lead
+        except BaseException:
+            await pool.putconn(lead)
+            raise
+        await pool.putconn(lead)
+        return None
+
+    async def _see_through(
+        self, run: Run, lead: AsyncConnection, work: asyncio.Task[None]
+    ) -> None:
+        """Wait until the run is published, or on record as failed or interrupted."""
+        state = "succeeded"
+        try:
+            await work
+        except (Exception, asyncio.CancelledError) as error:
+            # One that is told to end may well fail on its way to it.
+            run.fault = run.ended_by or _fault_of(run, error)
+            is_interrupted = isinstance(run.fault, Interrupted)
+            state = "interrupted" if is_interrupted else "failed"
+        try:
+            if run.record["state"] == "running":
+                await self._record_end(run, lead, state)
+            if run.record["state"] == "succeeded":
+                run.fault = None  # also where it was told to end, or lost, thereafter
+            _log_end(run)
+        finally:
+            await self._database.runners.putconn(lead)
+            self._on_end(run)
+            run.done.set()
+        if not self._is_stopping:
+            self._tidying = asyncio.create_task(self._tidy_up(vacuum=not run.dry))
+
+    async def _record_end(self, run: Run, lead: AsyncConnection, state: str) -> None:
+        """Put the end on record; where that fails, others see the run interrupted."""
+        reason = str(run.fault) if run.fault else None
+        try:
+            async with self._connection(lead) as connection:
+                if run.fault is not None:
+                    await connection.execute("select etl.end_remains(%s)", [run.id])
+                await note(connection, run)
+                await connection.execute(
+                    "select etl.end_run(%s, %s, %s)", [run.id, state, reason]
+                )
+                run.record = await note(connection, run)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.error("run %d: its end is not on record: %s", run.id, one_line(error))
+            ended = "interrupted" if reason else state
+            run.record = {**run.record, "state": ended, "error": reason}
+
+    @asynccontextmanager
+    async def _connection(
+        self, lead: AsyncConnection
+    ) -> AsyncIterator[AsyncConnection]:
+        """The lead while it lives, else another connection."""
+        async with AsyncExitStack() as stack:
+            try:
+                await lead.rollback()  # what was told to end may have just said begin
+                await self._database.runners.check_connection(lead)
+            except psycopg.Error:
+                pool = self._database.runners
+                lead = await stack.enter_async_context(pool.connection())
+            yield lead
+
+    async def _work(self, run: Run, lead: AsyncConnection) -> None:
+        """All phases, from the files to the table."""
+
+        async with self._workers(run) as workers:
+            if run.ended_by is not None:
+                # The pool waits by asyncio.wait_for, where Python 3.11 may lose a
+                # cancellation.
+                raise run.ended_by
+            await run_phases(
+                *(run, self._settings, lead, workers),
+                None if run.dry else partial(publish, run, lead),
+            )
+
+    @asynccontextmanager
+    async def _workers(self, run: Run) -> AsyncIterator[list[AsyncConnection]]:
+        """The connections that work for a run, each bound to die with it."""
+        settings, pool = self._settings, self._database.runners
+        workers: list[AsyncConnection] = []
+
+        async def join() -> None:
+            worker = await pool.getconn()
+            workers.append(worker)
+            await worker.execute("select etl.join_run(%s)", [run.id])
+
+        most = max(settings.load_workers, settings.build_workers)
+        try:
+            await all_together(join() for _ in range(most))
+            yield workers
+        finally:
+            await asyncio.gather(*map(pool.putconn, workers))
+
+    async def _tidy_up(self, *, vacuum: bool) -> None:
+        """After the answer: forget old runs, and clear away rows that were replaced."""
+        try:
+            async with self._database.runners.connection() as connection:
+                keep = [self._settings.keep_runs]
+                await connection.execute("select etl.keep_runs(%s)", keep)
+                if vacuum:
+                    await connection.execute("vacuum (analyze, skip_locked) features")
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("tidying up after a run: %s", one_line(error))
+
+
+def _log_end(run: Run) -> None:
+    state = run.record["state"]
+    if state == "succeeded":
+        log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
+    else:
+        log.warning("run %d %s: %s", run.id, state, run.fault)
+
+
+def _fault_of(run: Run, error: BaseException) -> RunFault:
+    """What an error of a run's work is to its callers; the log has the rest."""
+    match error:
+        case RunFault():
+            return error
+        case psycopg.errors.ProgramLimitExceeded():
+            return DataFault(f"{run.phase}: {one_line(error)}")
+        case asyncio.CancelledError():
+            return Interrupted(INTERRUPTED)
+    log.error("run %d", run.id, exc_info=error)
+    if not isinstance(error, OperationalError):
+        return ServiceFault(f"internal error in {run.phase}: see the log")
+    if _is_lost(error):
+        return DatabaseAway(f"the database went away: {one_line(error)}")
+    return ServiceFault(f"{run.phase}: {one_line(error)}")
+
+
+def _is_lost(error: OperationalError) -> bool:
+    """Whether the connection went, or there was none, and not only the statement."""
+    state = error.sqlstate
+    return state is None or state.startswith(("08", "57P0"))

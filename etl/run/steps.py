@@ -1,0 +1,125 @@
+"""Runs the SQL files of one phase, whole or in slices. Knows no statement in them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
+
+from etl.errors import DataFault, ServiceFault
+from etl.postgres.database import local, one_line, transaction
+from etl.sqlfiles import SLICE_SETTING, SqlFile
+
+#: Bad rows that the error of a check shows.
+SHOWN_ROWS = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run's record tells of a SQL file: rows that it wrote or returned."""
+
+    file: str
+    sha256: str
+    rows: int
+    milliseconds: float
+
+
+async def run_file(
+    file: SqlFile,
+    lead: AsyncConnection,
+    workers: Sequence[AsyncConnection],
+    warn: Callable[[str], None],
+) -> Step:
+    """Run one SQL file to its end, on ``lead`` or in slices on all ``workers``.
+
+    ``warn`` is told what a check finds that only warns. Raises DataFault where a value
+    or a constraint stops it, or a check finds rows; ServiceFault where the file itself
+    is wrong.
+    """
+    began = time.perf_counter()
+    counts = [0] * len(workers)
+
+    async def run_slice(number: int, worker: AsyncConnection) -> None:
+        slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
+        async with transaction(worker, local(slices)):
+            counts[number] = await _execute(file, worker, warn)
+
+    try:
+        if file.in_slices:
+            await _until_one_fails(run_slice, workers)
+        else:
+            counts = [await _execute(file, lead, warn)]
+    except (DataError, IntegrityError) as error:
+        raise DataFault(f"{file.path}: {one_line(error)}") from error
+    except psycopg.ProgrammingError as error:
+        raise ServiceFault(f"{file.path}: {one_line(error)}") from error
+    milliseconds = round((time.perf_counter() - began) * 1000, 3)
+    step = Step(file.path, file.sha256, sum(counts), milliseconds)
+    log.info("%(file)s: %(rows)d rows in %(milliseconds).1f ms", vars(step))
+    return step
+
+
+async def _until_one_fails(
+    run_slice: Callable[[int, AsyncConnection], Coroutine[None, None, None]],
+    workers: Sequence[AsyncConnection],
+) -> None:
+    """Run all slices; the error of one ends the others and is raised.
+
+    They are ended by the server: where a task is cancelled in the middle of a query,
+    psycopg may have to close the connection, and the run has use for it yet.
+    """
+    slices = enumerate(workers)
+    tasks = [asyncio.create_task(run_slice(*numbered)) for numbered in slices]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [task.exception() for task in tasks if task.done()]
+        for task, worker in zip(tasks, workers, strict=True):
+            if not task.done():
+                await worker.cancel_safe()
+        await asyncio.wait(tasks)
+        for error in filter(None, errors):
+            raise error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _execute(
+    file: SqlFile, connection: AsyncConnection, warn: Callable[[str], None]
+) -> int:
+    """Run all statements of a file; the rows of the last one that tells of any."""
+    rows = 0
+    async with connection.cursor() as cursor:
+        await cursor.execute(file.text.encode())
+        while True:
+            if cursor.rowcount >= 0 and not (
+                file.folder == "clean" and cursor.description
+            ):
+                rows = cursor.rowcount
+            if file.folder == "check" and cursor.description and rows:
+                words = await _bad_rows(file, cursor)
+                if not file.only_warns:
+                    raise DataFault(words)
+                warn(words)
+            if not cursor.nextset():
+                return rows
+
+
+async def _bad_rows(file: SqlFile, cursor: AsyncCursor) -> str:
+    """What a check found, in one line with its first rows."""
+    names = [column.name for column in cursor.description or ()]
+    shown = [
+        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
+        for row in await cursor.fetchmany(SHOWN_ROWS)
+    ]
+    more = "; …" if cursor.rowcount > SHOWN_ROWS else ""
+    rows = "1 bad row" if cursor.rowcount == 1 else f"{cursor.rowcount} bad rows"
+    return f"{file.path} found {rows}: {'; '.join(shown)}{more}"
