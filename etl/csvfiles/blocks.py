@@ -12,7 +12,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from etl.csvfiles.forms import Forms
+from etl.csvfiles.forms import Forms, repeated
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault
 
@@ -37,9 +37,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 #: A first line, with the line ends that stand in quotes.
-HEADER_LINE = re.compile(rb'[^"\n]*+(?:"[^"]*+"[^"\n]*+)*+\n')
+HEADER_LINE = re.compile(rb'[^"\n]*+' + repeated(rb'"[^"]*+"[^"\n]*+') + rb"\n")
 
-BLANK_LINES = re.compile(rb"(?:[ \t\r]*+\n)++")
+BLANK_LINES = re.compile(repeated(rb"[ \t\r]*+\n"))
 
 
 def block_bytes(streams: int) -> int:

@@ -105,6 +105,15 @@ class Forms:
         return count if found == count * self.delimiters else None
 
 
+def repeated(body: bytes) -> bytes:
+    """An expression for ``body`` as often as it comes, none given back.
+
+    The group in it is atomic for Python 3.11.4 and older, where a loop that gives
+    nothing back keeps what its last turn took, the one that failed (gh-106052).
+    """
+    return rb"(?:(?>%s))*+" % body
+
+
 def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     """The forms of a file with these ``columns``; None stands for an unknown one.
 
@@ -113,13 +122,13 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     """
     ends = re.escape(delimiter).encode()
     blanks = rb"[ ]*+" if delimiter == "\t" else rb"[ \t]*+"
-    quoted = blanks + rb'"[^"]*+(?:""[^"]*+)*+'
+    quoted = blanks + rb'"[^"]*+' + repeated(rb'""[^"]*+')
     closed = quoted + rb'"'
     without = rb"(?!" + blanks + rb'")[^%s\n]*+' % ends
     field = rb"(?:%s[^%s\n]*+|%s)" % (closed, ends, without)
-    record = rb"%s(?:%s%s)*+\n" % (field, ends, field)
+    record = field + repeated(ends + field) + rb"\n"
     # nothing and a tab alone are no values, but COPY would not see that in quotes
-    something = rb'%s"(?!\t?")[^"]*+(?:""[^"]*+)*+"%s' % (blanks, blanks)
+    something = rb'%s"(?!\t?")[^"]*+%s"%s' % (blanks, repeated(rb'""[^"]*+'), blanks)
     any_text = rb'(?:[^"%s\r\n]*+|%s|"")' % (ends, something)
     plain = ends.join(_plain(column, any_text, delimiter, blanks) for column in columns)
     texts = [rb"[^%s]*+" % ends] * (len(columns) - 1) + [rb"[^%s\n]*+" % ends]
@@ -139,10 +148,10 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
             blanks + (column.frame or "").encode() + blanks for column in framed
         )
     return Forms(
-        plain=re.compile(rb"(?:%s\r?+\n)*+" % plain),
-        unquoted=re.compile(rb"(?:%s\r?+\n)*+" % unquoted),
+        plain=re.compile(repeated(plain + rb"\r?+\n")),
+        unquoted=re.compile(repeated(unquoted + rb"\r?+\n")),
         record=re.compile(record),
-        fields=re.compile(rb"(?:%s%s)*+" % (field, ends)),
+        fields=re.compile(repeated(field + ends)),
         open_quote=re.compile(quoted),
         frame=re.compile(rb"%s\r?\n" % frame) if frame is not None else None,
         between=DIGITS + separators.encode(),
@@ -154,7 +163,10 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
 def _plain(
     column: Column | None, any_text: bytes, delimiter: str, blanks: bytes
 ) -> bytes:
-    """A plain value of a column, in quotes or without; of some ``any_text`` is one."""
+    """A plain value of a column, in quotes or without.
+
+    Where the column has no plain form, ``any_text``.
+   """
     if column is None or column.plain is None:
         return any_text
     unquoted = _unquoted(column, any_text, delimiter, blanks)

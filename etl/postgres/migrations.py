@@ -16,7 +16,7 @@ from psycopg.errors import LockNotAvailable
 
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
-#: The engine's own files, next to this module: its tables; its functions, views and
+#: The engine's own files, in the folder above: its tables; its functions, views and
 #: triggers; and what brings tables of an earlier layout to this one.
 ENGINE_SCHEMA, ENGINE_FUNCTIONS, FOLDED = (
     Path(__file__).parent.parent / folder

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.csvfiles.blocks import (
+    BLANK_LINES,
+    HEADER_LINE,
     LONGEST_RECORD,
     MOST_RECORDS_AT_ONCE,
     Block,
@@ -168,6 +171,15 @@ def test_what_is_seen_at_once_is_what_each_record_says(
     else:
         assert count == len(lines)
         assert forms.plain.fullmatch(data)
+
+
+@pytest.mark.parametrize("forms", [FORMS, NUMBERS, TEXTS, ONE_TEXT])
+def test_loops_that_give_nothing_back_are_atomic(forms: Forms) -> None:
+    """Debian 12 has Python 3.11.2, where others keep what a failed turn has taken."""
+    loops = (forms.plain, forms.unquoted, forms.record, forms.fields, forms.open_quote)
+    for form in (*loops, HEADER_LINE, BLANK_LINES):
+        groups = len(re.findall(rb"\)[*+?]\+", form.pattern))
+        assert form.pattern.count(b"(?:(?>") == groups
 
 
 def test_a_long_record_is_told_and_passed_over(tmp_path: Path) -> None:
