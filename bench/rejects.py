@@ -7,6 +7,7 @@ same service without rules and without a look at the bytes and at keys.
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import statistics
@@ -65,18 +66,16 @@ def measure(folder: Path, users: int) -> None:
         "1% unknown users": _broken(clean, folder / "some unknown", some, UNKNOWN),
         "100% bad": _broken(clean, folder / "all", set(range(records))),
     }
+    seconds: dict[str, list[float]] = {variant: [] for variant in data}
     with ExitStack() as servers:
         postgres = servers.enter_context(embedded_postgres(folder))
         services = {
             variant: servers.enter_context(_service(folder, postgres, variant, files))
             for variant, files in data.items()
         }
-        seconds: dict[str, list[float]] = {variant: [] for variant in services}
-        variants = [*services]
         for round_number in range(ROUNDS + 1):
-            progress(f"round {round_number} of {ROUNDS}")
-            first = round_number % len(variants)
-            for variant in variants[first:] + variants[:first]:
+            progress(f"round {round_number} of {ROUNDS}" if round_number else "warm-up")
+            for variant in random.Random(round_number).sample([*data], len(data)):
                 postgres.settle()
                 record = services[variant].trigger()
                 seconds[variant].append(float(record["seconds"]))

@@ -1,1 +1,1 @@
-"""The routes, and what answers each: JSON, events, charts, metrics, pages."""
+"""The routes, who may ask them, and what each answers: JSON, events, metrics, pages."""

@@ -1,4 +1,4 @@
-"""The page at ``/docs``: Swagger UI over ``/openapi.json``, from files of this folder.
+"""The page at ``/docs``: Swagger UI over ``/openapi.json``, from files of ``etl/web``.
 
 Nothing in it is asked of another host, and browsers are told so as for the page at /.
 """

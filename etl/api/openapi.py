@@ -15,9 +15,9 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from etl.api.access import need_of, tokens_for
 from etl.features.catalog import Catalog, Column, read_catalog
 from etl.features.filters import COMPARISONS, PATTERNS, RESERVED, STATES
-from etl.http.access import need_of, tokens_for
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.database import SNAPSHOT, transaction
 from etl.settings import Settings

@@ -1,4 +1,4 @@
-"""The page for people at ``/``: files of the folder ``web``, sent as they are.
+"""The page for people at ``/``: files of ``etl/web``, sent as they are.
 
 Nothing in it is asked of another host, and browsers are told to allow nothing else.
 """

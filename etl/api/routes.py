@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from etl.api.access import guards, share
 from etl.api.answers import READER, answer_feature, answer_features
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER, SETTINGS
 from etl.api.charts import CHARTS, chart, charts
@@ -23,7 +24,6 @@ from etl.api.pages import answer_page, page_file, wants_page
 from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
 from etl.features.catalog import read_catalog
 from etl.features.reading import Reader
-from etl.http.access import guards, share
 from etl.http.parameters import flag, refuse_parameters
 from etl.http.problems import STARTED, TRIGGER_PATH, problem, problems
 from etl.http.sending import MOST_STREAMS, STREAMS

@@ -38,9 +38,9 @@ class Forms:
     values are, ``fields`` all of its fields that end in a delimiter, ``open_quote`` the
     start of a field up to where its quote may still close. A quote that opens in
     mid-field is no quote, and neither is one after a closing quote: the record ends
-    with its line. ``unquoted`` takes plain records where no quote stands, as long as
-    each has its ``delimiters``. ``frame`` is what a line of a plain record is without
-    the bytes ``between``, or None where that tells nothing.
+    with its line. ``unquoted`` is ``plain`` for lines without quotes, each of which has
+    its ``delimiters``: see ``count_plain``. ``frame`` is what a line of a plain record
+    is without the bytes ``between``, or None where that tells nothing.
     """
 
     plain: re.Pattern[bytes]
@@ -72,7 +72,7 @@ class Forms:
     def _count_framed(self, lines: bytes) -> int | None:
         """Taking the digits out leaves a few different lines, most often one.
 
-        It costs 0.7 ns a byte, or 4 where they differ, and matching each record 14.
+        It costs 0.7 ns a byte, or 4 where they differ, and to match each record 14.
         COPY sees where digits are wrong, but in lists: see ``may_hide``.
         """
         if self.frame is None or b" " in lines:
@@ -88,11 +88,11 @@ class Forms:
         return count if all(map(self.frame.fullmatch, different)) else None
 
     def _count_unquoted(self, lines: bytes) -> int | None:
-        """Each is matched, but text up to its delimiter, whatever it holds, line ends
-        too: that takes two thirds of the time that ``plain`` does.
+        """Text is whatever stands before the next delimiter, line ends included: that
+        takes two thirds of the time of ``plain``.
 
-        A match has the delimiters of whole records. Where all lines together have as
-        many as if each were one, each is.
+        Every match has the delimiters of one record. So where all lines together have
+        as many as one record a line would, no text went over a line end.
         """
         if b'"' in lines or (
             b"\r" in lines and lines.count(b"\r") > lines.count(b"\r\n")
@@ -163,10 +163,7 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
 def _plain(
     column: Column | None, any_text: bytes, delimiter: str, blanks: bytes
 ) -> bytes:
-    """A plain value of a column, in quotes or without.
-
-    Where the column has no plain form, ``any_text``.
-   """
+    """A plain value, in quotes or not; ``any_text`` where no form says what is one."""
     if column is None or column.plain is None:
         return any_text
     unquoted = _unquoted(column, any_text, delimiter, blanks)
@@ -179,7 +176,7 @@ def _plain(
 def _unquoted(
     column: Column | None, any_text: bytes, delimiter: str, blanks: bytes
 ) -> bytes:
-    """A plain value of a column without quotes; of some ``any_text`` is one."""
+    """A plain value without quotes; ``any_text`` where no form says what is one."""
     if column is None or column.plain is None:
         return any_text
     form = column.plain

@@ -68,7 +68,7 @@ async def load_files(
     largest = max((stream.opened.size for stream in streams), default=0)
     plans_matter = largest > BYTES_WITHOUT_STATISTICS
     blocks: asyncio.Queue[tuple[Stream, Block] | None] = asyncio.Queue(maxsize=1)
-    idle: list[AsyncConnection] = []
+    idle: list[AsyncConnection] = []  # that have nothing left to load
     too_many = False
 
     async def read() -> None:
@@ -120,8 +120,10 @@ def _send_ahead(worker: AsyncConnection) -> None:
 async def _look_over(
     stream: Stream, worker: AsyncConnection, other: AsyncConnection
 ) -> None:
-    """Give the planner the statistics of a table, and look at its unique keys; at the
-    same time where the ``other`` connection is another one.
+    """Give the planner the statistics of a table, and look at its unique keys.
+
+    At the same time where the ``other`` connection is another one; one connection does
+    one after the other.
     """
     target = [stream.source.name, stream.table.as_string()]
 

@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 from psycopg import AsyncConnection
 
-from etl.http.access import OPEN_ROUTES, RUN_ROUTES, Need, need_of
+from etl.api.access import OPEN_ROUTES, RUN_ROUTES, Need, need_of
 from tests.conftest import Client, StartService, get, trigger
 
 RUN, READ = "run-token/=", "read.token"

@@ -103,7 +103,12 @@ def test_our_files_name_no_other_host_and_make_no_html(path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("index.html", "vendor/chart.js/LICENSE.md", "..%2Fservice.py", "../service.py"),
+        *(
+            "index.html",
+            "vendor/chart.js/LICENSE.md",
+            "..%2Fservice.py",
+            "../service.py",
+        ),
         *("vendor", "%00", "docs/docs.js"),
     ],
 )
