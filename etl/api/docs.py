@@ -10,9 +10,10 @@ from pathlib import Path
 from aiohttp import web
 
 from etl.api.pages import CONTENT_TYPES, HEADERS
+from etl.api.pages import FOLDER as PAGES
 from etl.http.problems import NotThere
 
-FOLDER = Path(__file__).parent.parent / "web" / "docs"
+FOLDER = PAGES / "docs"
 
 #: What the page is made of, by the names it is asked for.
 FILES = {

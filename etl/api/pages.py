@@ -12,8 +12,9 @@ from aiohttp import ETag, web
 
 from etl.http.negotiation import choose_format
 from etl.http.problems import NotThere
+from etl.settings import PROJECT
 
-FOLDER = Path(__file__).parent.parent / "web"
+FOLDER = PROJECT / "etl" / "web"
 
 #: Named here, for what Python guesses hangs on the machine.
 CONTENT_TYPES = {

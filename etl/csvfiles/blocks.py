@@ -144,9 +144,9 @@ class BlockReader:
         """
         end = self._rest.rfind(b"\n") + 1
         if end:
-            lines, rest = self._rest[:end], self._rest[end:]
+            lines = self._rest[:end]
             if _are_short(lines) and (count := forms.count_plain(lines)) is not None:
-                self._rest = rest
+                self._rest = self._rest[end:]
                 return self._block(lines, end, lines, (), count)
         data = self._rest
         plain: list[bytes] = []

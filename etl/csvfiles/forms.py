@@ -122,20 +122,27 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     """
     ends = re.escape(delimiter).encode()
     blanks = rb"[ ]*+" if delimiter == "\t" else rb"[ \t]*+"
-    quoted = blanks + rb'"[^"]*+' + repeated(rb'""[^"]*+')
+    within = rb'[^"]*+' + repeated(rb'""[^"]*+')
+    quoted = blanks + rb'"' + within
     closed = quoted + rb'"'
     without = rb"(?!" + blanks + rb'")[^%s\n]*+' % ends
     field = rb"(?:%s[^%s\n]*+|%s)" % (closed, ends, without)
     record = field + repeated(ends + field) + rb"\n"
     # nothing and a tab alone are no values, but COPY would not see that in quotes
-    something = rb'%s"(?!\t?")[^"]*+%s"%s' % (blanks, repeated(rb'""[^"]*+'), blanks)
+    something = rb'%s"(?!\t?")%s"%s' % (blanks, within, blanks)
     any_text = rb'(?:[^"%s\r\n]*+|%s|"")' % (ends, something)
-    plain = ends.join(_plain(column, any_text, delimiter, blanks) for column in columns)
     texts = [rb"[^%s]*+" % ends] * (len(columns) - 1) + [rb"[^%s\n]*+" % ends]
-    unquoted = ends.join(
-        _unquoted(column, text, delimiter, blanks)
-        for column, text in zip(columns, texts, strict=True)
-    )
+    values, unquoted_values = [], []
+    for column, text in zip(columns, texts, strict=True):
+        if column is None or column.plain is None:
+            values.append(any_text)
+            unquoted_values.append(text)
+        else:
+            value = _unquoted(column, column.plain, delimiter, blanks)
+            quoted_value = _quoted(column, column.plain, blanks)
+            values.append(rb"(?:%s|%s)" % (value, quoted_value))
+            unquoted_values.append(value)
+    plain, unquoted = ends.join(values), ends.join(unquoted_values)
     if len(columns) == 1:
         # COPY would take a blank line for a record, and before 18 end at this mark
         no_record = rb"(?!\\\.|[ \t\r]*+\n)"
@@ -160,29 +167,18 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     )
 
 
-def _plain(
-    column: Column | None, any_text: bytes, delimiter: str, blanks: bytes
-) -> bytes:
-    """A plain value, in quotes or not; ``any_text`` where no form says what is one."""
-    if column is None or column.plain is None:
-        return any_text
-    unquoted = _unquoted(column, any_text, delimiter, blanks)
-    inside = rb"%s(?>%s)%s" % (blanks, column.plain.encode(), blanks)
-    quoted = rb'%s"(?!%s")%s"%s' % (blanks, blanks, inside, blanks)
-    nothing = rb"" if column.is_required else rb'|""'
-    return rb"(?:%s|%s%s)" % (unquoted, quoted, nothing)
-
-
-def _unquoted(
-    column: Column | None, any_text: bytes, delimiter: str, blanks: bytes
-) -> bytes:
-    """A plain value without quotes; ``any_text`` where no form says what is one."""
-    if column is None or column.plain is None:
-        return any_text
-    form = column.plain
+def _unquoted(column: Column, form: str, delimiter: str, blanks: bytes) -> bytes:
+    """A plain value of this form without quotes."""
     if column.separator == delimiter:  # then it stands in no value without quotes
         form = form.replace(delimiter, "(?!)")
     value = rb"%s(?>%s)%s" % (blanks, form.encode(), blanks)
     if column.is_required or column.is_text:
         return value
     return rb"(?:%s|%s)" % (value, rb"" if delimiter == "\t" else rb"\t|")
+
+
+def _quoted(column: Column, form: str, blanks: bytes) -> bytes:
+    """A plain value of this form in quotes, or nothing in them where that may be."""
+    inside = rb"%s(?>%s)%s" % (blanks, form.encode(), blanks)
+    value = rb'%s"(?!%s")%s"%s' % (blanks, blanks, inside, blanks)
+    return value if column.is_required else value + rb'|""'

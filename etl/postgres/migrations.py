@@ -14,13 +14,13 @@ from pathlib import Path
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 
+from etl.settings import PROJECT
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
-#: The engine's own files, in the folder above: its tables; its functions, views and
-#: triggers; and what brings tables of an earlier layout to this one.
+#: The engine's own files: its tables; its functions, views and triggers; and what
+#: brings tables of an earlier layout to this one.
 ENGINE_SCHEMA, ENGINE_FUNCTIONS, FOLDED = (
-    Path(__file__).parent.parent / folder
-    for folder in ("schema", "functions", "folded")
+    PROJECT / "etl" / folder for folder in ("schema", "functions", "folded")
 )
 
 #: A file that only the earlier layout had, and the file of today's that it comes to.
