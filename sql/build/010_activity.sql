@@ -51,8 +51,8 @@ counted as (
     ) as used
 )
 
--- Lists are gathered in the order of users. To keep it has users merged with them, for
--- a hash of the lists takes 180 MB per million users, and a merge no longer.
+-- Lists are gathered in the order of users and leave in it, so that users are merged
+-- with them. A hash would hold all lists, 180 MB per million users, and be no faster.
 insert into activity_next (
     user_id,
     is_known,
