@@ -24,7 +24,7 @@ from etl.settings import RejectLimit
 
 #: Bytes of each file up to which a look at tables and their keys costs more than it
 #: saves. Where one is larger, small files count too: a join with a table of unknown
-#: content may come in its order, and then publish meets the keys of features in none.
+#: content may come in its order, and the build has to sort what was in order before.
 BYTES_WITHOUT_STATISTICS = 100_000
 
 #: Tells which transaction it is, so that its rows and their lines are found again.
