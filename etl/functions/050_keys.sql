@@ -1,7 +1,6 @@
--- Unique keys. Once a file is loaded, its keys are looked at as a whole: where they
--- leave no gap, how many they are and what they add up to tells a repeated one, in
--- 0.05 s of a core per million rows. That none is repeated a check proves, while
--- publish writes and a core is idle.
+-- Unique keys. Once a file is loaded, its keys are added up: where they leave no gap,
+-- their sum and how many they are tell a repeated one, in 0.04 s of a core per million
+-- rows. That none is repeated a check proves, while publish writes and a core is idle.
 
 -- The keys that can be looked at so: not those of a table that partitions make up.
 create or replace view etl.watched_keys as
@@ -24,8 +23,9 @@ inner join pg_attribute as attributes
 comment on view etl.watched_keys is
 'Unique keys that are looked at once they are loaded';
 
--- Notes what is seen of the keys of a source, whose file was loaded into a table. Keys
--- without a gap add up to their number times the mean of the lowest and the highest.
+-- Adds up the keys of a source, whose file was loaded into a table, and notes their
+-- range as it is where they leave no gap: as many numbers around their mean. Where no
+-- such range has this sum, keys leave gaps, or one is repeated.
 create or replace function etl.note_keys(source text, target regclass) returns void
 language plpgsql as $$
 declare
@@ -42,10 +42,18 @@ begin
             seen as (
                 select
                     count(loaded.%1$I) as total_rows,
-                    min(loaded.%1$I) as lowest_key,
-                    max(loaded.%1$I) as highest_key,
                     sum(loaded.%1$I)::numeric as total
                 from %2$s as loaded
+            ),
+
+            -- The sum of the numbers from 0 on is total_rows * (total_rows - 1) / 2.
+            moved as (
+                select
+                    seen.total_rows,
+                    seen.total - seen.total_rows::numeric * (seen.total_rows - 1) / 2
+                        as distance
+                from seen
+                where seen.total_rows > 0
             )
 
             insert into etl.key_ranges (
@@ -59,17 +67,14 @@ begin
             select
                 $1,
                 $2,
-                seen.total_rows,
-                seen.lowest_key,
-                seen.highest_key,
-                seen.total_rows > seen.highest_key::numeric - seen.lowest_key + 1
-                or (
-                    seen.total_rows = seen.highest_key::numeric - seen.lowest_key + 1
-                    and seen.total * 2
-                    <> seen.total_rows * (seen.highest_key::numeric + seen.lowest_key)
-                )
-            from seen
-            where seen.total_rows > 0
+                moved.total_rows,
+                greatest(div(moved.distance, moved.total_rows), -9223372036854775808),
+                least(
+                    div(moved.distance, moved.total_rows) + moved.total_rows - 1,
+                    9223372036854775807
+                ),
+                mod(moved.distance, moved.total_rows) <> 0
+            from moved
             $f$,
             key,
             target
@@ -79,26 +84,67 @@ begin
 end;
 $$;
 
--- Notes where the statistics of that table tell of a repeated key: the rows that they
--- were taken of had one twice. So one may be seen among keys that leave gaps, too.
+-- Looks closer at keys whose sum is none of a range, or of which the statistics of that
+-- table saw one twice. Of the others, where the rows that these were taken of lie
+-- farther apart than there are rows, no more can be told: they leave gaps.
 create or replace function etl.heed_statistics(
     source text, target regclass
 ) returns void
-language sql as $$
-    update etl.key_ranges as ranges
-    set may_repeat = true
-    from pg_class as tables
-    inner join pg_namespace as schemas on tables.relnamespace = schemas.oid
-    inner join pg_stats as statistics
-        on
-            schemas.nspname = statistics.schemaname
-            and tables.relname = statistics.tablename
-            and not statistics.inherited
-    where
-        tables.oid = heed_statistics.target
-        and ranges.source = heed_statistics.source
-        and ranges.column_name = statistics.attname
-        and statistics.n_distinct <> statistics.null_frac - 1;
+language plpgsql as $$
+declare
+    doubted record;
+    lowest  bigint;
+    highest bigint;
+begin
+    for doubted in
+        select
+            ranges.column_name,
+            ranges.total_rows,
+            seen.has_repeats,
+            seen.bounds[1] as lowest,
+            seen.bounds[cardinality(seen.bounds)] as highest
+        from etl.key_ranges as ranges
+        left join lateral (
+            select
+                statistics.n_distinct <> statistics.null_frac - 1 as has_repeats,
+                statistics.histogram_bounds::text::bigint[] as bounds
+            from pg_class as tables
+            inner join pg_namespace as schemas on tables.relnamespace = schemas.oid
+            inner join pg_stats as statistics
+                on
+                    schemas.nspname = statistics.schemaname
+                    and tables.relname = statistics.tablename
+                    and not statistics.inherited
+            where
+                tables.oid = heed_statistics.target
+                and ranges.column_name = statistics.attname
+        ) as seen on true
+        where
+            ranges.source = heed_statistics.source
+            and (ranges.may_repeat or seen.has_repeats)
+    loop
+        lowest := doubted.lowest;
+        highest := doubted.highest;
+        if
+            doubted.has_repeats
+            or highest::numeric - lowest + 1 > doubted.total_rows is not true
+        then
+            execute format(
+                'select min(%1$I), max(%1$I) from %2$s', doubted.column_name, target
+            )
+            into lowest, highest;
+        end if;
+        update etl.key_ranges as ranges
+        set
+            lowest_key = lowest,
+            highest_key = highest,
+            may_repeat = coalesce(doubted.has_repeats, false)
+            or doubted.total_rows >= highest::numeric - lowest + 1
+        where
+            ranges.source = heed_statistics.source
+            and ranges.column_name = doubted.column_name;
+    end loop;
+end;
 $$;
 
 -- The range of a source's keys, where they lie so close that bits tell repeated ones

@@ -1,5 +1,5 @@
-"""Repeated keys are found whatever their order: before the build where a look at their
-number, range and sum tells of them, by a check where it does not.
+"""Repeated keys are found whatever their order: before the build where their number and
+their sum or the statistics tell of them, by a check where they do not.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ SHAPES = {
     "below_zero": [key - 70 for key in with_values((5, 3), (80, 300))],
     "lowest_and_highest": with_values((0, -(2**63)), (899, 2**63 - 1)),
     "out_of_place_alone": with_values((700, -5)),
+    "pairs_from_the_lowest": [-(2**63) + place // 2 for place in range(RECORDS)],
+    "pairs_up_to_the_highest": [2**63 - 1 - place // 2 for place in range(RECORDS)],
     "one_more": [*ascending()[:-1], 450],
     "gaps": even(),
     "gaps_and_repeated": [*even()[:-1], 2],
@@ -161,14 +163,15 @@ async def test_repeated_keys_that_statistics_miss(
     first: int,
     type_: str,
 ) -> None:
-    """Their number, range and sum tell of them where they leave no gap. Elsewhere the
-    check does, all is built once more, and the next run is warned.
+    """Their number and sum tell of them where they leave no gap. Elsewhere the check
+    does, all is built once more, and the next run is warned.
     """
     monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
     await connection.execute(
         "alter table staging.user_experiments"
-        f" alter experiment_id type {type_}, alter experiment_id set (n_distinct = -1)"
+        f" alter experiment_id type {type_}, alter experiment_id set (n_distinct = -1),"
+        " alter experiment_id set statistics 1"  # of 300 rows
     )
     keys = SHAPES[shape]
     if type_ == "integer":
