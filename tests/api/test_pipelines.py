@@ -32,7 +32,7 @@ async def test_a_column_is_added_in_sql_alone(
 ) -> None:
     """On a database that is in use, and without a line of Python."""
     await trigger(client)
-    (sql_dir / "schema" / "006_longest_run_time.sql").write_text(NEW_COLUMN)
+    (sql_dir / "schema" / "007_longest_run_time.sql").write_text(NEW_COLUMN)
     (sql_dir / "build" / "900_longest_run_time.sql").write_text(FILL_NEW_COLUMN)
     changed = await start_service(sql_dir=sql_dir)
     await trigger(changed)
@@ -79,7 +79,7 @@ async def test_a_schema_file_in_between_is_refused_by_name(
 async def test_a_schema_file_is_applied_whole_or_not(
     start_service: StartService, sql_dir: Path, database: str
 ) -> None:
-    broken = sql_dir / "schema" / "006_broken.sql"
+    broken = sql_dir / "schema" / "007_broken.sql"
     broken.write_text("create table half (); select nothing;")
     with pytest.raises(DatabaseError, match='column "nothing" does not exist'):
         await start_service(sql_dir=sql_dir)

@@ -265,7 +265,7 @@ async def test_a_rule_for_two_keys_of_a_table_in_partitions(
     start_service: StartService, data_dir: Path, sql_dir: Path
 ) -> None:
     """Rows of two partitions may stand at the same place, and count as one each."""
-    (sql_dir / "schema" / "006_pairs.sql").write_text(
+    (sql_dir / "schema" / "007_pairs.sql").write_text(
         "create table staging.pairs (a bigint not null, b bigint not null)"
         " partition by hash (a);"
         "create unlogged table pairs_0 partition of staging.pairs"
