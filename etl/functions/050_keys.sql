@@ -84,25 +84,27 @@ begin
 end;
 $$;
 
--- Looks closer at keys whose sum is none of a range, or of which the statistics of that
--- table saw one twice. Of the others, where the rows that these were taken of lie
--- farther apart than there are rows, no more can be told: they leave gaps.
+-- Looks closer at keys whose sum is none of a range, that lie outside of theirs, or of
+-- which the statistics of that table saw one twice. The outermost keys in these, and at
+-- both ends of the table, where those of a file in order are, make up their range or a
+-- part of it. Where that is wider than there are rows, there are gaps: then no more can
+-- be told.
 create or replace function etl.heed_statistics(
     source text, target regclass
 ) returns void
 language plpgsql as $$
 declare
-    doubted record;
-    lowest  bigint;
-    highest bigint;
+    pages  bigint := pg_relation_size(target) / current_setting('block_size')::integer;
+    margin bigint := 5000;  -- the blocks that are loaded at once fill fewer
+    seen   record;
 begin
-    for doubted in
+    for seen in
         select
             ranges.column_name,
             ranges.total_rows,
-            seen.has_repeats,
-            seen.bounds[1] as lowest,
-            seen.bounds[cardinality(seen.bounds)] as highest
+            coalesce(sample.has_repeats, false) as has_repeats,
+            sample.bounds[1] as lowest_key,
+            sample.bounds[cardinality(sample.bounds)] as highest_key
         from etl.key_ranges as ranges
         left join lateral (
             select
@@ -118,31 +120,49 @@ begin
             where
                 tables.oid = heed_statistics.target
                 and ranges.column_name = statistics.attname
-        ) as seen on true
+        ) as sample on true
         where
             ranges.source = heed_statistics.source
-            and (ranges.may_repeat or seen.has_repeats)
-    loop
-        lowest := doubted.lowest;
-        highest := doubted.highest;
-        if
-            doubted.has_repeats
-            or highest::numeric - lowest + 1 > doubted.total_rows is not true
-        then
-            execute format(
-                'select min(%1$I), max(%1$I) from %2$s', doubted.column_name, target
+            and (
+                ranges.may_repeat
+                or sample.has_repeats
+                or sample.bounds[1] < ranges.lowest_key
+                or sample.bounds[cardinality(sample.bounds)] > ranges.highest_key
             )
-            into lowest, highest;
-        end if;
+    loop
+        execute format(
+            $f$
+            select
+                least($1, min(ends.key)) as lowest_key,
+                greatest($2, max(ends.key)) as highest_key
+            from (
+                select first_rows.%1$I as key
+                from %2$s as first_rows
+                where first_rows.ctid < $3
+                union all
+                select last_rows.%1$I as key
+                from %2$s as last_rows
+                where last_rows.ctid >= $4
+            ) as ends
+            $f$,
+            seen.column_name,
+            target
+        )
+        into seen.lowest_key, seen.highest_key
+        using
+            seen.lowest_key,
+            seen.highest_key,
+            format('(%s,0)', margin)::tid,
+            format('(%s,0)', greatest(pages - margin, margin))::tid;
         update etl.key_ranges as ranges
         set
-            lowest_key = lowest,
-            highest_key = highest,
-            may_repeat = coalesce(doubted.has_repeats, false)
-            or doubted.total_rows >= highest::numeric - lowest + 1
+            lowest_key = seen.lowest_key,
+            highest_key = seen.highest_key,
+            may_repeat = seen.has_repeats
+            or seen.total_rows > seen.highest_key::numeric - seen.lowest_key
         where
             ranges.source = heed_statistics.source
-            and ranges.column_name = doubted.column_name;
+            and ranges.column_name = seen.column_name;
     end loop;
 end;
 $$;

@@ -52,7 +52,9 @@ SHAPES = {
     "gaps": even(),
     "gaps_and_repeated": [*even()[:-1], 2],
     "gaps_and_repeated_below_zero": [*(key - 999 for key in even()[:-1]), -997],
-    "far_apart": [key * 1000 for key in with_values((7, 600))],
+    "far_apart": [key * 1000 for key in ascending()],
+    "far_apart_evenly": [key * 1001 for key in ascending()],  # the sum is a range's
+    "far_apart_and_repeated": [key * 1000 for key in with_values((7, 600))],
     "shuffled": random.Random(1).sample(ascending(), RECORDS),
     "shuffled_and_repeated": [
         random.Random(2).randint(1, RECORDS) for _ in range(RECORDS)
@@ -192,7 +194,7 @@ async def test_rules_that_nothing_speaks_for_are_left_to_checks(
     """No rule is looked at before the build where no key looks repeated."""
     monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
-    for shape in ("none", "shuffled", "gaps", "out_of_place_alone"):
+    for shape in ("none", "shuffled", "gaps", "out_of_place_alone", "far_apart_evenly"):
         text = records(SHAPES[shape], [1] * RECORDS, odd=())
         (data_dir / "user_experiments.csv").write_text(text)
         answer = await trigger(client)
@@ -201,3 +203,27 @@ async def test_rules_that_nothing_speaks_for_are_left_to_checks(
             "clean/020_user_ids_are_unique.sql",
             "clean/050_experiment_ids_are_unique.sql",
         }
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_close"),
+    [("none", True), ("gaps", True), ("far_apart", False), ("far_apart_evenly", False)],
+)
+async def test_keys_lie_close_as_the_statistics_have_it(
+    start_service: StartService,
+    data_dir: Path,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: str,
+    is_close: bool,
+) -> None:
+    """A bit for each number would take long where they lie far apart."""
+    monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
+    client = await start_service()
+    text = records(SHAPES[shape], [1] * RECORDS, odd=())
+    (data_dir / "user_experiments.csv").write_text(text)
+    await trigger(client)
+    found = await connection.execute(
+        "select etl.close_range('staging.user_experiments', 'experiment_id') is not null"
+    )
+    assert await found.fetchone() == (is_close,)
