@@ -23,148 +23,99 @@ inner join pg_attribute as attributes
 comment on view etl.watched_keys is
 'Unique keys that are looked at once they are loaded';
 
--- Adds up the keys of a source, whose file was loaded into a table, and notes their
--- range as it is where they leave no gap: as many numbers around their mean. Where no
--- such range has this sum, keys leave gaps, or one is repeated.
+-- Notes what is seen of the keys of a source, whose file was loaded into a table. Where
+-- n keys leave no gap, what they add up to is a multiple of n and the sum of 0 to n - 1;
+-- where one of them is repeated, it is not. Keys with gaps lie farther apart than n. The
+-- outermost ones of a file in order stand at the ends of its table; of any other file,
+-- the rows there are a fair sample.
 create or replace function etl.note_keys(source text, target regclass) returns void
 language plpgsql as $$
 declare
-    key name;
+    pages      bigint := pg_relation_size(target)
+        / current_setting('block_size')::integer;
+    key        name;
+    total_rows bigint;
+    total      numeric;
+    is_range   boolean;
+    margin     bigint;
+    lowest     bigint;
+    highest    bigint;
 begin
     for key in
         select keys.column_name
         from etl.watched_keys as keys
         where keys.source = note_keys.source
     loop
+        execute format('select count(%1$I), sum(%1$I) from %2$s', key, target)
+        into total_rows, total;
+        is_range := mod(
+            total - total_rows::numeric * (total_rows - 1) / 2, total_rows
+        ) = 0;
+        -- Pages: more than the blocks fill that end the table, loaded at once.
+        margin := case when is_range then 10 else 5000 end;
         execute format(
             $f$
-            with
-            seen as (
-                select
-                    count(loaded.%1$I) as total_rows,
-                    sum(loaded.%1$I)::numeric as total
-                from %2$s as loaded
-            ),
-
-            -- The sum of the numbers from 0 on is total_rows * (total_rows - 1) / 2.
-            moved as (
-                select
-                    seen.total_rows,
-                    seen.total - seen.total_rows::numeric * (seen.total_rows - 1) / 2
-                        as distance
-                from seen
-                where seen.total_rows > 0
-            )
-
-            insert into etl.key_ranges (
-                source,
-                column_name,
-                total_rows,
-                lowest_key,
-                highest_key,
-                may_repeat
-            )
             select
-                $1,
-                $2,
-                moved.total_rows,
-                greatest(div(moved.distance, moved.total_rows), -9223372036854775808),
-                least(
-                    div(moved.distance, moved.total_rows) + moved.total_rows - 1,
-                    9223372036854775807
-                ),
-                mod(moved.distance, moved.total_rows) <> 0
-            from moved
+                min(ends.key),
+                max(ends.key)
+            from (
+                select first_rows.%1$I as key
+                from %2$s as first_rows
+                where first_rows.ctid < $1
+                union all
+                select last_rows.%1$I as key
+                from %2$s as last_rows
+                where last_rows.ctid >= $2
+            ) as ends
             $f$,
             key,
             target
         )
-        using note_keys.source, key;
+        into lowest, highest
+        using
+            format('(%s,0)', margin)::tid,
+            format('(%s,0)', greatest(pages - margin, margin))::tid;
+        continue when lowest is null;
+        insert into etl.key_ranges (
+            source,
+            column_name,
+            total_rows,
+            lowest_key,
+            highest_key,
+            may_repeat
+        )
+        values (
+            note_keys.source,
+            key,
+            total_rows,
+            lowest,
+            highest,
+            not is_range and total_rows > highest::numeric - lowest
+        );
     end loop;
 end;
 $$;
 
--- Looks closer at keys whose sum is none of a range, that lie outside of theirs, or of
--- which the statistics of that table saw one twice. The outermost keys in these, and at
--- both ends of the table, where those of a file in order are, make up their range or a
--- part of it. Where that is wider than there are rows, there are gaps: then no more can
--- be told.
+-- Notes where the statistics of that table tell of a repeated key: the rows that they
+-- were taken of had one twice. So one may be seen among keys that leave gaps, too.
 create or replace function etl.heed_statistics(
     source text, target regclass
 ) returns void
-language plpgsql as $$
-declare
-    pages  bigint := pg_relation_size(target) / current_setting('block_size')::integer;
-    margin bigint := 5000;  -- the blocks that are loaded at once fill fewer
-    seen   record;
-begin
-    for seen in
-        select
-            ranges.column_name,
-            ranges.total_rows,
-            coalesce(sample.has_repeats, false) as has_repeats,
-            sample.bounds[1] as lowest_key,
-            sample.bounds[cardinality(sample.bounds)] as highest_key
-        from etl.key_ranges as ranges
-        left join lateral (
-            select
-                statistics.n_distinct <> statistics.null_frac - 1 as has_repeats,
-                statistics.histogram_bounds::text::bigint[] as bounds
-            from pg_class as tables
-            inner join pg_namespace as schemas on tables.relnamespace = schemas.oid
-            inner join pg_stats as statistics
-                on
-                    schemas.nspname = statistics.schemaname
-                    and tables.relname = statistics.tablename
-                    and not statistics.inherited
-            where
-                tables.oid = heed_statistics.target
-                and ranges.column_name = statistics.attname
-        ) as sample on true
-        where
-            ranges.source = heed_statistics.source
-            and (
-                ranges.may_repeat
-                or sample.has_repeats
-                or sample.bounds[1] < ranges.lowest_key
-                or sample.bounds[cardinality(sample.bounds)] > ranges.highest_key
-            )
-    loop
-        execute format(
-            $f$
-            select
-                least($1, min(ends.key)) as lowest_key,
-                greatest($2, max(ends.key)) as highest_key
-            from (
-                select first_rows.%1$I as key
-                from %2$s as first_rows
-                where first_rows.ctid < $3
-                union all
-                select last_rows.%1$I as key
-                from %2$s as last_rows
-                where last_rows.ctid >= $4
-            ) as ends
-            $f$,
-            seen.column_name,
-            target
-        )
-        into seen.lowest_key, seen.highest_key
-        using
-            seen.lowest_key,
-            seen.highest_key,
-            format('(%s,0)', margin)::tid,
-            format('(%s,0)', greatest(pages - margin, margin))::tid;
-        update etl.key_ranges as ranges
-        set
-            lowest_key = seen.lowest_key,
-            highest_key = seen.highest_key,
-            may_repeat = seen.has_repeats
-            or seen.total_rows > seen.highest_key::numeric - seen.lowest_key
-        where
-            ranges.source = heed_statistics.source
-            and ranges.column_name = seen.column_name;
-    end loop;
-end;
+language sql as $$
+    update etl.key_ranges as ranges
+    set may_repeat = true
+    from pg_class as tables
+    inner join pg_namespace as schemas on tables.relnamespace = schemas.oid
+    inner join pg_stats as statistics
+        on
+            schemas.nspname = statistics.schemaname
+            and tables.relname = statistics.tablename
+            and not statistics.inherited
+    where
+        tables.oid = heed_statistics.target
+        and ranges.source = heed_statistics.source
+        and ranges.column_name = statistics.attname
+        and statistics.n_distinct <> statistics.null_frac - 1;
 $$;
 
 -- The range of a source's keys, where they lie so close that bits tell repeated ones

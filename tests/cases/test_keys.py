@@ -124,6 +124,19 @@ async def test_repeated_keys(
         assert builds(answer) == 1
 
 
+async def test_no_good_record_at_all(
+    start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then there are no keys to look at."""
+    monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
+    text = records(ascending(), [1] * RECORDS, odd=()).replace(",1,1,1", ",x,1,1")
+    (data_dir / "user_experiments.csv").write_text(text)
+    client = await start_service(max_rejects=RejectLimit.parse("100%"))
+    answer = await trigger(client)
+    files = {file["file"]: file for file in answer["run"]["files"]}
+    assert files["user_experiments.csv"]["rejected"] == RECORDS
+
+
 async def test_a_column_that_the_table_lacks(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,13 +230,13 @@ async def test_keys_lie_close_as_the_statistics_have_it(
     shape: str,
     is_close: bool,
 ) -> None:
-    """A bit for each number would take long where they lie far apart."""
+    """A bit for each number would take long where they lie far apart: no sum tells."""
     monkeypatch.setattr("etl.run.load.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
     text = records(SHAPES[shape], [1] * RECORDS, odd=())
     (data_dir / "user_experiments.csv").write_text(text)
     await trigger(client)
-    found = await connection.execute(
-        "select etl.close_range('staging.user_experiments', 'experiment_id') is not null"
+    close = await connection.execute(
+        "select etl.close_range('staging.user_experiments', 'experiment_id') is null"
     )
-    assert await found.fetchone() == (is_close,)
+    assert await close.fetchone() == (not is_close,)
