@@ -24,10 +24,10 @@ comment on view etl.watched_keys is
 'Unique keys that are looked at once they are loaded';
 
 -- Notes what is seen of the keys of a source, whose file was loaded into a table. Where
--- n keys leave no gap, what they add up to is a multiple of n and the sum of 0 to n - 1;
--- where one of them is repeated, it is not. Keys with gaps lie farther apart than n. The
--- outermost ones of a file in order stand at the ends of its table; of any other file,
--- the rows there are a fair sample.
+-- n keys leave no gap, what they add up to is a multiple of n and the sum of 0 to n-1;
+-- where one of them is repeated, it is not. Keys with gaps lie farther apart than n.
+-- The outermost ones of a file in order stand at the ends of its table; of any other
+-- file, the rows there are a fair sample.
 create or replace function etl.note_keys(source text, target regclass) returns void
 language plpgsql as $$
 declare
