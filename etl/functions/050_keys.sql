@@ -51,8 +51,9 @@ begin
         is_range := mod(
             total - total_rows::numeric * (total_rows - 1) / 2, total_rows
         ) = 0;
-        -- Pages: more than the blocks fill that end the table, loaded at once.
-        margin := case when is_range then 10 else 5000 end;
+        -- Pages: more than connections add at a time, of which the last stay empty; or
+        -- than the blocks fill that end the table, for they are loaded at once.
+        margin := case when is_range then 500 else 5000 end;
         execute format(
             $f$
             select
