@@ -24,7 +24,10 @@ from service import PROGRAM, Service, serving
 
 from etl.settings import PROJECT
 
-#: Of all variants, and of those that are close to each other.
+#: The variants that are close to each other.
+CLOSE = ("unchecked", "clean", "one bad record", "one repeated key", "one unknown user")
+
+#: Of all variants, and of those.
 ROUNDS, MORE_ROUNDS = 5, 15
 
 HEAD = ("variant", "seconds", "ratio to clean", "server MB")
@@ -75,12 +78,11 @@ def measure(folder: Path, users: int) -> None:
             variant: servers.enter_context(_service(folder, postgres, variant, files))
             for variant, files in data.items()
         }
-        close = ["unchecked", "clean", *(name for name in data if name[:3] == "one")]
         for round_number in range(MORE_ROUNDS + 1):
             progress(
                 f"round {round_number} of {MORE_ROUNDS}" if round_number else "warm-up"
             )
-            turns = [*data] if round_number <= ROUNDS else close
+            turns = [*data] if round_number <= ROUNDS else CLOSE
             for variant in random.Random(round_number).sample(turns, len(turns)):
                 postgres.settle()
                 record = services[variant].trigger()

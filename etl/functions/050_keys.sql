@@ -23,11 +23,16 @@ inner join pg_attribute as attributes
 comment on view etl.watched_keys is
 'Unique keys that are looked at once they are loaded';
 
+comment on column etl.key_ranges.lowest_key is
+'The lowest key at the ends of its table';
+comment on column etl.key_ranges.highest_key is
+'The highest key at the ends of its table';
+
 -- Notes what is seen of the keys of a source, whose file was loaded into a table. Where
 -- n keys leave no gap, what they add up to is a multiple of n and the sum of 0 to n-1;
 -- where one of them is repeated, it is not. Keys with gaps lie farther apart than n.
 -- The outermost ones of a file in order stand at the ends of its table; of any other
--- file, the rows there are a fair sample.
+-- file, the rows there are a fair sample. (With "or", all rows would be read for them.)
 create or replace function etl.note_keys(source text, target regclass) returns void
 language plpgsql as $$
 declare
