@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import re
-from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from etl.csvfiles.forms import Forms, repeated
+from etl.csvfiles.forms import Forms
+from etl.csvfiles.headers import Header, find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault
 
@@ -27,19 +27,11 @@ BYTES_OF_ALL_BLOCKS = 16 << 20
 #: Bytes of the longest record that is taken; beyond it a quote was likely left open.
 LONGEST_RECORD = 1 << 20
 
+#: What is left of line ends, and of files that were put together, at a record's edges.
+EDGES = "\r\n\x1a\ufeff"
+
 #: Records that are told one by one at a time: each takes 200 bytes of memory.
 MOST_RECORDS_AT_ONCE = 20_000
-
-#: Bytes that are kept of a longer one, for people to recognise it.
-HEAD_OF_LONG_RECORD = 200
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-#: A first line, with the line ends that stand in quotes.
-HEADER_LINE = re.compile(rb'[^"\n]*+' + repeated(rb'"[^"]*+"[^"\n]*+') + rb"\n")
-
-BLANK_LINES = re.compile(repeated(rb"[ \t\r]*+\n"))
 
 
 def block_bytes(streams: int) -> int:
@@ -56,47 +48,44 @@ class Record:
 
 
 @dataclass(frozen=True)
-class LongRecord:
-    """A record that is too long to be held: its length in bytes, and how it begins."""
-
-    line: int
-    length: int
-    head: str
-
-
-@dataclass(frozen=True)
 class Block:
     """Whole records that follow each other in a file.
 
-    ``offset`` and ``length`` are its place in the file, ``line`` is its first line.
+    ``offset`` and ``length`` are its place in the file, ``line`` is its first line of
+    so many ``lines``.
     ``plain`` holds the plain records as they stand in the file, in ``plain_lines``
-    lines, ``odd`` the other ones; a ``long`` one is a block of its own.
+    lines, ``odd`` the other ones.
     """
 
     offset: int
     length: int
     line: int
+    lines: int
     plain: bytes = b""
     plain_lines: int = 0
     odd: tuple[Record, ...] = ()
-    long: LongRecord | None = None
 
 
 class BlockReader:
     """Reads one file from start to end, block by block; keeps one block at a time.
 
-    ``header_line`` is the first line, ``offset`` the place where the next block begins.
-    ``is_over`` tells that no block is left, as soon as that is known.
+    ``offset`` is the place where the next block begins. ``is_over`` tells that no block
+    is left, as soon as that is known.
     """
 
-    def __init__(self, file: TextFile, block_bytes: int = LARGEST_BLOCK) -> None:
-        """Read up to the header line. Raises DataFault where there is none."""
+    def __init__(
+        self, file: TextFile, known: Sequence[str], block_bytes: int = LARGEST_BLOCK
+    ) -> None:
+        """Read up to the end of the header; ``known`` are the columns of the table.
+
+        Raises DataFault where the header is wrong: see ``find_header``.
+        """
         self._file = file
         self._block_bytes = block_bytes
         self.offset, self._line = 0, 1
         self._rest = b""
         self._reached_end = False
-        self.header_line = self._read_header_line()
+        self.header = self._read_header(known)
 
     @property
     def is_over(self) -> bool:
@@ -121,7 +110,7 @@ class BlockReader:
             self._rest += b"\n"
         block = self._cut(forms)
         if block is None:
-            raise self._open_quote(self._rest, forms)
+            raise self._no_record(self._rest, forms)
         return block
 
     def records_of(
@@ -134,7 +123,7 @@ class BlockReader:
         if not data.endswith(b"\n"):
             data += b"\n"
         for line, record in choose(_records_in(data, block.line, forms)):
-            if not BLANK_LINES.fullmatch(record):
+            if not forms.blank.fullmatch(record):
                 yield self._record(line, record)
 
     def _cut(self, forms: Forms) -> Block | None:
@@ -147,7 +136,7 @@ class BlockReader:
             lines = self._rest[:end]
             if _are_short(lines) and (count := forms.count_plain(lines)) is not None:
                 self._rest = self._rest[end:]
-                return self._block(lines, end, lines, (), count)
+                return self._block(lines, end, lines, count)
         data = self._rest
         plain: list[bytes] = []
         odd: list[Record] = []
@@ -157,7 +146,7 @@ class BlockReader:
             reach = min(position + LONGEST_RECORD + 1, len(data))
             if (end := _end(forms.plain, data, position, reach)) > position:
                 plain.append(data[position:end])
-            elif (end := _end(BLANK_LINES, data, position, reach)) > position:
+            elif (end := _end(forms.blank, data, position, reach)) > position:
                 pass
             elif (end := _end(forms.record, data, position, reach)) > position:
                 odd.append(self._record(line, data[position:end]))
@@ -165,7 +154,7 @@ class BlockReader:
                     position = end
                     break
             elif position == 0 and len(data) > LONGEST_RECORD:
-                return self._skip_long_record(data, forms)
+                raise self._no_record(data, forms)
             else:
                 break
             line += data.count(b"\n", position, end)
@@ -174,115 +163,50 @@ class BlockReader:
             return None
         self._rest = data[position:]
         text = b"".join(plain)
-        return self._block(data, position, text, tuple(odd), text.count(b"\n"))
+        block = self._block(data, position, text, text.count(b"\n"))
+        return replace(block, odd=tuple(odd))
 
-    def _block(
-        self,
-        data: bytes,
-        end: int,
-        plain: bytes,
-        odd: tuple[Record, ...],
-        plain_lines: int,
-    ) -> Block:
-        """The block that ends there in ``data``."""
+    def _block(self, data: bytes, end: int, plain: bytes, plain_lines: int) -> Block:
+        """The block that ends there in ``data``, its irregular records aside."""
         lines = plain_lines if len(plain) == end else data.count(b"\n", 0, end)
         if b"\r" in plain and b'"' not in plain:
             plain = plain.replace(b"\r\n", b"\n")  # COPY refuses a mixture
-        block = Block(self.offset, end, self._line, plain, plain_lines, odd)
+        block = Block(self.offset, end, self._line, lines, plain, plain_lines)
         self.offset += end
         self._line += lines
         return block
 
-    def _skip_long_record(self, data: bytes, forms: Forms) -> Block:
-        """Read past a record that is too long to be held, keeping none of it.
-
-        ``state`` stands before ``data`` for what was read of its last field: a quote
-        that is open, or a value without one.
-        """
-        head = data[:HEAD_OF_LONG_RECORD].decode("utf-8", "ignore")
-        decoder = getincrementaldecoder("utf-8")()
-        is_blank = True
-        length = lines = 0
-        opened = self._line
-        state = b""
-        while (end := _end(forms.record, state + data, 0)) == 0:
-            text = state + data
-            field = _end(forms.fields, text, 0)
-            reached = _end(forms.open_quote, text, field)
-            if field < reached >= len(text) - 1:  # a quote at its end may be doubled
-                if field > 0 or state != b'"':
-                    quote = text.index(b'"', field)
-                    opened = self._line + lines + text.count(b"\n", 0, quote)
-                kept, now = text[reached:], b'"'
-            else:
-                kept, now = b"", b"x" if text[field:].strip(b" \t") else b" "
-            dropped = data[: len(data) - len(kept)]
-            self._file.require_text(dropped, self._line + lines, decoder)
-            is_blank = is_blank and not dropped.strip(b" \t\r\n")
-            length += len(dropped)
-            lines += dropped.count(b"\n")
-            more = self._file.read(self._block_bytes)
-            if not more and now == b'"' and not kept:
-                raise self._never_closes(opened)
-            data, state = kept + (more or b"\n"), now
-        dropped, self._rest = data[: end - len(state)], data[end - len(state) :]
-        self._file.require_text(dropped, self._line + lines, decoder)
-        is_blank = is_blank and not dropped.strip(b" \t\r\n")
-        length += len(dropped)
-        lines += dropped.count(b"\n")
-        record = None if is_blank else LongRecord(self._line, length, head)
-        block = Block(self.offset, length, self._line, long=record)
-        self.offset += length
-        self._line += lines
-        return block
-
-    def _open_quote(self, data: bytes, forms: Forms) -> DataFault:
-        """The fault of a file that ends with ``data``, which is no whole record."""
-        quote = data.index(b'"', _end(forms.fields, data, 0))
-        return self._never_closes(self._line + data.count(b"\n", 0, quote))
-
-    def _never_closes(self, line: int) -> DataFault:
+    def _no_record(self, data: bytes, forms: Forms) -> DataFault:
+        """Why ``data``, to the end of the file or longer than a record, is none."""
+        field = _end(forms.fields, data, 0)
+        opened = forms.open_quote.match(data, field)
+        if opened is None or not _is_open(data, opened.end()):
+            return DataFault(
+                f"{self._file.name}, line {self._line}: a record of over 1 MiB, which "
+                "is the most: is a quote left open?"
+            )
+        line = self._line + data.count(b"\n", 0, data.index(b'"', field))
+        bound = " within 1 MiB" if len(data) > LONGEST_RECORD else ""
         return DataFault(
-            f"{self._file.name}, line {line}: a quote opens that never closes: close "
-            "it, or put the whole value in quotes and double this one"
+            f"{self._file.name}, line {line}: a quote opens that never closes{bound}: "
+            "close it, or put the whole value in quotes and double this one"
         )
 
     def _record(self, line: int, record: bytes) -> Record:
-        text = record.removesuffix(b"\n").removesuffix(b"\r")
-        return Record(line, self._file.require_text(text, line))
+        return Record(line, self._file.require_text(record, line).strip(EDGES))
 
-    def _read_header_line(self) -> str:
-        """The first line that is not blank; what follows it waits in ``_rest``.
-
-        Where a quote is open at its end, it goes on: a name may hold a line end.
-        """
-        data = self._file.read(self._block_bytes)
-        if data.startswith(UTF_16_MARKS):
-            raise DataFault(f"{self._file.name}: is UTF-16: save the file as UTF-8")
-        self.offset = len(data)
-        data = data.removeprefix(BYTE_ORDER_MARK)
+    def _read_header(self, known: Sequence[str]) -> Header:
+        """The header; what follows it waits in ``_rest``."""
+        data = b""
         while True:
-            blank = _end(BLANK_LINES, data, 0)
-            self._line += data.count(b"\n", 0, blank)
-            data = data[blank:]
-            header = HEADER_LINE.match(data)
-            if header is not None or len(data) > LONGEST_RECORD:
-                break
             more = self._file.read(self._block_bytes)
-            if not more:
-                break
             data += more
-            self.offset += len(more)
-        line = header[0] if header is not None else data
-        if not line.strip(b" \t\r\n"):
-            raise DataFault(
-                f"{self._file.name}: is empty: its first line names the columns"
-            )
-        self._rest = data[len(line) :]
-        self.offset -= len(self._rest)
-        text = self._record(self._line, line).text
-        self._line += line.count(b"\n")
-        return text
+            found = find_header(self._file.name, data, known, is_whole=not more)
+            if found is not None:
+                break
+        self.offset, self._rest = found.end, data[found.end :]
+        self._line = 1 + data.count(b"\n", 0, found.end)
+        return found.header
 
 
 def _records_in(data: bytes, line: int, forms: Forms) -> Iterator[tuple[int, bytes]]:
@@ -305,6 +229,11 @@ def _are_short(lines: bytes) -> bool:
         for start in range(0, len(lines), step)
         if start + step <= len(lines)
     )
+
+
+def _is_open(data: bytes, end: int) -> bool:
+    """Whether a quoted value whose text ends there is not closed in ``data``."""
+    return data[end : end + 1] != b'"' or end + 1 >= len(data)
 
 
 def _end(form: re.Pattern[bytes], data: bytes, position: int, reach: int = -1) -> int:

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 #: Taken out of lines, to see their frame.
 DIGITS = b"0123456789"
 
+#: In UTF-8. It belongs to the start of a file, and gets into the middle of one where
+#: files are put together.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+#: Ctrl-Z, which ends a text file in DOS.
+END_OF_FILE = b"\x1a"
+
 
 @dataclass(frozen=True)
 class Column:
@@ -34,8 +41,9 @@ class Column:
 class Forms:
     """Matches for the bytes of a file, from where a record starts.
 
-    ``plain`` takes all plain records that follow, ``record`` one record whatever its
-    values are, ``fields`` all of its fields that end in a delimiter, ``open_quote`` the
+    ``plain`` takes all plain records that follow, ``blank`` all lines without a value,
+    rows of delimiters among them, ``record`` one record whatever its values are,
+    ``fields`` all of its fields that end in a delimiter, ``open_quote`` the
     start of a field up to where its quote may still close. A quote that opens in
     mid-field is no quote, and neither is one after a closing quote: the record ends
     with its line. ``unquoted`` is ``plain`` for lines without quotes, each of which has
@@ -45,6 +53,7 @@ class Forms:
 
     plain: re.Pattern[bytes]
     unquoted: re.Pattern[bytes]
+    blank: re.Pattern[bytes]
     record: re.Pattern[bytes]
     fields: re.Pattern[bytes]
     open_quote: re.Pattern[bytes]
@@ -94,9 +103,9 @@ class Forms:
         Every match has the delimiters of one record. So where all lines together have
         as many as one record a line would, no text went over a line end.
         """
-        if b'"' in lines or (
-            b"\r" in lines and lines.count(b"\r") > lines.count(b"\r\n")
-        ):
+        if b'"' in lines or END_OF_FILE in lines or BYTE_ORDER_MARK in lines:
+            return None
+        if b"\r" in lines and lines.count(b"\r") > lines.count(b"\r\n"):
             return None
         if not self.unquoted.fullmatch(lines):
             return None
@@ -128,9 +137,16 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     without = rb"(?!" + blanks + rb'")[^%s\n]*+' % ends
     field = rb"(?:%s[^%s\n]*+|%s)" % (closed, ends, without)
     record = field + repeated(ends + field) + rb"\n"
-    # nothing and a tab alone are no values, but COPY would not see that in quotes
-    something = rb'%s"(?!\t?")%s"%s' % (blanks, within, blanks)
-    any_text = rb'(?:[^"%s\r\n]*+|%s|"")' % (ends, something)
+    # A carriage return that ends no line, the end of a file and a byte-order mark are
+    # for the slow path, which takes them off the edges of values. Nothing and a tab
+    # alone are null, and COPY would not see that in quotes with blanks around them.
+    text = rb"[^%s\r\x1a\xef]*+"
+    mark = rb"\xef(?!\xbb\xbf)"
+    inner = text % rb'"'
+    inside = inner + repeated(rb'(?:""|\r(?=\n)|' + mark + rb")" + inner)
+    something = rb'%s"(?!\t?")%s"%s' % (blanks, inside, blanks)
+    outer = text % (rb'"\n' + ends)
+    any_text = rb'(?:%s|%s|"")' % (outer + repeated(mark + outer), something)
     texts = [rb"[^%s]*+" % ends] * (len(columns) - 1) + [rb"[^%s\n]*+" % ends]
     values, unquoted_values = [], []
     for column, text in zip(columns, texts, strict=True):
@@ -143,20 +159,24 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
             values.append(rb"(?:%s|%s)" % (value, quoted_value))
             unquoted_values.append(value)
     plain, unquoted = ends.join(values), ends.join(unquoted_values)
-    if len(columns) == 1:
+    row = rb'[ \t\r\x1a%s]|""(?!")|%s' % (ends, BYTE_ORDER_MARK)
+    blank = repeated(row) + rb"\n"
+    is_keyed = any(column and column.is_required for column in columns)
+    if not is_keyed or len(columns) == 1:
         # COPY would take a blank line for a record, and before 18 end at this mark
-        no_record = rb"(?!\\\.|[ \t\r]*+\n)"
+        no_record = rb"(?!\\\.|%s)" % blank
         plain, unquoted = no_record + plain, no_record + unquoted
     frame = None
     framed = [column for column in columns if column and column.frame is not None]
     separators = "".join(column.separator or "" for column in framed)
-    if len(framed) == len(columns) > 1 and delimiter not in separators:
+    if is_keyed and len(framed) == len(columns) > 1 and delimiter not in separators:
         frame = ends.join(
             blanks + (column.frame or "").encode() + blanks for column in framed
         )
     return Forms(
         plain=re.compile(repeated(plain + rb"\r?+\n")),
         unquoted=re.compile(repeated(unquoted + rb"\r?+\n")),
+        blank=re.compile(repeated(blank)),
         record=re.compile(record),
         fields=re.compile(repeated(field + ends)),
         open_quote=re.compile(quoted),

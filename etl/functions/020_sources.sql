@@ -14,7 +14,8 @@ select
     coalesce(plain_forms.plain, type_forms.plain) as plain,
     case when plain_forms.plain is null then type_forms.frame else '' end as frame,
     plain_forms.separator,
-    type_forms.meaning
+    type_forms.meaning,
+    type_forms.padding
 from pg_class as tables
 inner join pg_attribute as attributes on tables.oid = attributes.attrelid
 inner join pg_type as types on attributes.atttypid = types.oid
@@ -32,8 +33,11 @@ where
     and attributes.attgenerated = '';
 comment on view etl.source_columns is 'The columns of the tables in staging';
 
--- The columns of a source, all of which its file has; number is the place of their
--- values among the fields of a record.
+-- The columns of a source, all of which its file has; number is the position of their
+-- values among the fields of a record, and expression the text of a value that its type
+-- takes, in a SELECT that has the array fields.
+drop function if exists etl.columns_of_file(text, text[]);
+
 create or replace function etl.columns_of_file(
     source text, file_columns text[]
 ) returns table (
@@ -44,7 +48,8 @@ create or replace function etl.columns_of_file(
     is_required boolean,
     is_text     boolean,
     form        text,
-    meaning     text
+    meaning     text,
+    expression  text
 )
 language sql stable as $$
     select
@@ -55,7 +60,16 @@ language sql stable as $$
         columns.is_required,
         columns.is_text,
         columns.form,
-        columns.meaning
+        columns.meaning,
+        format(
+            case
+                when columns.is_text then 'fields[%1$s]'
+                when columns.padding is null then 'etl.shown(fields[%1$s])'
+                else 'regexp_replace(etl.shown(fields[%1$s]), %2$L, '''')'
+            end,
+            named.number,
+            columns.padding
+        ) as expression
     from unnest(file_columns) with ordinality as named (column_name, number)
     inner join etl.source_columns as columns
         on

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
-from etl.csvfiles.blocks import LARGEST_BLOCK, LONGEST_RECORD, Block, Record
+from etl.csvfiles.blocks import LARGEST_BLOCK, Block, Record
 from etl.errors import DataFault, all_together
 from etl.postgres.database import one_line, transaction
 from etl.run.rejects import require_few
-from etl.run.streams import LoadedFile, Stream, as_arrays
+from etl.run.sending import as_arrays
+from etl.run.streams import MAX_LINES, LoadedFile, Stream
 from etl.settings import RejectLimit
 
 #: Bytes of each file up to which a look at tables and their keys costs more than it
@@ -173,6 +174,8 @@ async def _load(
             raise DataFault(f"{words}: {one_line(error)}") from error
     if taken.good:
         stream.blocks[taken.xid] = replace(block, plain=b"", odd=())
+    if block.lines - taken.records >= MAX_LINES:
+        await asyncio.to_thread(stream.find_long_values, block)
     stream.file.records += taken.records
     stream.file.rejected += taken.records - taken.good
     stream.unloaded -= block.length
@@ -188,13 +191,6 @@ async def _try(
         if block.odd:
             taken.good += await _take_apart(worker, run_id, stream, block.odd)
             taken.records += len(block.odd)
-        if block.long is not None:
-            place = (block.long.line, block.long.head, block.long.length)
-            await worker.execute(
-                "select etl.reject_long(%s, %s, %s, %s, %s, %s)",
-                [run_id, stream.source.name, *place, LONGEST_RECORD],
-            )
-            taken.records += 1
     return taken
 
 
@@ -246,7 +242,7 @@ async def _take_apart(
             run_id,
             stream.source.name,
             stream.table.as_string(),
-            list(stream.header.columns),
+            list(stream.header.fields),
             stream.header.delimiter,
             *as_arrays(records),
         ],

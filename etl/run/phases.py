@@ -91,7 +91,11 @@ async def _attempt(
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
         loaders = workers[: settings.load_workers]
         limit = settings.max_rejects
-        await load_files(loaders, run.id, streams, limit, run.files.append)
+        try:
+            await load_files(loaders, run.id, streams, limit, run.files.append)
+        finally:
+            for stream in streams:
+                run.warnings += stream.warnings()
         await _Pipeline(run, settings, lead, workers, streams).see_through(publish)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from psycopg import AsyncConnection, sql
 
 from etl.errors import TooManyRejects, all_together
-from etl.run.streams import Stream, as_arrays
+from etl.run.sending import as_arrays
+from etl.run.streams import Stream
 from etl.settings import RejectLimit
 
 #: Errors that are shown where there are too many.
@@ -134,7 +135,7 @@ async def _locate(
                 "select etl.locate(%s, %s, %s, %s, %s, %s, %s)",
                 [
                     *(run_id, stream.source.name, xid),
-                    *(list(stream.header.columns), stream.header.delimiter),
+                    *(list(stream.header.fields), stream.header.delimiter),
                     *as_arrays(part),
                 ],
             )

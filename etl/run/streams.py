@@ -18,12 +18,19 @@ from psycopg import AsyncConnection, sql
 
 from etl.csvfiles.blocks import MOST_RECORDS_AT_ONCE, Block, BlockReader, Choice, Record
 from etl.csvfiles.forms import Column, Forms, forms_of
-from etl.csvfiles.headers import Header, recognise_header
+from etl.csvfiles.headers import Header, visible
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault, ServiceFault
+from etl.run.sending import copy_statement
 
-#: Unknown columns that a warning names, and columns that a file may have.
-SHOWN_COLUMNS, MOST_COLUMNS = 5, 1000
+#: Unknown columns, and long values, that warnings name; columns that a file may have.
+SHOWN, MOST_COLUMNS = 5, 1000
+
+#: Lines that a value may span before a warning asks for its quotes.
+MAX_LINES = 20
+
+#: A value in quotes.
+QUOTED = re.compile('"[^"]*(?:""[^"]*)*"')
 
 #: Bytes around a value in its field.
 AROUND = b' \t\r\n"'
@@ -61,7 +68,7 @@ class Stream:
     ``unquoted_statement`` one that does so faster where they hold no quotes. ``blocks``
     are those that were loaded, without their records, by the transaction that did it;
     ``unloaded`` are the bytes that are still to come; ``lines`` of the whole file are
-    counted where it matters.
+    counted where it matters; ``long_values`` are the first that span many lines.
     """
 
     source: Source
@@ -76,6 +83,32 @@ class Stream:
     unloaded: int
     blocks: dict[int, Block] = field(default_factory=dict)
     lines: int | None = None
+    long_values: list[tuple[int, int]] = field(default_factory=list)
+
+    def find_long_values(self, block: Block) -> None:
+        """Look for values over more than MAX_LINES lines in a block that was loaded.
+
+        Keeps the first of them in the file, with their line and number of lines. Raises
+        DataFault where the file was changed.
+        """
+
+        def choose(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+            return (each for each in records if each[1].count(b"\n") > MAX_LINES)
+
+        for record in self.reader.records_of(block, self.forms, choose):
+            for value in QUOTED.finditer(record.text):
+                if (lines := 1 + value[0].count("\n")) > MAX_LINES:
+                    line = record.line + record.text.count("\n", 0, value.start())
+                    self.long_values.append((line, lines))
+        self.long_values = sorted(self.long_values)[:SHOWN]
+
+    def warnings(self) -> Iterator[str]:
+        """What may be wrong with the values of the file."""
+        for line, lines in self.long_values:
+            yield (
+                f"{self.file.file}, line {line}: a value in quotes spans {lines} lines:"
+                " is a quote out of place?"
+            )
 
     @property
     def is_loaded(self) -> bool:
@@ -157,27 +190,26 @@ async def open_streams(
     is no regular expression.
     """
     sources = await read_sources(connection)
-    paths = [data_dir / f"{source.name}.csv" for source in sources]
-    readers = await asyncio.to_thread(_open_readers, paths, block_size, files)
+    readers = await asyncio.to_thread(
+        _open_readers, data_dir, sources, block_size, files
+    )
     streams = []
-    for source, path, (opened, reader) in zip(sources, paths, readers, strict=True):
-        columns = {column.name: column for column in source.columns}
-        header = recognise_header(path.name, reader.header_line, list(columns))
+    for source, (opened, reader) in zip(sources, readers, strict=True):
+        header = reader.header
         if len(header.columns) > MOST_COLUMNS:
             raise DataFault(
-                f"{path.name}: has {len(header.columns)} columns, and {MOST_COLUMNS} "
+                f"{opened.name}: has {len(header.columns)} columns, and {MOST_COLUMNS} "
                 "are the most: leave out those that nobody needs"
             )
-        table = sql.Identifier("staging", source.name)
         if header.unknown:
-            names = ", ".join(map(repr, header.unknown[:SHOWN_COLUMNS]))
-            names += ", …" if len(header.unknown) > SHOWN_COLUMNS else ""
+            names = ", ".join(repr(visible(each)) for each in header.unknown[:SHOWN])
+            names += ", …" if len(header.unknown) > SHOWN else ""
             word = "columns" if len(header.unknown) > 1 else "column"
             what = f"{word} {names}"
-            warn(f"{path.name}: staging.{source.name} lacks the {what}: skipped")
-            table = await _widen(connection, source, header)
+            warn(f"{opened.name}: staging.{source.name} lacks the {what}: skipped")
+        table = await _table_for(connection, source, header)
         try:
-            forms = forms_of(list(map(columns.get, header.columns)), header.delimiter)
+            forms = forms_of(_columns_of(source, header), header.delimiter)
         except re.error as error:
             raise ServiceFault(
                 f"staging.{source.name}: a plain form is no regular expression: {error}"
@@ -187,7 +219,7 @@ async def open_streams(
         streams.append(
             Stream(
                 source=source,
-                file=LoadedFile(path.name, opened.size),
+                file=LoadedFile(opened.name, opened.size),
                 opened=opened,
                 reader=reader,
                 header=header,
@@ -202,61 +234,39 @@ async def open_streams(
 
 
 def _open_readers(
-    paths: Sequence[Path], block_size: int, files: ExitStack
+    data_dir: Path, sources: Sequence[Source], block_size: int, files: ExitStack
 ) -> list[tuple[TextFile, BlockReader]]:
-    """Open all files and read their header lines. Raises DataFault."""
+    """Open all files and read their headers. Raises DataFault."""
     readers = []
-    for path in paths:
-        opened = TextFile(path)
+    for source in sources:
+        opened = TextFile(data_dir / f"{source.name}.csv")
         files.callback(opened.close)
-        readers.append((opened, BlockReader(opened, block_size)))
+        known = [column.name for column in source.columns]
+        readers.append((opened, BlockReader(opened, known, block_size)))
     return readers
 
 
-async def _widen(
+def _columns_of(source: Source, header: Header) -> list[Column | None]:
+    """The columns as records are matched with them; None for an unknown one."""
+    known = {column.name: column for column in source.columns}
+    return [
+        Column(name, is_required=False, is_text=False, plain="")
+        if is_blank
+        else known.get(name)
+        for name, is_blank in zip(header.columns, header.is_blank, strict=True)
+    ]
+
+
+async def _table_for(
     connection: AsyncConnection, source: Source, header: Header
 ) -> sql.Identifier:
-    """A table that has the file's unknown columns too: COPY cannot skip them."""
+    """The table that COPY fills: one that has the file's unknown columns too, where
+    there are any, since COPY cannot skip them.
+    """
     known = {column.name for column in source.columns}
     more = [name for name in header.columns if name not in known]
+    if not more:
+        return sql.Identifier("staging", source.name)
     row = await connection.execute("select etl.widen(%s, %s)", [source.name, more])
     (name,) = await row.fetchone() or ("",)
     return sql.Identifier("etl", name)
-
-
-def as_arrays(records: Sequence[Record]) -> tuple[str, str]:
-    """The texts of records and their lines, as Postgres writes text[] and bigint[].
-
-    Psycopg would dump 20,000 of them in 47 ms, and holds up all other threads then.
-    """
-    texts = "\0".join(record.text for record in records)  # which no text holds
-    texts = texts.replace("\\", r"\\").replace('"', r"\"").replace("\0", '","')
-    lines = ",".join(str(record.line) for record in records)
-    return f'{{"{texts}"}}', f"{{{lines}}}"
-
-
-def copy_statement(
-    table: sql.Identifier, header: Header, *, quotes: bool = True
-) -> sql.Composed:
-    """COPY into a table; an empty value is null, in quotes or not.
-
-    So is a tab alone, the blank that follows each comma in some files: it stands for
-    the column's default, and staging has none. Without ``quotes`` the data may hold
-    neither these nor backslashes: then COPY's text form reads them alike, in a seventh
-    less time.
-    """
-    names = sql.SQL(", ").join(map(sql.Identifier, header.columns))
-    default = sql.SQL("" if header.delimiter == "\t" else "default e'\\t', ")
-    form = sql.SQL(
-        "format csv, force_null ({names})" if quotes else "format text, null ''"
-    )
-    return sql.SQL(
-        "copy {table} ({names}) from stdin with ({form}, delimiter {delimiter}, "
-        "{default}encoding 'UTF8')"
-    ).format(
-        table=table,
-        names=names,
-        form=form.format(names=names),
-        delimiter=sql.Literal(header.delimiter),
-        default=default,
-    )

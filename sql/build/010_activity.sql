@@ -19,9 +19,10 @@ gathered as (
 -- mode() sorts its input and keeps the first of the most frequent values, so the
 -- lowest number wins a tie. It does in a seventh of the time what counting per user
 -- and compound, then row_number(), would. An empty element becomes null, which mode()
--- passes over, and a number may have blanks around it. Blanks alone are no number, and
--- are looked for only where odd records came (saves 0.7 s per million users): elsewhere
--- the cast refuses them, and the run begins anew with every record matched.
+-- passes over, and a number may have blanks around it. Blanks alone are no number, nor
+-- is 1.0 to the cast: both are looked for only where odd records came (saves 0.7 s per
+-- million users): elsewhere the cast refuses them, and the run begins anew with every
+-- record matched.
 counted as (
     select
         gathered.user_id,
@@ -37,9 +38,12 @@ counted as (
                         case
                             when
                                 exists (select from etl.odd_rows)
-                                and gathered.compound_ids ~ '[ \t](;|$)'
+                                and gathered.compound_ids ~ '([ \t]|\.0+)(;|$)'
                                 then regexp_replace(
-                                    gathered.compound_ids, '[ \t]*(;|$)', '\1', 'g'
+                                    gathered.compound_ids,
+                                    '(\.0+)?[ \t]*(;|$)',
+                                    '\2',
+                                    'g'
                                 )
                             else gathered.compound_ids
                         end,

@@ -1,6 +1,7 @@
 -- The compounds of an experiment are whole numbers, separated by semicolons: blanks
--- around them and empty elements, as after a trailing semicolon, do no harm. Lists in
--- the form of sql/schema/003 obey; rows with others are among the odd ones.
+-- around them and empty elements, as after a trailing semicolon, do no harm, and 1.0 is
+-- the number 1. Lists in the form of sql/schema/003 obey; rows with others are among
+-- the odd ones.
 -- reads:  staging.user_experiments, etl.odd_rows
 -- writes: etl.found
 insert into etl.found (source, row_id, column_name, value, reason, message)
@@ -23,8 +24,10 @@ cross join lateral (
     where
         btrim(tokens.token, E' \t') <> ''
         and (
-            btrim(tokens.token, E' \t') !~ '^[+-]?[0-9]+$'
-            or not pg_input_is_valid(tokens.token, 'bigint')
+            btrim(tokens.token, E' \t') !~ '^[+-]?[0-9]+(\.0+)?$'
+            or not pg_input_is_valid(
+                regexp_replace(btrim(tokens.token, E' \t'), '\.0+$', ''), 'bigint'
+            )
         )
     order by tokens.place
     limit 1

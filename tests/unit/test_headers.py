@@ -1,57 +1,181 @@
-"""Headers: columns and delimiter recognised, whatever surrounds the names."""
+"""Headers: where they end, columns and delimiter, whatever surrounds the names."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from etl.csvfiles.headers import recognise_header
+from etl.csvfiles.headers import MAX_HEADER_BYTES, Header, find_header
 from etl.errors import DataFault
 
-KNOWN = ["id", "name"]
+KNOWN = ["id", "full_name"]
+
+
+def header_of(text: str) -> Header:
+    """The header of a file that holds this and no more."""
+    found = find_header("file.csv", text.encode(), KNOWN, is_whole=True)
+    assert found is not None
+    return found.header
 
 
 @pytest.mark.parametrize(
     ("line", "columns", "delimiter"),
     [
-        ("id,\tname", ("id", "name"), ","),
-        ('"name";"id"\r', ("name", "id"), ";"),
-        ("ID\t name ", ("id", "name"), "\t"),
-        ('id|\t"name"', ("id", "name"), "|"),
-        ('id,\t"name"', ("id", "name"), ","),
+        ("id,\tfull_name", ("id", "full_name"), ","),
+        ('"full_name";"id"\r', ("full_name", "id"), ";"),
+        ("ID\t full_name ", ("id", "full_name"), "\t"),
+        ('id|\t"full_name"', ("id", "full_name"), "|"),
+        ('id,\t"full_name"\t\r\r', ("id", "full_name"), ","),
+        ("Full Name, id ", ("full_name", "id"), ","),
+        ('"Full  name",Id', ("full_name", "id"), ","),
+        ("\ufeff\ufeffid,full_name", ("id", "full_name"), ","),
+        ('\ufeff"id","full_name"', ("id", "full_name"), ","),
+        ("\n , ,\r\n\ufeff\nid,full_name", ("id", "full_name"), ","),
+        ("sep=;\nid;full_name", ("id", "full_name"), ";"),
+        ('\ufeff"sep=|"\r\n\r\nid|full_name', ("id", "full_name"), "|"),
+        ("SEP=,,,,\nid,full_name", ("id", "full_name"), ","),
+        ("sep=\t\nid\tfull_name", ("id", "full_name"), "\t"),
     ],
 )
 def test_header(line: str, columns: tuple[str, ...], delimiter: str) -> None:
-    header = recognise_header("file.csv", line, KNOWN)
+    header = header_of(line)
     assert (header.columns, header.delimiter) == (columns, delimiter)
     assert header.unknown == ()
+    assert header.fields == columns
 
 
 def test_names_may_hold_delimiters_and_line_ends() -> None:
-    header = recognise_header("file.csv", 'id,\t"a, b",name,"c\nd"', KNOWN)
-    assert header.unknown == ("a, b", "c\nd")
-    assert header.columns == ("id", "column 2", "name", "column 4")
-    header = recognise_header("file.csv", "\tid\tname", KNOWN)
-    assert (header.columns, header.delimiter) == (("column 1", "id", "name"), "\t")
+    header = header_of('id,\t"a, b",full_name,"c\nd","e ""f"""')
+    assert header.unknown == ("a, b", "c\nd", 'e "f"')
+    assert header.columns == ("id", "column 2", "full_name", "column 4", "column 5")
+    header = header_of("\tid\tfull_name")
+    assert (header.columns, header.delimiter) == (("column 1", "id", "full_name"), "\t")
 
 
-def test_unknown_columns_keep_their_places() -> None:
-    header = recognise_header("file.csv", "size,id,,name,Size,", KNOWN)
-    assert header.unknown == ("size", "", "size", "")
-    assert header.columns == (
-        *("column 1", "id", "column 3", "name", "column 5", "column 6"),
-    )
+def test_unknown_columns_keep_their_positions() -> None:
+    header = header_of("size,id,,full_name,Size")
+    assert header.unknown == ("size", "", "Size")
+    assert header.columns == ("column 1", "id", "column 3", "full_name", "column 5")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("records", "columns", "fields"),
     [
-        ("id", "lacks the column 'name'"),
-        ("id,name,id", "names the column 'id' twice"),
-        ("id,name\r1,a\r", "its lines end in a carriage return alone"),
-        ("x,y", "names none of the columns id, name"),
-        ("1,Ann", "names none of the columns id, name"),
+        ("1,a\n2,b\n", 2, 4),
+        ("", 2, 4),
+        ("1,a,,\n2,b,,\n3,c\n", 4, 4),
+        ("1,a, ,\t\n\n", 4, 4),
+        ('1,"a\n, ,""b",\n2,c,\n', 3, 4),
+        ("1\n2,a,b,c,d\n3\n", 2, 4),
     ],
 )
-def test_a_wrong_header_is_refused(line: str, said: str) -> None:
-    with pytest.raises(DataFault, match=f"^file.csv: .*{said}"):
-        recognise_header("file.csv", line, KNOWN)
+def test_an_empty_name_at_the_end_is_no_column_without_values(
+    records: str, columns: int, fields: int
+) -> None:
+    header = header_of(f"id,full_name,,\n{records}")
+    names = ("id", "full_name", "column 3", "column 4")
+    assert header.columns == names[:columns]
+    assert header.fields == ("id", "full_name", "", "")[:fields]
+    assert header.unknown == ()
+    assert header.is_blank == (False, False, True, True)[:columns]
+
+
+def test_an_empty_name_at_the_end_with_values_is_a_column() -> None:
+    header = header_of("id,full_name,\n1,a,\n2,b,x\n")
+    assert header.columns == header.fields == ("id", "full_name", "column 3")
+    assert header.unknown == ("",)
+    assert header.is_blank == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id\n", ", line 1: lacks the column 'full_name' (found: id): add it"),
+        ("id,full_name,Id\n", ", line 1: names the column 'id' twice (id, Id): leave"),
+        (
+            "\nid,full_name,Full Name\n",
+            ", line 2: names the column 'full_name' twice (full_name, Full Name)",
+        ),
+        ("id,full_name\r1,a\r", ": its lines end in a carriage return alone"),
+        (
+            "User,Mail\n",
+            ", line 1: names none of the columns id, full_name (found: User, Mail): ",
+        ),
+        (
+            "1,Ann\n",
+            ", line 1: names none of the columns id, full_name (found: 1, Ann)",
+        ),
+        (
+            "i\u200bd,full_name\n",
+            ", line 1: lacks the column 'id' (found: i<U+200B>d, full_name)",
+        ),
+        ("sep=^\nid^full_name", ": its first line says that the delimiter is '^': "),
+        (
+            'id,full_name"\n1,a\n',
+            ', line 1, column 2: a quote is out of place in the header, in full_name"',
+        ),
+        (
+            '""id","full_name"\n"1","a"\n',
+            ', line 1, column 1: a quote is out of place in the header, in ""id": ',
+        ),
+        (
+            'id,full_name,tube 5"\n1,a,\n2,"b",\n',
+            ', line 1, column 3: a quote is out of place in the header, in tube 5": ',
+        ),
+        (
+            '\n\n"id,full_name\n1,a\n',
+            ", line 3, column 1: a quote opens in the header that never closes",
+        ),
+        (
+            'id,full_name,"note\n1,a,b"\n2,c,d\n',
+            ", line 1, column 3: a quote opens in the header and closes 1 lines below",
+        ),
+        (
+            "id,full_name," + "x" * MAX_HEADER_BYTES,
+            ", line 1: the header is longer than",
+        ),
+    ],
+)
+def test_a_wrong_header_is_refused(text: str, said: str) -> None:
+    with pytest.raises(DataFault) as refused:
+        header_of(text)
+    assert str(refused.value).startswith(f"file.csv{said}")
+    assert "\n" not in str(refused.value)
+
+
+PIECES = st.sampled_from(
+    [*'",;|\t\r\n ', '""', "\r\n", "\ufeff", "x", 'y"', '"y', "id", "full_name"]
+)
+
+
+@given(
+    places=st.lists(st.tuples(st.integers(0, 20), PIECES), max_size=4),
+    quoted=st.booleans(),
+    size=st.integers(1, 40),
+)
+@example(places=[(12, ',"x')], quoted=True, size=9)
+def test_a_header_is_refused_or_all_records_follow_it(
+    places: list[tuple[int, str]], quoted: bool, size: int
+) -> None:
+    """Whatever is put into a header; and however much of the file is read at once."""
+    header = "id,full_name"
+    for place, piece in places:
+        header = header[:place] + piece + header[place:]
+    value = '"a, ""b"""' if quoted else "a"
+    records = "".join(f"{number},{value}\n" for number in range(30))
+    data = f"{header}\n{records}".encode()
+    try:
+        found = find_header("file.csv", data, KNOWN, is_whole=True)
+    except DataFault:
+        return
+    assert found is not None
+    assert data[found.end :].endswith(records.encode())
+    for length in range(size, len(data) + size, size):
+        again = find_header(
+            "file.csv", data[:length], KNOWN, is_whole=length >= len(data)
+        )
+        if again is not None:
+            assert (again.end, again.line) == (found.end, found.line)
+            assert again.header.columns[:2] == found.header.columns[:2]
+            break
