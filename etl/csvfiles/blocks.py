@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from etl.csvfiles.forms import Forms
+from etl.csvfiles.forms import Forms, has_marks
 from etl.csvfiles.headers import Header, find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault
@@ -140,11 +140,13 @@ class BlockReader:
         data = self._rest
         plain: list[bytes] = []
         odd: list[Record] = []
+        # Records with marks take the slow path: it takes these off the edges of values.
+        plain_end = _marked_plain_end if has_marks(data) else _plain_end
         position, line = 0, self._line
         while position < len(data):
             # What cannot be matched up to here is too long, or not whole yet.
             reach = min(position + LONGEST_RECORD + 1, len(data))
-            if (end := _end(forms.plain, data, position, reach)) > position:
+            if (end := plain_end(forms, data, position, reach)) > position:
                 plain.append(data[position:end])
             elif (end := _end(forms.blank, data, position, reach)) > position:
                 pass
@@ -234,6 +236,19 @@ def _are_short(lines: bytes) -> bool:
 def _is_open(data: bytes, end: int) -> bool:
     """Whether a quoted value whose text ends there is not closed in ``data``."""
     return data[end : end + 1] != b'"' or end + 1 >= len(data)
+
+
+def _plain_end(forms: Forms, data: bytes, position: int, reach: int) -> int:
+    """Where the plain records end that begin at ``position``; there, without any."""
+    return _end(forms.plain, data, position, reach)
+
+
+def _marked_plain_end(forms: Forms, data: bytes, position: int, reach: int) -> int:
+    """The same for one record, and only where it has no marks."""
+    end = _end(forms.record, data, position, reach)
+    record = data[position:end]
+    is_plain = forms.plain.fullmatch(record) and not has_marks(record)
+    return end if is_plain else position
 
 
 def _end(form: re.Pattern[bytes], data: bytes, position: int, reach: int = -1) -> int:

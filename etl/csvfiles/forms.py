@@ -103,15 +103,24 @@ class Forms:
         Every match has the delimiters of one record. So where all lines together have
         as many as one record a line would, no text went over a line end.
         """
-        if b'"' in lines or END_OF_FILE in lines or BYTE_ORDER_MARK in lines:
-            return None
-        if b"\r" in lines and lines.count(b"\r") > lines.count(b"\r\n"):
+        if b'"' in lines or has_marks(lines):
             return None
         if not self.unquoted.fullmatch(lines):
             return None
         count = lines.count(b"\n")
         found = lines.count(self.delimiter)
         return count if found == count * self.delimiters else None
+
+
+def has_marks(data: bytes) -> bool:
+    """Whether it holds what may be at the edge of a value without being part of it: a
+    carriage return that ends no line, the end of a file, a byte-order mark.
+    """
+    return (
+        END_OF_FILE in data
+        or (BYTE_ORDER_MARK[:1] in data and BYTE_ORDER_MARK in data)
+        or (b"\r" in data and data.count(b"\r") > data.count(b"\r\n"))
+    )
 
 
 def repeated(body: bytes) -> bytes:
@@ -137,16 +146,9 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     without = rb"(?!" + blanks + rb'")[^%s\n]*+' % ends
     field = rb"(?:%s[^%s\n]*+|%s)" % (closed, ends, without)
     record = field + repeated(ends + field) + rb"\n"
-    # A carriage return that ends no line, the end of a file and a byte-order mark are
-    # for the slow path, which takes them off the edges of values. Nothing and a tab
-    # alone are null, and COPY would not see that in quotes with blanks around them.
-    text = rb"[^%s\r\x1a\xef]*+"
-    mark = rb"\xef(?!\xbb\xbf)"
-    inner = text % rb'"'
-    inside = inner + repeated(rb'(?:""|\r(?=\n)|' + mark + rb")" + inner)
-    something = rb'%s"(?!\t?")%s"%s' % (blanks, inside, blanks)
-    outer = text % (rb'"\n' + ends)
-    any_text = rb'(?:%s|%s|"")' % (outer + repeated(mark + outer), something)
+    # nothing and a tab alone are no values, but COPY would not see that in quotes
+    something = rb'%s"(?!\t?")%s"%s' % (blanks, within, blanks)
+    any_text = rb'(?:[^"%s\r\n]*+|%s|"")' % (ends, something)
     texts = [rb"[^%s]*+" % ends] * (len(columns) - 1) + [rb"[^%s\n]*+" % ends]
     values, unquoted_values = [], []
     for column, text in zip(columns, texts, strict=True):
@@ -159,9 +161,9 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
             values.append(rb"(?:%s|%s)" % (value, quoted_value))
             unquoted_values.append(value)
     plain, unquoted = ends.join(values), ends.join(unquoted_values)
-    row = rb'[ \t\r\x1a%s]|""(?!")|%s' % (ends, BYTE_ORDER_MARK)
+    row = rb'[ \t\r\x1a%s]+|""(?!")|%s' % (ends, BYTE_ORDER_MARK)
     blank = repeated(row) + rb"\n"
-    is_keyed = any(column and column.is_required for column in columns)
+    is_keyed = any(each and each.is_required and not each.is_text for each in columns)
     if not is_keyed or len(columns) == 1:
         # COPY would take a blank line for a record, and before 18 end at this mark
         no_record = rb"(?!\\\.|%s)" % blank

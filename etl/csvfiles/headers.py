@@ -33,7 +33,7 @@ SAMPLE_RECORDS = 100
 
 #: Lines above the header that hold nothing, rows of delimiters among them.
 BLANK_LINES = re.compile(
-    repeated(repeated(rb'[ \t\r\x1a,;|]|""(?!")|' + BYTE_ORDER_MARK) + rb"\n")
+    repeated(repeated(rb'[ \t\r\x1a,;|]+|""(?!")|' + BYTE_ORDER_MARK) + rb"\n")
 )
 
 #: The line by which a spreadsheet says which delimiter follows: sep=;
