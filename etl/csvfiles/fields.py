@@ -6,9 +6,18 @@ All others are matched as bytes, and taken apart by Postgres.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
-from etl.csvfiles.forms import repeated
+from etl.csvfiles.forms import BYTE_ORDER_MARK, repeated
+
+#: Records that are read to see whether an unnamed column has values.
+SAMPLE_RECORDS = 100
+
+#: Lines that hold nothing under any delimiter, rows of these among them.
+BLANK_LINES = re.compile(
+    repeated(repeated(rb'[ \t\r\x1a,;|]+|""(?!")|' + BYTE_ORDER_MARK) + rb"\n")
+)
 
 
 @dataclass(frozen=True)
@@ -59,3 +68,23 @@ def split_record(data: bytes, start: int, delimiter: str) -> Fields:
         if data[position : position + 1] == b"\n":
             return Fields(values, end=position + 1)
         position += 1
+
+
+def width_without_values(records: bytes, delimiter: str, widths: range) -> int | None:
+    """How many fields most of the first records have, of the ``widths`` that they may
+    have; None where one has a value in a field beyond the first of these.
+    """
+    counts = Counter({widths.start: 0})
+    position = 0
+    for _ in range(SAMPLE_RECORDS):
+        blank = BLANK_LINES.match(records, position)
+        position = blank.end() if blank else position
+        found = split_record(records, position, delimiter)
+        if len(found.values) in widths and found.stray is None:
+            counts[len(found.values)] += 1
+            if any(value.strip() for value in found.values[widths.start :]):
+                return None
+        position = found.end or records.find(b"\n", position) + 1
+        if position == 0:
+            break
+    return counts.most_common(1)[0][0]

@@ -7,12 +7,16 @@ first ones have, and nothing else.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from etl.csvfiles.fields import Fields, split_record
+from etl.csvfiles.fields import (
+    BLANK_LINES,
+    Fields,
+    split_record,
+    width_without_values,
+)
 from etl.csvfiles.forms import BYTE_ORDER_MARK, repeated
 from etl.csvfiles.signatures import LONGEST_SIGNATURE, describe_binary
 from etl.errors import DataFault
@@ -27,14 +31,6 @@ MAX_BLANK_BYTES = 1 << 20
 
 #: Names of a header that a message shows, and characters of each.
 MAX_NAMES_SHOWN, MAX_NAME_LENGTH = 10, 40
-
-#: Records that are read to see whether an unnamed column has values.
-SAMPLE_RECORDS = 100
-
-#: Lines above the header that hold nothing, rows of delimiters among them.
-BLANK_LINES = re.compile(
-    repeated(repeated(rb'[ \t\r\x1a,;|]+|""(?!")|' + BYTE_ORDER_MARK) + rb"\n")
-)
 
 #: The line by which a spreadsheet says which delimiter follows: sep=;
 SEPARATOR_LINE = re.compile(
@@ -76,6 +72,39 @@ class FoundHeader:
     end: int
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """The header under a delimiter, and how many known columns it has then.
+
+    Of a header with a quote out of place, ``names`` are its first line split at every
+    delimiter: enough to see which of them is meant.
+    """
+
+    delimiter: str
+    fields: Fields
+    names: list[bytes]
+    known: int
+
+    @classmethod
+    def of(
+        cls, data: bytes, start: int, delimiter: str, known: Sequence[str]
+    ) -> _Candidate:
+        """Read the header that begins there as if this were the delimiter."""
+        fields = split_record(data, start, delimiter)
+        names = fields.values
+        if fields.end is None:
+            line = data[start : start + MAX_HEADER_BYTES].split(b"\n", 1)[0]
+            names = [each.strip(b' \t\r"') for each in line.split(delimiter.encode())]
+        folded = {_folded(each.decode("utf-8", "replace")) for each in names}
+        common = folded & {_folded(column) for column in known}
+        return cls(delimiter, fields, names, len(common))
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether more bytes may bring the end of the header."""
+        return self.fields.end is None and self.fields.stray is None
+
+
 def find_header(
     name: str, data: bytes, known: Sequence[str], *, is_whole: bool
 ) -> FoundHeader | None:
@@ -92,36 +121,28 @@ def find_header(
     length = len(data)
     if is_whole and not data.endswith(b"\n"):
         data += b"\n"
-    start = _after_blank(data, 0)
-    delimiters: Sequence[str] = DELIMITERS
-    if separator := SEPARATOR_LINE.match(data, start):
-        delimiters = [_delimiter_of(name, separator)]
-        start = _after_blank(data, separator.end())
+    start, delimiters = _skip_to_header(name, data)
     if is_whole and start == len(data):
         raise DataFault(f"{name}: is empty: its first line names the columns")
     if start > MAX_BLANK_BYTES:
         raise DataFault(f"{name}: begins with over 1 MiB of blank lines: remove them")
-    line = 1 + data.count(b"\n", 0, start)
-    if b"\n" not in data[start:]:
-        if len(data) - start <= MAX_HEADER_BYTES:
-            return None
-        _require_line_ends(name, data[start : start + MAX_HEADER_BYTES])
-    candidates = [(split_record(data, start, each), each) for each in delimiters]
-    is_complete = is_whole or len(data) - start > MAX_HEADER_BYTES
-    if not is_complete and any(
-        found.end is None and found.stray is None for found, _ in candidates
-    ):
+    is_enough = is_whole or len(data) - start > MAX_HEADER_BYTES
+    candidates = [_Candidate.of(data, start, each, known) for each in delimiters]
+    if not is_enough and any(each.is_unfinished for each in candidates):
         return None
-    found, delimiter = max(
-        candidates, key=lambda each: _suitability(data, start, each[0], each[1], known)
+    best = max(candidates, key=lambda each: (each.known, each.fields.end is not None))
+    line = 1 + data.count(b"\n", 0, start)
+    end = (
+        _require_end(name, data, start, best)
+        if best.known
+        else data.find(b"\n", start) + 1
     )
-    end = _require_end(name, data, start, found, delimiter)
     _require_line_ends(name, data[start:end])
-    names = [_text(name, each, line) for each in found.values]
+    names = [_text(name, each, line) for each in best.names]
     _require_known(name, line, names, known)
-    if names[-1].strip() == "" and not is_whole and len(data) - end < MAX_HEADER_BYTES:
+    if names[-1] == "" and not is_whole and len(data) - end < MAX_HEADER_BYTES:
         return None  # the first records say what an empty name is worth
-    header = _header(names, delimiter, known, data[end:])
+    header = _header(names, best.delimiter, known, data[end:])
     return FoundHeader(header, line, min(end, length))
 
 
@@ -140,36 +161,27 @@ def _after_blank(data: bytes, start: int) -> int:
     return marks.end() if marks else start
 
 
-def _delimiter_of(name: str, separator: re.Match[bytes]) -> str:
+def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:
+    """Where the header begins, and the delimiters that it may have.
+
+    Raises DataFault where a line says a delimiter that it cannot have.
+    """
+    start = _after_blank(data, 0)
+    separator = SEPARATOR_LINE.match(data, start)
+    if separator is None:
+        return start, DELIMITERS
     delimiter = separator["delimiter"].decode("ascii", "replace")
     if delimiter not in DELIMITERS:
         raise DataFault(
             f"{name}: its first line says that the delimiter is {visible(delimiter)!r}:"
             " a comma, a semicolon, a tab or a bar is needed"
         )
-    return delimiter
+    return _after_blank(data, separator.end()), [delimiter]
 
 
-def _suitability(
-    data: bytes, start: int, found: Fields, delimiter: str, known: Sequence[str]
-) -> tuple[int, bool]:
-    """How well a delimiter suits: the known columns that it finds, and no fault.
-
-    Of a header with a quote out of place, the first line is split at every delimiter.
-    """
-    is_right = found.stray is None and found.opened is None
-    names = found.values
-    if not is_right:
-        line = data[start : start + MAX_HEADER_BYTES].split(b"\n", 1)[0]
-        names = [each.strip(b' \t\r"') for each in line.split(delimiter.encode())]
-    folded = {_folded(each.decode("utf-8", "replace")) for each in names}
-    return len(folded & {_folded(column) for column in known}), is_right
-
-
-def _require_end(
-    name: str, data: bytes, start: int, found: Fields, delimiter: str
-) -> int:
+def _require_end(name: str, data: bytes, start: int, best: _Candidate) -> int:
     """Where the header ends. Raises DataFault where a quote is out of place."""
+    found, delimiter = best.fields, best.delimiter
     where = found.opened if found.stray is None else found.stray
     if where is not None:
         line = 1 + data.count(b"\n", 0, where)
@@ -188,6 +200,7 @@ def _require_end(
             "remove it, or put the whole name in quotes and double this one"
         )
     if found.end is None or found.end - start > MAX_HEADER_BYTES:
+        _require_line_ends(name, data[start : start + MAX_HEADER_BYTES])
         line = 1 + data.count(b"\n", 0, start)
         raise DataFault(f"{name}, line {line}: the header is longer than 64 KiB")
     delimiters = len(found.values) - 1
@@ -269,7 +282,7 @@ def _header(
     named = len(names) - unnamed
     loaded, fields = len(names), found
     widths = range(named, len(names) + 1)
-    if unnamed and (width := _width_without_values(records, delimiter, widths)):
+    if unnamed and (width := width_without_values(records, delimiter, widths)):
         loaded, fields = width, [*found[:named], *[""] * unnamed]
         names = names[:named]
     return Header(
@@ -278,23 +291,3 @@ def _header(
         unknown=tuple(each for each in names if _folded(each) not in columns_of),
         fields=tuple(fields),
     )
-
-
-def _width_without_values(records: bytes, delimiter: str, widths: range) -> int | None:
-    """How many fields most of the first records have, of the ``widths`` that they may
-    have; None where one has a value in a field beyond the first of these.
-    """
-    counts = Counter({widths.start: 0})
-    position = 0
-    for _ in range(SAMPLE_RECORDS):
-        blank = BLANK_LINES.match(records, position)
-        position = blank.end() if blank else position
-        found = split_record(records, position, delimiter)
-        if len(found.values) in widths and found.stray is None:
-            counts[len(found.values)] += 1
-            if any(value.strip() for value in found.values[widths.start :]):
-                return None
-        position = found.end or records.find(b"\n", position) + 1
-        if position == 0:
-            break
-    return counts.most_common(1)[0][0]

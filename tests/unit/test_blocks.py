@@ -27,8 +27,8 @@ from etl.csvfiles.blocks import (
     BlockReader,
     Record,
 )
+from etl.csvfiles.fields import BLANK_LINES
 from etl.csvfiles.forms import Column, Forms, forms_of
-from etl.csvfiles.headers import BLANK_LINES
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault
 

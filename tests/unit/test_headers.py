@@ -110,6 +110,15 @@ def test_an_empty_name_at_the_end_with_values_is_a_column() -> None:
             "i\u200bd,full_name\n",
             ", line 1: lacks the column 'id' (found: i<U+200B>d, full_name)",
         ),
+        (
+            '[{"id": 1}]\n',
+            ', line 1: names none of the columns id, full_name (found: [{"id": 1}])',
+        ),
+        ("User,Mail\r\n1,2\r\n", ", line 1: names none of the columns"),
+        (
+            "id,full_name\r" + "1,a\r" * 20_000,
+            ": its lines end in a carriage return alone",
+        ),
         ("sep=^\nid^full_name", ": its first line says that the delimiter is '^': "),
         (
             'id,full_name"\n1,a\n',
