@@ -21,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool
 from etl.postgres import embedded
 from etl.postgres.migrations import migrate
 from etl.settings import Settings
+from etl.sqlfiles import read_pipeline
 
 #: 16 brought pg_input_is_valid; older servers are refused with a clear word.
 OLDEST_VERSION = 160000
@@ -105,8 +106,10 @@ class Database:
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """Start or find the database, bring its schema up to date, and open the pools.
 
-    Raises DatabaseError, EmbeddedError or SqlFileError, each one clear line.
+    Raises DatabaseError, EmbeddedError or SqlFileError, each one clear line; for files
+    that cannot be used, before anything is started.
     """
+    read_pipeline(settings.sql_dir)
     async with serving_postgres(settings) as conninfo:
         await _prepare(conninfo, settings)
         workers = max(settings.load_workers, settings.build_workers)

@@ -31,7 +31,7 @@ from etl.run.rejects import reject_found
 from etl.run.steps import Step, run_file
 from etl.run.streams import Stream, open_streams
 from etl.settings import Settings
-from etl.sqlfiles import SqlFile, SqlFileError, read_folder
+from etl.sqlfiles import SqlFile, SqlFileError, read_pipeline
 
 #: Writes the rows that were built, and commits them where the future comes true.
 Publish = Callable[["asyncio.Future[bool]"], Coroutine[None, None, None]]
@@ -89,6 +89,7 @@ async def _attempt(
         )
         run.warnings += _not_loaded(settings.data_dir, streams)
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
+        pipeline = _Pipeline(run, settings, lead, workers, streams)
         loaders = workers[: settings.load_workers]
         limit = settings.max_rejects
         try:
@@ -96,7 +97,7 @@ async def _attempt(
         finally:
             for stream in streams:
                 run.warnings += stream.warnings()
-        await _Pipeline(run, settings, lead, workers, streams).see_through(publish)
+        await pipeline.see_through(publish)
 
 
 class _Pipeline:
@@ -116,9 +117,7 @@ class _Pipeline:
         self._builders = workers[: settings.build_workers]
         self._streams = streams
         self._limit = settings.max_rejects
-        self._rules, self._builds, self._checks = (
-            _files(settings, phase) for phase in ("clean", "build", "check")
-        )
+        self._rules, self._builds, self._checks = _files(settings)
 
     async def see_through(self, publish: Publish | None) -> None:
         """Clean, build, check and publish. Raises RunFault, or _Doubt.
@@ -257,11 +256,14 @@ async def _check(
     run.steps += [it for _, it in sorted(outcomes.items()) if isinstance(it, Step)]
 
 
-def _files(settings: Settings, phase: str) -> list[SqlFile]:
+def _files(settings: Settings) -> list[list[SqlFile]]:
+    """The files of ``clean``, ``build`` and ``check``, as they are now."""
+    folders = ("clean", "build", "check")
     try:
-        return read_folder(settings.sql_dir / phase)
+        files = read_pipeline(settings.sql_dir, folders)
     except SqlFileError as error:
         raise ServiceFault(str(error)) from None
+    return [files[folder] for folder in folders]
 
 
 def _not_loaded(data_dir: Path, streams: Sequence[Stream]) -> list[str]:

@@ -94,7 +94,7 @@ async def test_after_a_new_schema_file_all_functions_are_there(
     (tables / "007_locks.sql").write_text("drop view if exists etl.locks cascade;")
     async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
         await one.execute(gzip.decompress(EARLIER.read_bytes()))
-        monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", tmp_path)
+        monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", tmp_path / "none")
         await migrate(one, PROJECT / "sql")
         gone = await one.execute("select to_regclass('etl.measures')")
         assert await gone.fetchone() == (None,)

@@ -1,0 +1,101 @@
+"""A pipeline that is wrong, as a person sees it who starts the program."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, StartService, trigger
+from tests.faults.test_processes import run_server, state
+
+__all__ = ["state"]
+
+
+def refused(*arguments: str, **settings: object) -> str:
+    """The one line on stderr of a start that cannot be."""
+    ended = run_server(*arguments, **{"PORT": 0, **settings})
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.endswith("\n")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr.rstrip("\n")
+
+
+def empty(sql_dir: Path) -> None:
+    shutil.rmtree(sql_dir)
+    sql_dir.mkdir()
+
+
+def upper_case(sql_dir: Path) -> None:
+    (sql_dir / "build" / "x.SQL").write_text("select 1;")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (empty, "SQL_DIR: {sql_dir} has no folder schema: a pipeline has schema"),
+        (upper_case, "build/x.SQL would be passed over: a SQL file is named like 010_"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [(), ("--once",)])
+def test_a_folder_that_is_wrong_stops_the_start(
+    state: Path,
+    sql_dir: Path,
+    change: Callable[[Path], None],
+    said: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """With one line, before Postgres is started."""
+    change(sql_dir)
+    line = refused(*arguments, STATE_DIR=state, SQL_DIR=sql_dir)
+    assert line.startswith(said.format(sql_dir=sql_dir))
+    assert not state.exists()
+
+
+async def test_schema_files_with_other_line_ends_are_the_same(
+    start_service: StartService, sql_dir: Path, database: str
+) -> None:
+    """As git writes them on Windows."""
+    await trigger(await start_service(sql_dir=sql_dir))
+    for path in sql_dir.rglob("*.sql"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    await trigger(await start_service(sql_dir=sql_dir))
+    shutil.rmtree(sql_dir / "charts")
+    await trigger(await start_service(sql_dir=sql_dir))
+
+
+async def change_in_a_run(client: Client, sql_dir: Path, name: str) -> Any:
+    """What a run says after a file appeared, which goes again."""
+    path = sql_dir / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"select '\xe9';")
+    answer = await trigger(client, 500)
+    path.unlink()
+    return answer["result"]
+
+
+async def test_a_run_refuses_files_that_it_would_pass_over(
+    start_service: StartService, sql_dir: Path
+) -> None:
+    client = await start_service(sql_dir=sql_dir)
+    assert "build/x.SQL would be passed over: a SQL file is named like" in (
+        await change_in_a_run(client, sql_dir, "build/x.SQL")
+    )
+    assert await change_in_a_run(client, sql_dir, "check/900_latin.sql") == (
+        "check/900_latin.sql, line 1, column 9: the byte 0xE9 is not UTF-8: save the "
+        "file as UTF-8"
+    )
+    await trigger(client)
+    assert "checks would be passed over: the folders of a pipeline are" in (
+        await change_in_a_run(client, sql_dir, "checks/010_new.sql")
+    )
+    (sql_dir / "checks").rmdir()
+    for path in (sql_dir / "build").iterdir():
+        path.unlink()
+    assert "build holds no SQL file" in (await trigger(client, 500))["result"]
+    (sql_dir / "build").rmdir()
+    assert f"{sql_dir} has no folder build" in (await trigger(client, 500))["result"]
