@@ -24,7 +24,8 @@ from psycopg.rows import TupleRow
 from etl.features.reading import Together
 from etl.features.statements import STATE_STATEMENT
 from etl.http.caching import State
-from etl.postgres.database import SNAPSHOT, Database, local, one_line, transaction
+from etl.postgres.database import SNAPSHOT, Database, local, transaction
+from etl.postgres.sqlerrors import describe, is_lost
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
 #: What a chart may cost, and the most points that somebody could tell apart.
@@ -140,12 +141,12 @@ async def _points(connection: AsyncConnection, chart: Chart) -> list[Point]:
     except psycopg.errors.QueryCanceled as error:
         words = f"{path}: it took longer than {TIMEOUT_SECONDS} s, and was ended"
         raise ChartFault(words, HTTPStatus.GATEWAY_TIMEOUT) from error
-    except psycopg.OperationalError:
-        raise  # the database is away, which is no fault of the file
     except psycopg.Error as error:
+        if is_lost(error):
+            raise  # which is no fault of the file
         if error.sqlstate is None:  # psycopg's own words are of its inner life
             raise ChartFault(f"{path}: {FORM}") from error
-        raise ChartFault(f"{path}: {one_line(error)}") from error
+        raise ChartFault(describe(chart.file, error)) from error
 
 
 async def _read_points(cursor: AsyncCursor, file: SqlFile) -> list[Point]:

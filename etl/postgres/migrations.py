@@ -11,9 +11,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
+from psycopg.pq import TransactionStatus
 
+from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
@@ -43,7 +46,7 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     after a new schema file, then ``sql_dir/schema``. Each schema file and its row in
     ``etl.applied`` are one transaction, and so are the functions. Starters on one
     database take turns. Raises SqlFileError where an applied schema file was changed
-    or removed.
+    or removed, or one of the pipeline fails.
     """
     await connection.execute("select pg_advisory_lock(%s, %s)", LOCK)
     try:
@@ -53,7 +56,8 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
         await _apply_changed(connection, "functions", read_folder(ENGINE_FUNCTIONS))
         await _apply_new(connection, "pipeline", read_folder(sql_dir / "schema"))
     finally:
-        await connection.execute("select pg_advisory_unlock(%s, %s)", LOCK)
+        if not connection.closed:
+            await connection.execute("select pg_advisory_unlock(%s, %s)", LOCK)
 
 
 async def _leave_earlier_layout(
@@ -146,7 +150,16 @@ def _refuse_changes(files: Iterable[SqlFile], applied: dict[str, str]) -> None:
 
 
 async def _apply(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
-    await connection.execute(file.text.encode())
+    try:
+        cursor = await connection.execute(file.text.encode())
+    except psycopg.Error as error:
+        if folder != "pipeline" or is_lost(error):
+            raise
+        if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            await connection.close()  # in the middle of a COPY, which nobody ends
+        raise SqlFileError(describe(file, error)) from error
+    if had_no_statement(cursor):
+        raise SqlFileError(f"{file.path} {NO_STATEMENT}")
     await _note(connection, folder, file)
     log.info("applied %s", file.path)
 

@@ -27,6 +27,7 @@ from etl.errors import (
 )
 from etl.logs import RUN
 from etl.postgres.database import Database, one_line
+from etl.postgres.sqlerrors import is_lost
 from etl.run.phases import enter, run_phases
 from etl.run.publishing import publish
 from etl.run.records import Record, Run, note, read_runs, value_of
@@ -316,12 +317,6 @@ def _fault_of(run: Run, error: BaseException) -> RunFault:
     log.error("run %d", run.id, exc_info=error)
     if not isinstance(error, OperationalError):
         return ServiceFault(f"internal error in {run.phase}: see the log")
-    if _is_lost(error):
+    if is_lost(error):
         return DatabaseAway(f"the database went away: {one_line(error)}")
     return ServiceFault(f"{run.phase}: {one_line(error)}")
-
-
-def _is_lost(error: OperationalError) -> bool:
-    """Whether the connection went, or there was none, and not only the statement."""
-    state = error.sqlstate
-    return state is None or state.startswith(("08", "57P0"))

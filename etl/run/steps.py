@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
+from psycopg.errors import ProgramLimitExceeded
 
-from etl.errors import DataFault, ServiceFault
-from etl.postgres.database import local, one_line, transaction
+from etl.errors import DataFault, RunFault, ServiceFault
+from etl.postgres.database import local, transaction
+from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
 from etl.sqlfiles import SLICE_SETTING, SqlFile
 
 #: Bad rows that the error of a check shows.
@@ -41,7 +43,7 @@ async def run_file(
 
     ``warn`` is told what a check finds that only warns. Raises DataFault where a value
     or a constraint stops it, or a check finds rows; ServiceFault where the file itself
-    is wrong.
+    is wrong; psycopg.OperationalError where the connection is lost.
     """
     began = time.perf_counter()
     counts = [0] * len(workers)
@@ -56,14 +58,24 @@ async def run_file(
             await _until_one_fails(run_slice, workers)
         else:
             counts = [await _execute(file, lead, warn)]
-    except (DataError, IntegrityError) as error:
-        raise DataFault(f"{file.path}: {one_line(error)}") from error
-    except psycopg.ProgrammingError as error:
-        raise ServiceFault(f"{file.path}: {one_line(error)}") from error
+    except psycopg.Error as error:
+        if is_lost(error):
+            raise
+        raise _fault_of(file, error) from error
     milliseconds = round((time.perf_counter() - began) * 1000, 3)
     step = Step(file.path, file.sha256, sum(counts), milliseconds)
     log.info("%(file)s: %(rows)d rows in %(milliseconds).1f ms", vars(step))
     return step
+
+
+def _fault_of(file: SqlFile, error: psycopg.Error) -> RunFault:
+    """The data's fault where a value, a constraint or a size stops the file."""
+    message = describe(file, error)
+    if isinstance(error, DataError | IntegrityError | ProgramLimitExceeded):
+        return DataFault(message)
+    if not isinstance(error, psycopg.ProgrammingError):
+        log.error("%s", message, exc_info=error)
+    return ServiceFault(message)
 
 
 async def _until_one_fails(
@@ -99,6 +111,8 @@ async def _execute(
     rows = 0
     async with connection.cursor() as cursor:
         await cursor.execute(file.text.encode())
+        if had_no_statement(cursor):
+            raise ServiceFault(f"{file.path} {NO_STATEMENT}")
         while True:
             if cursor.rowcount >= 0 and not (
                 file.folder == "clean" and cursor.description

@@ -7,7 +7,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl.postgres.database import DatabaseError
 from etl.sqlfiles import SqlFileError
 from tests.conftest import Client, StartService, features, trigger
 
@@ -81,7 +80,8 @@ async def test_a_schema_file_is_applied_whole_or_not(
 ) -> None:
     broken = sql_dir / "schema" / "007_broken.sql"
     broken.write_text("create table half (); select nothing;")
-    with pytest.raises(DatabaseError, match='column "nothing" does not exist'):
+    where = r"^schema/007_broken\.sql, line 1, column 30"
+    with pytest.raises(SqlFileError, match=f'{where}: column "nothing" does not exist'):
         await start_service(sql_dir=sql_dir)
     with psycopg.connect(database) as connection:
         found = connection.execute("select to_regclass('half')").fetchone()

@@ -56,6 +56,27 @@ def test_a_folder_that_is_wrong_stops_the_start(
     assert not state.exists()
 
 
+def test_a_wrong_schema_file_stops_the_start(database: str, sql_dir: Path) -> None:
+    wrong = "alter table features\n    add x bigit;"
+    (sql_dir / "schema" / "007_wrong.sql").write_text(wrong)
+    for arguments in ((), ("--once",)):
+        assert refused(*arguments, DATABASE_URL=database, SQL_DIR=sql_dir) == (
+            'schema/007_wrong.sql, line 2, column 11: type "bigit" does not exist'
+        )
+
+
+def test_once_says_where_a_file_of_the_build_is_wrong(
+    database: str, sql_dir: Path
+) -> None:
+    (sql_dir / "build" / "900_wrong.sql").write_text("select\n  nothing;")
+    ended = run_server("--once", DATABASE_URL=database, SQL_DIR=sql_dir)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "run 1 failed: build/900_wrong.sql, line 2, column 3: "
+        'column "nothing" does not exist\n'
+    )
+
+
 async def test_schema_files_with_other_line_ends_are_the_same(
     start_service: StartService, sql_dir: Path, database: str
 ) -> None:
