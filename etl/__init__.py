@@ -2,3 +2,6 @@
 
 It holds no table, column or business word of any pipeline; those stand under ``sql/``.
 """
+
+#: The version released last, as CHANGELOG.md names it; None before the first release.
+RELEASED: str | None = None

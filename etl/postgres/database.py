@@ -19,7 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from etl.postgres import embedded
-from etl.postgres.migrations import migrate
+from etl.postgres.migrations import SchemaChanged, migrate
+from etl.postgres.starting_over import how_to_start_over
 from etl.settings import Settings
 from etl.sqlfiles import read_pipeline
 
@@ -147,6 +148,9 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
         try:
             await _configure(connection, RUN_SETTINGS)
             await migrate(connection, settings.sql_dir)
+        except SchemaChanged as error:
+            more = await how_to_start_over(connection, settings)
+            raise SchemaChanged(f"{error}{more}") from None
         except psycopg.Error as error:
             raise DatabaseError(
                 f"{_place(conninfo)}: the schema cannot be made: {one_line(error)}"

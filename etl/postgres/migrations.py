@@ -36,7 +36,23 @@ LOCK = (6648940, 3)
 #: still read through it, and times that this is tried.
 LOCK_SECONDS, TRIES = 1, 30
 
+#: What every pipeline's schema files make, as a query for what is missing.
+MISSING = """
+    select 'schema staging' where to_regnamespace('staging') is null
+    union all
+    select 'table ' || needed.name
+    from unnest(array['features', 'features_next']) as needed (name)
+    where not exists (
+        select from pg_class
+        where oid = to_regclass(needed.name) and relkind in ('r', 'p')
+    )
+"""
+
 log = logging.getLogger(__name__)
+
+
+class SchemaChanged(SqlFileError):
+    """The schema files are not those that were applied to this database."""
 
 
 async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
@@ -44,9 +60,11 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
 
     The engine's files come first, then its functions that have changed, or all of them
     after a new schema file, then ``sql_dir/schema``. Each schema file and its row in
-    ``etl.applied`` are one transaction, and so are the functions. Starters on one
-    database take turns. Raises SqlFileError where an applied schema file was changed
-    or removed, or one of the pipeline fails.
+    ``etl.applied`` are one transaction, and so are the functions, and the first files
+    of a schema: those that fail leave nothing that must not be changed any more.
+    Starters on one database take turns. Raises SchemaChanged where an applied schema
+    file was changed or removed, and SqlFileError where one of the pipeline fails, or
+    all of them do not make what a pipeline needs.
     """
     await connection.execute("select pg_advisory_lock(%s, %s)", LOCK)
     try:
@@ -55,6 +73,11 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
         await _apply_new(connection, "engine", tables)
         await _apply_changed(connection, "functions", read_folder(ENGINE_FUNCTIONS))
         await _apply_new(connection, "pipeline", read_folder(sql_dir / "schema"))
+        if missing := await _missing(connection):
+            raise SchemaChanged(
+                f"this database has lost the {' and the '.join(missing)}, which its "
+                "schema files made: restore what is lost"
+            )
     finally:
         if not connection.closed:
             await connection.execute("select pg_advisory_unlock(%s, %s)", LOCK)
@@ -69,7 +92,7 @@ async def _leave_earlier_layout(
         return
     (folded,) = read_folder(FOLDED)
     if max(applied) != folded.name:
-        raise SqlFileError(
+        raise SchemaChanged(
             f"this database ends with the engine's file {max(applied)}, and only one "
             f"that ends with {folded.name} can be brought along: start the version of "
             "the service that has this file on it once"
@@ -88,13 +111,28 @@ async def _apply_new(
 ) -> None:
     """Apply the files of a schema that the database lacks."""
     applied = await _applied(connection, folder)
-    _refuse_changes(files, applied)
-    for file in files:
-        if file.name not in applied:
-            async with connection.transaction():
+    _refuse_changes(folder, files, applied)
+    new = [file for file in files if file.name not in applied]
+    for group in [[file] for file in new] if applied else [new]:
+        async with connection.transaction():
+            for file in group:
                 await _apply(connection, folder, file)
-                if folder == "engine":  # it may drop what functions hang on
-                    await _forget(connection, "functions")
+            if folder == "engine":  # it may drop what functions hang on
+                await _forget(connection, "functions")
+            elif missing := await _missing(connection):
+                names = " and the ".join(missing)
+                raise SqlFileError(
+                    f"SQL_DIR: no file in schema makes the {names}: a pipeline needs "
+                    "the schema staging, with a table for each CSV file, and the "
+                    "tables features and features_next"
+                )
+
+
+async def _missing(connection: AsyncConnection) -> list[str]:
+    """What a pipeline needs and this database lacks."""
+    await connection.execute("reset search_path")  # which files may have set
+    rows = await connection.execute(MISSING)
+    return [name for (name,) in await rows.fetchall()]
 
 
 async def _apply_changed(
@@ -128,23 +166,26 @@ async def _applied(connection: AsyncConnection, folder: str) -> dict[str, str]:
     return dict(await rows.fetchall())
 
 
-def _refuse_changes(files: Iterable[SqlFile], applied: dict[str, str]) -> None:
+def _refuse_changes(
+    folder: str, files: Iterable[SqlFile], applied: dict[str, str]
+) -> None:
+    schema = "etl/schema" if folder == "engine" else "schema"
     present = {file.name: file for file in files}
     for name, sha256 in applied.items():
         if name not in present:
-            raise SqlFileError(
-                f"schema/{name} was applied to this database and is gone: put it back"
+            raise SchemaChanged(
+                f"{schema}/{name} was applied to this database and is gone: put it back"
             )
         if present[name].sha256 != sha256:
-            raise SqlFileError(
-                f"schema/{name} was changed after it was applied to this database "
+            raise SchemaChanged(
+                f"{schema}/{name} was changed after it was applied to this database "
                 f"(SHA-256 {sha256[:12]}… then, {present[name].sha256[:12]}… now): "
                 "put it back, and make the change in a new file"
             )
     missing = sorted(present.keys() - applied.keys())
     if missing and applied and missing[0] < max(applied):
-        raise SqlFileError(
-            f"schema/{missing[0]} stands before {max(applied)}, which was applied "
+        raise SchemaChanged(
+            f"{schema}/{missing[0]} stands before {max(applied)}, which was applied "
             "already: give it a later number"
         )
 

@@ -235,6 +235,12 @@ SCHEMAS = [
         "schema/007_wrong.sql: a SQL file cannot copy from stdin or to stdout",
     ),
     ("-- later", "schema/007_wrong.sql holds no statement: remove it, or fill it"),
+    (
+        "drop table features_next;",
+        "SQL_DIR: no file in schema makes the table features_next: a pipeline needs "
+        "the schema staging, with a table for each CSV file, and the tables features "
+        "and features_next",
+    ),
 ]
 
 
@@ -255,3 +261,52 @@ async def test_an_error_of_a_schema_file_says_where_it_is(
     path.write_text("create table right_one ();")
     await trigger(await start_service(sql_dir=sql_dir))
     await connection.execute("select from right_one")
+
+
+async def test_the_first_schema_files_count_together_or_not_at_all(
+    start_service: StartService, sql_dir: Path, empty_database: str
+) -> None:
+    """So that none of them is frozen before all are right."""
+    first = sql_dir / "schema" / "001_staging.sql"
+    last = sql_dir / "schema" / "006_unknown_users.sql"
+    text = last.read_text()
+    last.write_text("select nothing;")
+    with pytest.raises(SqlFileError, match=r"^schema/006_unknown_users\.sql, line 1"):
+        await start_service(sql_dir=sql_dir, database=empty_database)
+    first.write_text(f"{first.read_text()}-- another word\n")
+    last.write_text(text)
+    await trigger(await start_service(sql_dir=sql_dir, database=empty_database))
+
+
+async def test_schema_files_that_make_nothing_are_refused(
+    start_service: StartService, sql_dir: Path, empty_database: str
+) -> None:
+    for file in (sql_dir / "schema").iterdir():
+        file.unlink()
+    (sql_dir / "schema" / "001_wrong.sql").write_text(
+        "create table feature (id bigint primary key);"
+    )
+    with pytest.raises(SqlFileError) as raised:
+        await start_service(sql_dir=sql_dir, database=empty_database)
+    assert str(raised.value).startswith(
+        "SQL_DIR: no file in schema makes the schema staging and the table features "
+        "and the table features_next: a pipeline needs the schema staging"
+    )
+
+
+async def test_a_schema_file_may_set_the_search_path(
+    start_service: StartService, sql_dir: Path
+) -> None:
+    """As those of pg_dump do."""
+    (sql_dir / "schema" / "007_path.sql").write_text(
+        "select pg_catalog.set_config('search_path', '', false);"
+    )
+    await trigger(await start_service(sql_dir=sql_dir))
+
+
+async def test_a_table_that_is_gone_stops_a_start(
+    start_service: StartService, connection: AsyncConnection
+) -> None:
+    await connection.execute("drop table features")
+    with pytest.raises(SqlFileError, match="has lost the table features, which its"):
+        await start_service()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+import etl
+from etl.sqlfiles import SqlFileError
 from tests.conftest import Client, StartService, trigger
-from tests.faults.test_processes import run_server, state
+from tests.faults.test_processes import postgres_runs, run_server, state
 
 __all__ = ["state"]
 
@@ -75,6 +79,71 @@ def test_once_says_where_a_file_of_the_build_is_wrong(
         "run 1 failed: build/900_wrong.sql, line 2, column 3: "
         'column "nothing" does not exist\n'
     )
+
+
+def test_what_the_message_says_starts_over_with_the_embedded_postgres(
+    state: Path, sql_dir: Path
+) -> None:
+    settings = {"STATE_DIR": state, "SQL_DIR": sql_dir}
+    assert run_server("--once", **settings).returncode == 0
+    with (sql_dir / "schema" / "001_staging.sql").open("a") as file:
+        file.write("-- another word\n")
+    line = refused(**settings)
+    assert line.startswith("schema/001_staging.sql was changed after it was applied to")
+    assert line.endswith(
+        "put it back, and make the change in a new file; or start over: stop the "
+        f"service and remove {state}, the embedded Postgres with all that is in it"
+    )
+    assert not postgres_runs(state)
+    shutil.rmtree(state)
+    assert run_server("--once", **settings).returncode == 0
+
+
+async def test_what_the_message_says_starts_over_with_a_named_database(
+    start_service: StartService, sql_dir: Path, database: str
+) -> None:
+    await trigger(await start_service(sql_dir=sql_dir))
+    schema = sql_dir / "schema"
+    (schema / "006_unknown_users.sql").rename(schema / "006_other_name.sql")
+    with pytest.raises(SqlFileError) as raised:
+        await start_service(sql_dir=sql_dir)
+    said, _, advice = str(raised.value).partition("; or start over: ")
+    assert said == (
+        "schema/006_unknown_users.sql was applied to this database and is gone: put it "
+        "back"
+    )
+    assert advice == (
+        "stop the service, and name an empty database, or run in this one: drop schema "
+        "etl, staging cascade; drop table activity_next, features, features_next;"
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(re.sub(".*: ", "", advice).encode())
+    await trigger(await start_service(sql_dir=sql_dir))
+
+
+async def test_a_database_of_another_version_says_how_to_start_over(
+    start_service: StartService, sql_dir: Path, database: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("drop table etl.built_tables cascade")
+        connection.execute("insert into etl.applied values ('engine', '009_x.sql', '')")
+    with pytest.raises(SqlFileError) as raised:
+        await start_service(sql_dir=sql_dir)
+    assert str(raised.value).startswith(
+        "etl/schema/009_x.sql was applied to this database and is gone: put it back; "
+        "or start over: "
+    )
+    assert str(raised.value).endswith(" cascade; drop table features, features_next;")
+
+
+async def test_after_a_release_nobody_is_told_to_start_over(
+    start_service: StartService, sql_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start_service(sql_dir=sql_dir)
+    (sql_dir / "schema" / "006_unknown_users.sql").unlink()
+    monkeypatch.setattr(etl, "RELEASED", "1.0.0")
+    with pytest.raises(SqlFileError, match=r"and is gone: put it back$"):
+        await start_service(sql_dir=sql_dir)
 
 
 async def test_schema_files_with_other_line_ends_are_the_same(

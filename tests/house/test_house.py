@@ -12,6 +12,7 @@ import pytest
 from aiohttp.web import Application
 from psycopg import AsyncConnection
 
+import etl
 from etl.api.drawing import read_charts
 from etl.api.openapi import BASE
 from etl.api.routes import ENDPOINTS, create_app
@@ -129,6 +130,13 @@ def test_schema_files_are_frozen() -> None:
         if path.parent.name == "schema"
     ]
     assert found == FROZEN.read_text().splitlines()
+
+
+def test_the_engine_knows_the_version_released_last() -> None:
+    """Before the first, a start says how to start over with another schema."""
+    changelog = (PROJECT / "CHANGELOG.md").read_text()
+    released = re.search(r"^## \[?v?(\d+\.\d+\.\d+)", changelog, re.MULTILINE)
+    assert (released[1] if released else None) == etl.RELEASED
 
 
 async def test_every_table_and_column_has_a_comment(
