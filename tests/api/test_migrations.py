@@ -91,7 +91,7 @@ async def test_after_a_new_schema_file_all_functions_are_there(
     """Whatever it drops, and where the start ends before they are there again."""
     tables = Path(shutil.copytree(ENGINE_SCHEMA, tmp_path / "tables"))
     monkeypatch.setattr(migrations, "ENGINE_SCHEMA", tables)
-    (tables / "007_locks.sql").write_text("drop view if exists etl.locks cascade;")
+    (tables / "900_locks.sql").write_text("drop view if exists etl.locks cascade;")
     async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
         await one.execute(gzip.decompress(EARLIER.read_bytes()))
         monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", tmp_path / "none")

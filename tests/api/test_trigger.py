@@ -149,7 +149,7 @@ async def test_a_fault_of_the_service_is_500(
     client = await start_service(sql_dir=sql_dir)
     failed = await trigger(client, 500)
     assert failed["result"] == (
-        'build/030_broken.sql: relation "nowhere" does not exist'
+        'build/030_broken.sql, line 1, column 13: relation "nowhere" does not exist'
     )
 
 
