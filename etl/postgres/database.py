@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, OperationalError, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool
 
 from etl.postgres import embedded
 from etl.postgres.migrations import SchemaChanged, migrate
+from etl.postgres.pools import Pool
 from etl.postgres.starting_over import how_to_start_over
 from etl.settings import Settings
 from etl.sqlfiles import read_pipeline
@@ -99,8 +99,8 @@ class Database:
 
     conninfo: str
     place: str
-    readers: AsyncConnectionPool[AsyncConnection]
-    runners: AsyncConnectionPool[AsyncConnection]
+    readers: Pool
+    runners: Pool
 
 
 @asynccontextmanager
@@ -198,7 +198,7 @@ async def _pool(
     kept: int,
     most: int,
     reset: Callable[[AsyncConnection], Awaitable[None]] | None = None,
-) -> AsyncIterator[AsyncConnectionPool[AsyncConnection]]:
+) -> AsyncIterator[Pool]:
     async def configure(connection: AsyncConnection) -> None:
         await _configure(connection, session)
 
@@ -208,7 +208,7 @@ async def _pool(
         if not _has_word(connection):
             return
         try:
-            await AsyncConnectionPool.check_connection(connection)
+            await Pool.check_connection(connection)
         except psycopg.Error:
             # After a restart of the server its neighbours are dead too. Left to itself
             # the pool finds them one by one, and waits longer after each.
@@ -217,7 +217,7 @@ async def _pool(
             task.add_done_callback(replacing.discard)
             raise
 
-    pool = AsyncConnectionPool(
+    pool = Pool(
         conninfo,
         kwargs={"autocommit": True, "connect_timeout": POOL_WAIT_SECONDS},
         min_size=kept,

@@ -42,6 +42,9 @@ STOP_SECONDS = 3.0
 #: What the record of a run says that ended with the service.
 INTERRUPTED = "interrupted: the service was stopped"
 
+#: A run, the connection that leads it, and what gives that connection back.
+Begun = tuple[Run, AsyncConnection, AsyncExitStack]
+
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +92,7 @@ class Runner:
                     raise RunUnderWay(self._run.record)
                 await self._run.done.wait()
             try:
-                run, lead = await self._begin_or_find(dry)
+                run, lead, held = await self._begin_or_find(dry)
             except (OperationalError, PoolTimeout) as error:
                 words = f"the database is away: {one_line(error)}"
                 raise DatabaseAway(words) from error
@@ -100,7 +103,7 @@ class Runner:
                 self._work(run, lead), context=context
             )
             self._task = asyncio.create_task(
-                self._see_through(run, lead, self._work_task), context=context
+                self._see_through(run, lead, held, self._work_task), context=context
             )
             if self._is_stopping:
                 await self.stop()
@@ -166,7 +169,7 @@ class Runner:
             self._work_task.cancel()
         return True
 
-    async def _begin_or_find(self, dry: bool) -> tuple[Run, AsyncConnection]:
+    async def _begin_or_find(self, dry: bool) -> Begun:
         """Begin a run, or raise RunUnderWay with the run of another server.
 
         Its row comes right after the lock, and the lock goes right after its row.
@@ -182,26 +185,28 @@ class Runner:
             await asyncio.sleep(RECORD_PAUSE_SECONDS)
         raise RunUnderWay(None)
 
-    async def _begin(self, dry: bool) -> tuple[Run, AsyncConnection] | None:
+    async def _begin(self, dry: bool) -> Begun | None:
         """Take the lead and begin a run; None where another server has the lead."""
-        pool = self._database.runners
-        lead = await pool.getconn()
-        try:
+        async with AsyncExitStack() as stack:
+            pool = self._database.runners
+            lead = await stack.enter_async_context(pool.connection())
             number = await value_of(lead, "select etl.begin_run(%s)", dry)
-            if number is not None:
-                run = Run(number, dry, {})
-                await enter(run, lead, "load")
-                return run, lead
-        except BaseException:
-            await pool.putconn(lead)
-            raise
-        await pool.putconn(lead)
-        return None
+            if number is None:
+                return None
+            run = Run(number, dry, {})
+            await enter(run, lead, "load")
+            return run, lead, stack.pop_all()
 
     async def _see_through(
-        self, run: Run, lead: AsyncConnection, work: asyncio.Task[None]
+        self,
+        run: Run,
+        lead: AsyncConnection,
+        held: AsyncExitStack,
+        work: asyncio.Task[None],
     ) -> None:
-        """Wait until the run is published, or on record as failed or interrupted."""
+        """Wait until the run is published, or on record as failed or interrupted, and
+        give the lead back, which ``held`` does.
+        """
         state = "succeeded"
         try:
             await work
@@ -211,13 +216,13 @@ class Runner:
             is_interrupted = isinstance(run.fault, Interrupted)
             state = "interrupted" if is_interrupted else "failed"
         try:
-            if run.record["state"] == "running":
-                await self._record_end(run, lead, state)
-            if run.record["state"] == "succeeded":
-                run.fault = None  # also where it was told to end, or lost, thereafter
-            _log_end(run)
+            async with held:
+                if run.record["state"] == "running":
+                    await self._record_end(run, lead, state)
+                if run.record["state"] == "succeeded":
+                    run.fault = None  # also where it was told to end, or lost, after it
+                _log_end(run)
         finally:
-            await self._database.runners.putconn(lead)
             self._on_end(run)
             run.done.set()
         if not self._is_stopping:
@@ -256,12 +261,7 @@ class Runner:
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
-
         async with self._workers(run) as workers:
-            if run.ended_by is not None:
-                # The pool waits by asyncio.wait_for, where Python 3.11 may lose a
-                # cancellation.
-                raise run.ended_by
             await run_phases(
                 *(run, self._settings, lead, workers),
                 None if run.dry else partial(publish, run, lead),
@@ -272,18 +272,16 @@ class Runner:
         """The connections that work for a run, each bound to die with it."""
         settings, pool = self._settings, self._database.runners
         workers: list[AsyncConnection] = []
+        async with AsyncExitStack() as stack:
 
-        async def join() -> None:
-            worker = await pool.getconn()
-            workers.append(worker)
-            await worker.execute("select etl.join_run(%s)", [run.id])
+            async def join() -> None:
+                worker = await stack.enter_async_context(pool.connection())
+                await worker.execute("select etl.join_run(%s)", [run.id])
+                workers.append(worker)
 
-        most = max(settings.load_workers, settings.build_workers)
-        try:
+            most = max(settings.load_workers, settings.build_workers)
             await all_together(join() for _ in range(most))
             yield workers
-        finally:
-            await asyncio.gather(*map(pool.putconn, workers))
 
     async def _tidy_up(self, *, vacuum: bool) -> None:
         """After the answer: forget old runs, and clear away rows that were replaced."""
