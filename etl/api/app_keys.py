@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from etl.api.readiness import Readiness
 from etl.postgres.database import Database
 from etl.run.events import Events
 from etl.run.runs import Runner
@@ -13,3 +14,4 @@ SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 RUNNER = web.AppKey("runner", Runner)
 EVENTS = web.AppKey("events", Events)
+READINESS = web.AppKey("readiness", Readiness)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from etl.api.access import guards, share
 from etl.api.answers import READER, answer_feature, answer_features
-from etl.api.app_keys import DATABASE, EVENTS, RUNNER, SETTINGS
+from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS
 from etl.api.charts import CHARTS, chart, charts
 from etl.api.docs import docs, docs_file
 from etl.api.drawing import Charts
@@ -21,6 +21,7 @@ from etl.api.measures import answer_metrics
 from etl.api.metrics import METRICS, Metrics, counting
 from etl.api.openapi import describe, read_table
 from etl.api.pages import answer_page, page_file, wants_page
+from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
 from etl.features.catalog import read_catalog
 from etl.features.reading import Reader
@@ -98,6 +99,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         app[RUNNER] = Runner(database, app[SETTINGS], app[METRICS].count_run)
         app[CHARTS] = Charts(database)
         app[EVENTS] = Events(database)
+        app[READINESS] = Readiness(database, app[RUNNER])
         async with database.readers.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
@@ -180,9 +182,9 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Database and schema are ready."""
-    async with request.app[DATABASE].readers.connection() as connection:
-        await connection.execute("select from etl.feature_columns limit 1")
+    """Database and schema are ready, and a run can begin or is in progress."""
+    if reason := await request.app[READINESS].reason():
+        return problem(503, reason)
     return web.json_response({"status": "ready"})
 
 

@@ -93,8 +93,8 @@ class Database:
     """Where the database is, and a pool for each kind of work.
 
     ``readers`` answer requests. ``runners`` work for runs: one leads, others load and
-    build, and one may still vacuum after the run before. All are autocommit. ``place``
-    names the database without its password.
+    build, one may still vacuum after the run before, and one checks that a run can
+    begin. All are autocommit. ``place`` names the database without its password.
     """
 
     conninfo: str
@@ -116,7 +116,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         workers = max(settings.load_workers, settings.build_workers)
         async with (
             _pool(conninfo, READ_SETTINGS, READERS_KEPT, READERS_MOST) as readers,
-            _pool(conninfo, RUN_SETTINGS, 1, workers + 2, _release_locks) as runners,
+            _pool(conninfo, RUN_SETTINGS, 1, workers + 3, _release_locks) as runners,
         ):
             yield Database(conninfo, _place(conninfo), readers, runners)
 

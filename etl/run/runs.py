@@ -109,6 +109,11 @@ class Runner:
                 await self.stop()
             return run
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a run of this process is in progress."""
+        return self._run is not None and not self._run.done.is_set()
+
     def running(self, number: int) -> Run | None:
         """The run of this number, where this process leads it now."""
         run = self._run

@@ -147,7 +147,7 @@ async def test_what_another_server_did_is_told_where_the_database_has_it(
 async def test_pools(client: Client) -> None:
     await get(client, "/runs")
     samples = await scrape(client)
-    for pool, most in (("readers", 20), ("runners", 4)):
+    for pool, most in (("readers", 20), ("runners", 5)):
         used = value(samples, "etl_pool_connections", pool=pool, state="used")
         idle = value(samples, "etl_pool_connections", pool=pool, state="idle")
         assert used is not None
