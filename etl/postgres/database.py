@@ -18,7 +18,7 @@ from psycopg import AsyncConnection, AsyncCursor, OperationalError, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from etl.postgres import embedded
-from etl.postgres.migrations import SchemaChanged, migrate
+from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
 from etl.postgres.pools import Pool
 from etl.postgres.starting_over import how_to_start_over
 from etl.settings import Settings
@@ -151,6 +151,8 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
         except SchemaChanged as error:
             more = await how_to_start_over(connection, settings)
             raise SchemaChanged(f"{error}{more}") from None
+        except SchemaInUse as error:
+            raise DatabaseError(f"{_place(conninfo)}: {error}") from None
         except psycopg.Error as error:
             raise DatabaseError(
                 f"{_place(conninfo)}: the schema cannot be made: {one_line(error)}"

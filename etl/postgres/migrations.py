@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -29,8 +30,12 @@ ENGINE_SCHEMA, ENGINE_FUNCTIONS, FOLDED = (
 #: A file that only the earlier layout had, and the file of today's that it comes to.
 ONCE_THERE, FOLDED_TO = "003_publish.sql", "005_rules.sql"
 
-#: The advisory lock of starters; etl/functions/010_runs.sql has locks 1 and 2.
-LOCK = (6648940, 3)
+#: The advisory locks of the start that changes the schema, and of the connection that
+#: leads a run: etl/functions/010_runs.sql takes that one, and lock 2.
+LOCK, RUN_LOCK = (6648940, 3), (6648940, 1)
+
+#: Seconds that a start waits for the end of another start, and then of a run.
+WAIT_SECONDS = 600
 
 #: Seconds for which readers may queue behind a view that is to be replaced while others
 #: still read through it, and times that this is tried.
@@ -55,6 +60,10 @@ class SchemaChanged(SqlFileError):
     """The schema files are not those that were applied to this database."""
 
 
+class SchemaInUse(RuntimeError):
+    """The schema cannot be changed; the message is one line that says why."""
+
+
 async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     """Apply the schema files that this database lacks; ``connection`` is autocommit.
 
@@ -62,25 +71,87 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     after a new schema file, then ``sql_dir/schema``. Each schema file and its row in
     ``etl.applied`` are one transaction, and so are the functions, and the first files
     of a schema: those that fail leave nothing that must not be changed any more.
-    Starters on one database take turns. Raises SchemaChanged where an applied schema
-    file was changed or removed, and SqlFileError where one of the pipeline fails, or
-    all of them do not make what a pipeline needs.
+
+    Where there is something to apply, it waits for the start of another server and for
+    the end of a run, and no run begins meanwhile. Raises SchemaChanged where an applied
+    schema file was changed or removed, SqlFileError where one of the pipeline fails, or
+    all of them do not make what a pipeline needs, and SchemaInUse where it has waited
+    for ``WAIT_SECONDS``.
     """
-    await connection.execute("select pg_advisory_lock(%s, %s)", LOCK)
+    tables, functions = read_folder(ENGINE_SCHEMA), read_folder(ENGINE_FUNCTIONS)
+    pipeline = read_folder(sql_dir / "schema")
+    folders = {"engine": tables, "functions": functions, "pipeline": pipeline}
+    if not await _is_current(connection, folders):
+        async with (
+            _locked(connection, LOCK, "the start of another server"),
+            _locked(connection, RUN_LOCK, "the run in progress"),
+        ):
+            await _leave_earlier_layout(connection, tables)
+            await _apply_new(connection, "engine", tables)
+            await _apply_changed(connection, "functions", functions)
+            await _apply_new(connection, "pipeline", pipeline)
+    if missing := await _missing(connection):
+        raise SchemaChanged(
+            f"this database has lost the {' and the '.join(missing)}, which its "
+            "schema files made: restore what is lost"
+        )
+
+
+async def _is_current(
+    connection: AsyncConnection, folders: Mapping[str, Sequence[SqlFile]]
+) -> bool:
+    """Whether all these files were applied, so that there is nothing to wait for.
+
+    Raises SchemaChanged, which must not wait either.
+    """
+    is_current = True
+    for folder, files in folders.items():
+        applied = await _applied(connection, folder)
+        if folder == "engine" and ONCE_THERE in applied:
+            return False
+        if folder != "functions":
+            _refuse_changes(folder, files, applied)
+        is_current &= all(applied.get(file.name) == file.sha256 for file in files)
+    return is_current
+
+
+async def is_migrating(connection: AsyncConnection) -> bool:
+    """Whether a start changes the schema right now, so that no run can begin."""
+    rows = await connection.execute(
+        "select from pg_locks inner join pg_database on database = pg_database.oid"
+        " where datname = current_database() and locktype = 'advisory' and granted"
+        " and (classid, objid) in ((%s, %s), (%s, %s))"
+        " group by pid having count(*) = 2",
+        [*LOCK, *RUN_LOCK],
+    )
+    return await rows.fetchone() is not None
+
+
+@asynccontextmanager
+async def _locked(
+    connection: AsyncConnection, lock: tuple[int, int], holder: str
+) -> AsyncIterator[None]:
+    """Hold an advisory lock while in here; ``holder`` says who may have it before."""
+    tried = await connection.execute("select pg_try_advisory_lock(%s, %s)", lock)
+    if await tried.fetchone() == (False,):
+        log.warning(
+            "waiting up to %d s for the end of %s: the schema is to be changed",
+            *(WAIT_SECONDS, holder),
+        )
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{WAIT_SECONDS}s'")
+                await connection.execute("select pg_advisory_lock(%s, %s)", lock)
+        except LockNotAvailable:
+            raise SchemaInUse(
+                f"the schema is to be changed, and {holder} has not ended within "
+                f"{WAIT_SECONDS} s: start again when it has"
+            ) from None
     try:
-        tables = read_folder(ENGINE_SCHEMA)
-        await _leave_earlier_layout(connection, tables)
-        await _apply_new(connection, "engine", tables)
-        await _apply_changed(connection, "functions", read_folder(ENGINE_FUNCTIONS))
-        await _apply_new(connection, "pipeline", read_folder(sql_dir / "schema"))
-        if missing := await _missing(connection):
-            raise SchemaChanged(
-                f"this database has lost the {' and the '.join(missing)}, which its "
-                "schema files made: restore what is lost"
-            )
+        yield
     finally:
         if not connection.closed:
-            await connection.execute("select pg_advisory_unlock(%s, %s)", LOCK)
+            await connection.execute("select pg_advisory_unlock(%s, %s)", lock)
 
 
 async def _leave_earlier_layout(

@@ -27,6 +27,7 @@ from etl.errors import (
 )
 from etl.logs import RUN
 from etl.postgres.database import Database, one_line
+from etl.postgres.migrations import is_migrating
 from etl.postgres.sqlerrors import is_lost
 from etl.run.phases import enter, run_phases
 from etl.run.publishing import publish
@@ -41,6 +42,12 @@ STOP_SECONDS = 3.0
 
 #: What the record of a run says that ended with the service.
 INTERRUPTED = "interrupted: the service was stopped"
+
+#: What is answered while no run can begin for that.
+MIGRATING = (
+    "the start of another server is changing the database's schema: "
+    "try again in a moment"
+)
 
 #: A run, the connection that leads it, and what gives that connection back.
 Begun = tuple[Run, AsyncConnection, AsyncExitStack]
@@ -177,17 +184,23 @@ class Runner:
     async def _begin_or_find(self, dry: bool) -> Begun:
         """Begin a run, or raise RunUnderWay with the run of another server.
 
-        Its row comes right after the lock, and the lock goes right after its row.
+        Its row comes right after the lock, and the lock goes right after its row. A
+        start of another server that changes the schema has the lock as well: mostly it
+        is soon done, otherwise DatabaseAway is raised.
         """
         for _ in range(RECORD_TRIES):
             begun = await self._begin(dry)
             if begun is not None:
                 return begun
             async with self._database.readers.connection() as connection:
-                for record in await read_runs(connection):
-                    if record["state"] == "running":
-                        raise RunUnderWay(record)
+                is_waiting_for_schema = await is_migrating(connection)
+                if not is_waiting_for_schema:
+                    for record in await read_runs(connection):
+                        if record["state"] == "running":
+                            raise RunUnderWay(record)
             await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        if is_waiting_for_schema:
+            raise DatabaseAway(MIGRATING)
         raise RunUnderWay(None)
 
     async def _begin(self, dry: bool) -> Begun | None:

@@ -12,9 +12,12 @@ from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 
 from etl.postgres import migrations
+from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.migrations import ENGINE_FUNCTIONS, ENGINE_SCHEMA, migrate
-from etl.settings import PROJECT
+from etl.run.runs import MIGRATING
+from etl.settings import PROJECT, Settings
 from etl.sqlfiles import SqlFileError
+from tests.conftest import Client, StartService, begun, held_up, trigger
 
 #: The engine's schema in 17 files, when functions stood among the tables, with the rows
 #: of its ledger.
@@ -143,3 +146,102 @@ async def test_functions_are_replaced_where_one_of_their_files_has_changed(
     changed = {name for name, _ in set(await versions()) - set(before)}
     assert changed == {"one_more", "slice", "slices", "rules_in_doubt"}
     await migrate(connection, PROJECT / "sql")
+
+
+async def outdate(connection: AsyncConnection) -> None:
+    """Have the next start replace functions."""
+    await connection.execute(
+        "update etl.applied set sha256 = ''"
+        " where folder = 'functions' and file ~ 'rules'"
+    )
+
+
+async def test_a_start_that_changes_the_schema_waits_for_a_run(
+    client: Client,
+    connection: AsyncConnection,
+    database: str,
+    start_service: StartService,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await outdate(connection)
+    async with held_up(connection):
+        running = asyncio.create_task(trigger(client))
+        await begun(client)
+        starting = asyncio.create_task(start_service())
+        async with await AsyncConnection.connect(database, autocommit=True) as one:
+            async with asyncio.timeout(20):
+                while await waiting_for_advisory_lock(one) == 0:
+                    await asyncio.sleep(0.01)
+            other_run = await trigger(client, 409)
+            assert other_run["run"]["state"] == "running"
+            applied = await one.execute("select from etl.applied where sha256 = ''")
+            assert await applied.fetchall()
+    await running
+    other = await starting
+    applied = await connection.execute("select from etl.applied where sha256 = ''")
+    assert not await applied.fetchall()
+    words = "waiting up to 600 s for the end of the run in progress"
+    assert words in caplog.text
+    await trigger(other)
+    await trigger(client)
+
+
+async def waiting_for_advisory_lock(connection: AsyncConnection) -> int:
+    found = await connection.execute(
+        "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        " and database = (select oid from pg_database where datname ="
+        " current_database())"
+    )
+    (count,) = await found.fetchone() or (0,)
+    return int(count)
+
+
+async def test_a_start_waits_for_a_run_with_a_bound(
+    client: Client,
+    connection: AsyncConnection,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(migrations, "WAIT_SECONDS", 1)
+    await outdate(connection)
+    async with held_up(connection):
+        running = asyncio.create_task(trigger(client))
+        await begun(client)
+        words = (
+            "the schema is to be changed, and the run in progress has not ended within"
+            " 1 s: start again when it has"
+        )
+        with pytest.raises(DatabaseError, match=f"the database test_.*: {words}"):
+            async with open_database(settings):
+                pass
+    await running
+
+
+async def test_a_start_with_nothing_to_change_waits_for_nobody(
+    client: Client, connection: AsyncConnection, start_service: StartService
+) -> None:
+    async with held_up(connection):
+        running = asyncio.create_task(trigger(client))
+        await begun(client)
+        await connection.execute("select pg_advisory_lock(%s, %s)", migrations.LOCK)
+        other = await start_service()
+        assert (await begun(other))["id"] == 1
+    await running
+
+
+async def test_a_run_waits_while_the_schema_is_changed(
+    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = [*migrations.LOCK, *migrations.RUN_LOCK]
+    take = "select pg_advisory_lock(%s, %s), pg_advisory_lock(%s, %s)"
+    give_back = "select pg_advisory_unlock(%s, %s), pg_advisory_unlock(%s, %s)"
+    await connection.execute(take, locks)
+    answer = await trigger(client, 503)
+    assert answer["result"] == MIGRATING
+    assert answer["run"] is None
+    monkeypatch.setattr("etl.run.runs.RECORD_TRIES", 1000)
+    running = asyncio.create_task(trigger(client))
+    await asyncio.wait([running], timeout=0.2)
+    assert not running.done()
+    await connection.execute(give_back, locks)
+    assert (await running)["run"]["id"] == 1
