@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
@@ -83,14 +82,14 @@ def test_lines_of_a_run_name_it_once() -> None:
     assert "run" not in json.loads(JsonLines().format(record("done")))
 
 
-async def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     request = SimpleNamespace(remote="::1", method="GET", path_qs="/features?limit=1")
     response = SimpleNamespace(status=200, body_length=12)
-    for seconds in (0.0123456789, 7):
+    for number, seconds in enumerate((0.0123456789, 7), start=1):
         log = RequestLog(logging.getLogger("etl.test"), "")  # as each connection has
         log.log(cast(Any, request), cast(Any, response), seconds)
-    await asyncio.sleep(0)
+        assert len(caplog.records) == number  # at once, in whatever event loop
     made, other = caplog.records
     assert TextLines().format(other).endswith(" 200 12 bytes 7.000000 s")
     assert (
