@@ -5,6 +5,7 @@ Nothing in it is asked of another host, and browsers are told to allow nothing e
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -77,8 +78,7 @@ def _answer(request: web.Request, path: Path) -> web.Response:
     They are small, and a page asks for many at once: a file response, which goes by a
     thread to each, takes twice as long.
     """
-    body = path.read_bytes()
-    tag = ETag(sha256(body).hexdigest()[:20])
+    body, tag = _read(path)
     known = request.if_none_match or ()
     headers = {**HEADERS, "Content-Type": CONTENT_TYPES[path.suffix]}
     answer = web.Response(headers=headers)
@@ -88,3 +88,12 @@ def _answer(request: web.Request, path: Path) -> web.Response:
     else:
         answer.body = body
     return answer
+
+
+@cache
+def _read(path: Path) -> tuple[bytes, ETag]:
+    """A file and the hash of it, read at its first use and kept in memory: after a
+    change of the file the service must be restarted.
+    """
+    body = path.read_bytes()
+    return body, ETag(sha256(body).hexdigest()[:20])

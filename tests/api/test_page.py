@@ -73,6 +73,25 @@ async def test_who_has_a_file_is_told_so(client: Client, path: str) -> None:
         assert response.status == 200
 
 
+async def test_files_are_read_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is read or hashed at a request for a file that was asked for before."""
+
+    async def ask() -> list[tuple[str, bytes]]:
+        answers = []
+        for path in ("/", *(f"/static/{name}" for name in FILES)):
+            async with client.get(path, headers={"Accept": BROWSER}) as response:
+                assert response.status == 200
+                answers.append((response.headers["ETag"], await response.read()))
+        return answers
+
+    first = await ask()
+    monkeypatch.delattr(Path, "read_bytes")
+    monkeypatch.delattr("etl.api.pages.sha256")
+    assert await ask() == first
+
+
 @pytest.mark.parametrize("path", ["/", "/static/page.js", "/static/page.css"])
 async def test_browsers_are_told_to_ask_nobody_else(client: Client, path: str) -> None:
     async with client.get(path, headers={"Accept": BROWSER}) as response:
