@@ -11,7 +11,7 @@ from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.api.listening import send_events
 from etl.features.exports import as_objects, stream
 from etl.http.negotiation import CONTENT_TYPES
-from etl.http.parameters import choice, positive, refuse_parameters
+from etl.http.parameters import choice, positive, refuse_parameters, word
 from etl.http.problems import BadParameter, NotThere, problem
 from etl.http.sending import Export, send_rows
 from etl.run.events import LAST_EVENT_ID
@@ -45,17 +45,17 @@ async def run(request: web.Request) -> web.Response:
 
 
 async def rejects(request: web.Request) -> web.StreamResponse:
-    """The records that a run left out, and why, ordered by file and line."""
-    refuse_parameters(request, "format", "limit", "after")
+    """The records that a run left out, and why: causes first, by file and line."""
+    refuse_parameters(request, "format", "limit", "after", "reason")
     form = choice(request, "format", "json", "csv")
     limit = positive(request, "limit")
-    after = _place(request)
+    after, reason = _place(request), word(request, "reason")
     number = (await _record(request))["id"]
-    query = rejects_of(number, after, limit)
+    query = rejects_of(number, after, limit, reason)
 
     async def open_rejects(connection: AsyncConnection) -> Export:
         headers = {"Content-Type": CONTENT_TYPES[form]}
-        last = limit and await last_of_page(connection, number, after, limit)
+        last = limit and await last_of_page(connection, number, after, limit, reason)
         if last:
             following = request.rel_url.update_query(after=str(last))
             headers["Link"] = f'<{following}>; rel="next"'

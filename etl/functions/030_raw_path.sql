@@ -214,9 +214,11 @@ create or replace function etl.take_apart(
 ) returns bigint
 language plpgsql set enable_nestloop = off as $$
 declare
-    reasons text;
-    names   text;
-    loaded  bigint;
+    reasons   text;
+    names     text;
+    key_names text[];
+    keys      text;
+    loaded    bigint;
 begin
     select
         string_agg(
@@ -237,8 +239,28 @@ begin
             ', '
             order by columns.place
         ),
-        string_agg(quote_ident(columns.column_name), ', ' order by columns.place)
-    into reasons, names
+        string_agg(quote_ident(columns.column_name), ', ' order by columns.place),
+        array_agg(columns.column_name order by columns.place)
+        filter (where columns.is_required),
+        -- Where the fields do not fit the columns, only the first surely does.
+        string_agg(
+            format(
+                $f$case
+                    when (judged.reason is null or %1$s = 1)
+                        and etl.shown(fields[%1$s]) <> ''
+                        and coalesce(etl.shown(fields[%1$s]) ~ %2$L, true)
+                        and pg_input_is_valid(%4$s, %3$L)
+                        then (%4$s)::%3$s::text
+                end$f$,
+                columns.number,
+                '^(?:' || columns.form || ')$',
+                columns.type,
+                columns.expression
+            ),
+            ', '
+            order by columns.place
+        ) filter (where columns.is_required)
+    into reasons, names, key_names, keys
     from etl.columns_of_file(take_apart.source, file_columns) as columns;
 
     execute format(
@@ -278,7 +300,7 @@ begin
 
         rejected as (
             insert into etl.rejects (
-                run_id, file, line, column_name, value, reason, message, record
+                run_id, file, line, column_name, value, reason, message, record, keys
             )
             select
                 $5,
@@ -302,8 +324,22 @@ begin
                         )
                     end
                 ),
-                judged.record
+                judged.record,
+                valid.keys
             from judged
+            cross join lateral (
+                select
+                    jsonb_strip_nulls(
+                        jsonb_object(%5$L::text[], array[%6$s]::text[])
+                    ) as keys
+                from (
+                    select
+                        coalesce(
+                            judged.fields,
+                            string_to_array(replace(judged.record, '"', ''), $4)
+                        ) as fields
+                ) as likely
+            ) as valid
             cross join lateral unnest(
                 case
                     when judged.reason is null then judged.reasons
@@ -356,7 +392,9 @@ begin
         reasons,
         target,
         names,
-        etl.casts(source, file_columns)
+        etl.casts(source, file_columns),
+        coalesce(key_names, '{}'),
+        keys
     )
     into loaded
     using

@@ -7,13 +7,32 @@
 create or replace function etl.seek_found() returns bigint
 language plpgsql as $$
 declare
-    target regclass;
-    name   text;
-    more   bigint;
-    total  bigint := 0;
+    target    regclass;
+    name      text;
+    columns   text;
+    key_names text[];
+    keys      text;
+    more      bigint;
+    total     bigint := 0;
 begin
     for target in select distinct found.source from etl.found loop
         name := etl.file_of(target);
+        select
+            string_agg(
+                format('records.%I', source_columns.column_name),
+                ', '
+                order by source_columns.position
+            ),
+            array_agg(source_columns.column_name order by source_columns.position)
+            filter (where source_columns.is_required),
+            string_agg(
+                format('records.%I::text', source_columns.column_name),
+                ', '
+                order by source_columns.position
+            ) filter (where source_columns.is_required)
+        into columns, key_names, keys
+        from etl.source_columns
+        where source_columns.source || '.csv' = name;
         execute format(
             $f$
             insert into etl.sought (
@@ -27,7 +46,10 @@ begin
                 reason,
                 message,
                 line,
-                record
+                record,
+                keys,
+                cause_file,
+                cause_line
             )
             select
                 $1 as file,
@@ -40,13 +62,17 @@ begin
                 found.reason,
                 found.message,
                 odd.line,
-                odd.record
+                odd.record,
+                rows.keys,
+                found.cause_file,
+                found.cause_line
             from etl.found
             cross join lateral (
                 select
                     records.xmin::text::bigint as block,
-                    row(%s)::text as content
-                from only %s as records
+                    row(%1$s)::text as content,
+                    jsonb_object(%2$L::text[], array[%3$s]::text[]) as keys
+                from only %4$s as records
                 where records.ctid = found.row_id
                 offset 0 -- fetched by its place: a hash join would read all rows
             ) as rows
@@ -54,16 +80,9 @@ begin
                 on found.source = odd.source and found.row_id = odd.row_id
             where found.source = $2
             $f$,
-            (
-                select
-                    string_agg(
-                        format('records.%I', columns.column_name),
-                        ', '
-                        order by columns.position
-                    )
-                from etl.source_columns as columns
-                where columns.source || '.csv' = name
-            ),
+            columns,
+            coalesce(key_names, '{}'),
+            keys,
             target
         )
         using name, target;
@@ -117,6 +136,143 @@ language sql stable as $$
     group by rows.file;
 $$;
 
+-- The same by reason, for all that is sought: one with two reasons counts for each.
+create or replace function etl.count_sought_by_reason() returns table (
+    file           text,
+    reason         text,
+    is_consequence boolean,
+    records        bigint
+)
+language sql stable as $$
+    with
+    rows as (
+        select
+            sought.file,
+            sought.reason,
+            sought.cause_file is not null as is_consequence
+        from etl.sought
+        group by 1, 2, 3, sought.source, sought.row_id
+    ),
+
+    first_ones as (
+        select distinct sought.file, sought.column_name, sought.value
+        from etl.sought
+        where sought.reason = 'duplicate_key'
+    )
+
+    select
+        rows.file,
+        rows.reason,
+        rows.is_consequence,
+        count(*) - case rows.reason
+            when 'duplicate_key'
+                then (
+                    select count(*)
+                    from first_ones
+                    where first_ones.file = rows.file
+                )
+            else 0
+        end as records
+    from rows
+    group by rows.file, rows.reason, rows.is_consequence;
+$$;
+
+-- The rejected records of a run, by reason; a record with two reasons counts for each.
+create or replace function etl.count_rejects(run_id bigint) returns table (
+    file           text,
+    reason         text,
+    is_consequence boolean,
+    records        bigint
+)
+language sql stable as $$
+    select
+        rejects.file,
+        rejects.reason,
+        rejects.is_consequence,
+        count(distinct rejects.line) as records
+    from etl.rejects
+    where rejects.run_id = count_rejects.run_id
+    group by rejects.file, rejects.reason, rejects.is_consequence;
+$$;
+
+-- What a person is to see first of a file with too many rejects: its own errors; with
+-- causes_first, before them those that most of its other rejects follow from.
+create or replace function etl.first_errors(
+    run_id bigint, file text, causes_first boolean, most integer
+) returns table (file text, line bigint, column_name text, message text)
+language sql stable as $$
+    with
+    causes as (
+        select
+            rejects.cause_file as file,
+            rejects.cause_line as line,
+            count(*) as consequences
+        from etl.rejects
+        where
+            rejects.run_id = first_errors.run_id
+            and rejects.is_consequence
+            and rejects.file = first_errors.file
+            and first_errors.causes_first
+        group by rejects.cause_file, rejects.cause_line
+        order by consequences desc, rejects.cause_file, rejects.cause_line
+        limit first_errors.most
+    )
+
+    select
+        rejects.file,
+        rejects.line,
+        rejects.column_name,
+        rejects.message
+    from etl.rejects
+    left join causes using (file, line)
+    where
+        rejects.run_id = first_errors.run_id
+        and not rejects.is_consequence
+        and (causes.consequences is not null or rejects.file = first_errors.file)
+    order by
+        causes.consequences desc nulls last,
+        rejects.file,
+        rejects.line,
+        rejects.id
+    limit first_errors.most;
+$$;
+
+-- The records of a file that the present run has rejected, in the order of their lines,
+-- with the valid values of their required columns and the first error of each: for
+-- rules about the records that refer to them. A duplicate is not among them, since the
+-- first record with its key was taken. The cause is where that error begins: the record
+-- itself, or the one that it follows from. (In plpgsql, so that the planner sees many
+-- rows and does not choose a nested loop.)
+create or replace function etl.rejected_records(
+    file text
+) returns table (
+    line       bigint,
+    keys       jsonb,
+    message    text,
+    cause_file text,
+    cause_line bigint
+)
+language plpgsql stable rows 10000 as $$
+begin
+    return query
+    select distinct on (rejects.line)
+        rejects.line,
+        rejects.keys,
+        rejects.message,
+        coalesce(rejects.cause_file, rejects.file),
+        coalesce(rejects.cause_line, rejects.line)
+    from etl.rejects
+    where
+        rejects.run_id = (
+            select max(runs.id) from etl.runs where runs.state = 'running'
+        )
+        and rejects.is_consequence in (false, true) -- for the index
+        and rejects.file = rejected_records.file
+        and rejects.reason <> 'duplicate_key'
+    order by rejects.line, rejects.is_consequence, rejects.id;
+end;
+$$;
+
 -- Finds the lines of rows that are sought in a block, given records of it. A record is
 -- a row's where it reads as what the row holds; of records that are alike, the first is
 -- the first row's. Returns how many rows have no line yet. The planner takes what it is
@@ -144,6 +300,7 @@ begin
             from etl.rejects
             where
                 rejects.run_id = $6
+                and rejects.is_consequence in (false, true) -- for the index
                 and rejects.file = $7
                 and rejects.line between $2[1] and $2[cardinality($2)]
         ),
@@ -259,7 +416,17 @@ begin
     )
 
     insert into etl.rejects (
-        run_id, file, line, column_name, value, reason, message, record
+        run_id,
+        file,
+        line,
+        column_name,
+        value,
+        reason,
+        message,
+        record,
+        keys,
+        cause_file,
+        cause_line
     )
     select
         reject_sought.run_id,
@@ -269,7 +436,10 @@ begin
         told.value,
         told.reason,
         etl.one_line(told.words),
-        told.record
+        told.record,
+        told.keys,
+        told.cause_file,
+        told.cause_line
     from told
     order by told.line;
 

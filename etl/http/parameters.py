@@ -46,3 +46,11 @@ def positive(request: web.Request, name: str, *, most: int = 999_999_999) -> int
     if re.fullmatch("[1-9][0-9]{0,18}", value) and int(value) <= most:
         return int(value)
     raise BadParameter(f"{name} is a whole number from 1 to {most}, not {value!r}")
+
+
+def word(request: web.Request, name: str) -> str | None:
+    """A word of letters, digits, ``_`` and ``-``, or None."""
+    value = request.query.get(name)
+    if value is None or re.fullmatch("[A-Za-z0-9_-]{1,63}", value):
+        return value
+    raise BadParameter(f"{name} is a word, as in the list of rejects, not {value!r}")

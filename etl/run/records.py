@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from etl.errors import RunFault
+from etl.run.rejects import count_reasons
 from etl.run.steps import Step
 from etl.run.streams import LoadedFile
 
@@ -106,13 +107,13 @@ async def read_runs(
 
 async def note(connection: AsyncConnection, run: Run) -> Record:
     """Put what is known of a run on record, and read the record."""
-    notes = [[{**vars(item)} for item in items] for items in (run.files, run.steps)]
-    for file in notes[0]:
-        del file["total_bytes"]  # of use only while not all of them are read
+    await count_reasons(connection, run.id, run.files)
+    files = [file.record for file in run.files]
+    steps = [vars(step) for step in run.steps]
     record = await value_of(
         connection,
         "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",
-        *(run.id, run.phase, *map(json.dumps, [*notes, run.warnings])),
+        *(run.id, run.phase, *map(json.dumps, [files, steps, run.warnings])),
     )
     return dict(record)
 

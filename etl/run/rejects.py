@@ -8,18 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection, sql
 
 from etl.errors import TooManyRejects, all_together
 from etl.run.sending import as_arrays
-from etl.run.streams import Stream
+from etl.run.streams import LoadedFile, Stream
 from etl.settings import RejectLimit
 
 #: Errors that are shown where there are too many.
 SHOWN_ERRORS = 3
+
+#: How the place of a record ends that was rejected because another one was.
+CONSEQUENCE = ":consequence"
+
+
+async def count_reasons(
+    connection: AsyncConnection, run_id: int, files: Collection[LoadedFile]
+) -> None:
+    """Count the rejected records of files by reason, where more came since the last."""
+    behind = {file.file: file for file in files if file.counted != file.rejected}
+    if not behind:
+        return
+    for file in behind.values():
+        file.rejected_by_reason, file.consequences = {}, 0
+        file.counted = file.rejected
+    rows = await connection.execute(
+        "select file, reason, is_consequence, records from etl.count_rejects(%s)",
+        [run_id],
+    )
+    for name, *counted in await rows.fetchall():
+        if name in behind:
+            behind[name].add_reason(*counted)
 
 
 async def require_few(
@@ -28,25 +50,34 @@ async def require_few(
     stream: Stream,
     limit: RejectLimit,
 ) -> None:
-    """Raise TooManyRejects where a file has too many, or must have in the end."""
+    """Raise TooManyRejects where a file has too many, or must have in the end.
+
+    The message begins with the causes: where only too many records of the file follow
+    from rejected ones, whatever their file, it begins with these.
+    """
     file = stream.file
     if limit.allows(file.rejected, stream.most_records):
         return
+    await count_reasons(connection, run_id, [file])
+    own = file.rejected - file.consequences
+    causes_first = limit.allows(own, stream.most_records)
     rows = await connection.execute(
-        "select line, column_name, message from etl.rejects"
-        " where run_id = %s and file = %s order by line, id limit %s",
-        [run_id, file.file, SHOWN_ERRORS],
+        "select file, line, column_name, message from etl.first_errors(%s, %s, %s, %s)",
+        [run_id, file.file, causes_first, SHOWN_ERRORS],
     )
-    shown = "; ".join(
-        f"line {line}, column {column}: {message}"
-        if column
-        else f"line {line}: {message}"
-        for line, column, message in await rows.fetchall()
-    )
+    errors = [
+        (f"{name}, " if causes_first else "")
+        + (f"line {line}, column {column}" if column else f"line {line}")
+        + f": {message}"
+        for name, line, column, message in await rows.fetchall()
+    ]
     so_far = "" if stream.is_loaded else "the first "
+    records = f"{file.rejected} of {so_far}{file.records} records"
+    shown, limited = "; ".join(errors), f"more than MAX_REJECTS={limit} allows"
     raise TooManyRejects(
-        f"{file.file}: {file.rejected} of {so_far}{file.records} records are rejected, "
-        f"more than MAX_REJECTS={limit} allows: {shown}"
+        f"{shown}; therefore {records} of {file.file} are rejected, {limited}"
+        if causes_first
+        else f"{file.file}: {records} are rejected, {limited}: {shown}"
     )
 
 
@@ -66,6 +97,7 @@ async def reject_found(
     if await found.fetchone() == (0,):
         return 0
     by_file = {stream.file.file: stream for stream in streams}
+    files = {name: stream.file for name, stream in by_file.items()}
     rows = await lead.execute(
         "select distinct file, block from etl.sought where line is null"
     )
@@ -79,6 +111,13 @@ async def reject_found(
         if not limit.allows(stream.file.rejected + records, stream.file.records)
     ]
     if too_many:
+        await count_reasons(lead, run_id, list(files.values()))
+        reasons = await lead.execute(
+            "select file, reason, is_consequence, records"
+            " from etl.count_sought_by_reason()"
+        )
+        for name, *counted in await reasons.fetchall():
+            files[name].add_reason(*counted)
         await _locate_first(lead, run_id, too_many[0], blocks)
     else:
         waiting = iter(blocks)
@@ -94,6 +133,8 @@ async def reject_found(
     rejected = [(by_file[file], records) for file, records in await gone.fetchall()]
     for stream, records in to_reject if too_many else rejected:
         stream.file.rejected += records
+        if too_many:  # not all are on record, and those that are were counted
+            stream.file.counted = stream.file.rejected
     for stream in streams:
         await require_few(lead, run_id, stream, limit)
     return sum(records for _, records in rejected)
@@ -145,8 +186,9 @@ async def _locate(
 
 @dataclass(frozen=True)
 class Place:
-    """Where an entry stands in the list of a run's rejects."""
+    """Where an entry stands in the list of a run's rejects: causes come first."""
 
+    is_consequence: bool
     file: str
     line: int
     id: int
@@ -154,37 +196,58 @@ class Place:
     @classmethod
     def parse(cls, text: str) -> Place:
         """Read what ``str`` wrote; raises ValueError for anything else."""
-        found = re.fullmatch(r"([^\0]*):([0-9]{1,18}):([0-9]{1,18})", text)
+        found = re.fullmatch(
+            rf"([^\0]*):([0-9]{{1,18}}):([0-9]{{1,18}})({CONSEQUENCE})?", text
+        )
         if found is None:
             raise ValueError(text)
-        return cls(found[1], int(found[2]), int(found[3]))
+        return cls(found[4] is not None, found[1], int(found[2]), int(found[3]))
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.id}"
+        mark = CONSEQUENCE if self.is_consequence else ""
+        return f"{self.file}:{self.line}:{self.id}{mark}"
 
 
 #: Before the first entry.
-START = Place("", 0, 0)
+START = Place(is_consequence=False, file="", line=0, id=0)
 
 
-def rejects_of(run_id: int, after: Place, limit: int | None) -> sql.Composed:
-    """The query for a run's rejects, one row per error, ordered by file and line."""
+def rejects_of(
+    run_id: int, after: Place, limit: int | None, reason: str | None = None
+) -> sql.Composed:
+    """The query for a run's rejects, one row per error: the causes by file and line,
+    then what follows from them; only those with a reason, where one is given.
+    """
     return sql.SQL(
         'select file, line, column_name as "column", value, reason, message, record'
-        " from etl.rejects where run_id = {} and (file, line, id) > ({}, {}, {})"
-        " order by file, line, id limit {}"
-    ).format(run_id, after.file, after.line, after.id, limit)
+        " from etl.rejects where {} order by is_consequence, file, line, id limit {}"
+    ).format(_chosen(run_id, after, reason), limit)
 
 
 async def last_of_page(
-    connection: AsyncConnection, run_id: int, after: Place, limit: int
+    connection: AsyncConnection,
+    run_id: int,
+    after: Place,
+    limit: int,
+    reason: str | None = None,
 ) -> Place | None:
     """The last entry of a page of ``limit`` entries, or None where no more follow."""
     rows = await connection.execute(
-        "select file, line, id from etl.rejects"
-        " where run_id = %s and (file, line, id) > (%s, %s, %s)"
-        " order by file, line, id limit 2 offset %s",
-        [run_id, after.file, after.line, after.id, limit - 1],
+        sql.SQL(
+            "select is_consequence, file, line, id from etl.rejects where {}"
+            " order by is_consequence, file, line, id limit 2 offset {}"
+        ).format(_chosen(run_id, after, reason), limit - 1)
     )
     found = await rows.fetchall()
     return Place(*found[0]) if len(found) == 2 else None
+
+
+def _chosen(run_id: int, after: Place, reason: str | None) -> sql.Composed:
+    """The condition for the rejects of a run that come after a place."""
+    return sql.SQL(
+        "run_id = {} and (is_consequence, file, line, id) > ({}, {}, {}, {})"
+        " and ({reason}::text is null or reason = {reason})"
+    ).format(
+        *(run_id, after.is_consequence, after.file, after.line, after.id),
+        reason=reason,
+    )

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 from psycopg import AsyncConnection, sql
 
@@ -49,7 +50,9 @@ class LoadedFile:
     """What is told of a file of a run; the numbers grow while it is loaded.
 
     ``records`` are all that the file has, the ``rejected`` ones among them; of its
-    ``total_bytes`` so many ``bytes`` were read.
+    ``total_bytes`` so many ``bytes`` were read. ``rejected_by_reason`` are records too,
+    and those with two reasons count for each; so many are ``consequences`` of other
+    rejected records. Both are of the time when ``counted`` records were rejected.
     """
 
     file: str
@@ -58,6 +61,21 @@ class LoadedFile:
     sha256: str = ""
     records: int = 0
     rejected: int = 0
+    rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    consequences: int = 0
+    counted: int = 0
+
+    def add_reason(self, reason: str, is_consequence: bool, records: int) -> None:
+        """Count records that are rejected for a reason."""
+        before = self.rejected_by_reason.get(reason, 0)
+        self.rejected_by_reason[reason] = before + records
+        self.consequences += records if is_consequence else 0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run's record tells of it."""
+        names = ("file", "bytes", "sha256", "records", "rejected", "rejected_by_reason")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass

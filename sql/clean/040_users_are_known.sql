@@ -1,7 +1,8 @@
--- Every experiment is of a user whom users.csv names and whose record was taken. Looked
--- at once the build has brought each user's experiments together: a million users are
--- matched in a tenth of the time that ten million experiments take. Where there is no
--- user at all, though features is full, sql/check/010 has the better word.
+-- Every experiment is of a user whom users.csv names; those of users whose record was
+-- rejected are gone by now, see sql/clean/030. Looked at once the build has brought
+-- each user's experiments together: a million users are matched in a tenth of the time
+-- that ten million experiments take. Where there is no user at all, though features is
+-- full, sql/check/010 has the better word.
 -- after:  build/010_activity.sql
 -- reads:  staging.users, staging.user_experiments, activity_next, features
 -- writes: etl.found

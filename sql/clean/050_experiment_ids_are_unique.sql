@@ -1,6 +1,6 @@
 -- No two records of user_experiments.csv have the same experiment_id: of those that
 -- obey all rules, the first one stays. Records of unknown users do not count: they are
--- for sql/clean/040, which comes later. Runs in etl.slices.
+-- for sql/clean/030 and 040, which come later. Runs in etl.slices.
 -- reads:  staging.user_experiments, staging.users
 -- writes: etl.found
 -- proof:  check/060_experiment_ids_are_unique.sql

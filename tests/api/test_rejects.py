@@ -117,7 +117,10 @@ async def test_pages_csv_and_wrong_questions(
         ("after=x", "after is what the Link header"),
         ("after=%00:1:1", "after is what the Link header"),
         (f"after=x:1:{'9' * 19}", "after is what the Link header"),
-        ("page=2", "unknown parameter 'page'; allowed: format, limit, after"),
+        ("reason=", "reason is a word, as in the list of rejects, not ''"),
+        ("reason=two words", "reason is a word, as in the list of rejects"),
+        ("reason=a&reason=b", "parameter 'reason' stands more than once"),
+        ("page=2", "unknown parameter 'page'; allowed: format, limit, after, reason"),
     ):
         async with client.get(f"{path}?{query}") as response:
             assert response.status == 400
@@ -127,6 +130,150 @@ async def test_pages_csv_and_wrong_questions(
             assert response.status == 404
     clean = await trigger(client, dry_run="true")
     assert await rejects(client, clean) == entries
+
+
+def one_bad_user(data_dir: Path, *more: str) -> None:
+    """Users 101 to 110, one of them with a bad date, and 15 experiments of that one
+    among 20; ``more`` lines of experiments follow.
+    """
+    users = [f"{key},N,e,{'soon' if key == 102 else ''}" for key in range(101, 111)]
+    users[1] = f"000{users[1]}"
+    experiments = [f"{n},{102 if n <= 15 else 101},1,1" for n in range(1, 21)]
+    (data_dir / "users.csv").write_text(USERS + "\n".join(users))
+    (data_dir / "user_experiments.csv").write_text(
+        EXPERIMENTS + "\n".join([*experiments, *more])
+    )
+
+
+async def test_causes_come_before_consequences(
+    start_service: StartService, data_dir: Path
+) -> None:
+    one_bad_user(data_dir, "21,500,1,1", "22,101,x,1")
+    client = await start_service(max_rejects=ALL)
+    answer = await trigger(client)
+    entries = await rejects(client, answer)
+    message = '"soon" is not a date written YYYY-MM-DD'
+    assert [(one["file"], one["line"], one["reason"]) for one in entries] == [
+        ("user_experiments.csv", 22, "unknown_user"),
+        ("user_experiments.csv", 23, "invalid_value"),
+        ("users.csv", 3, "invalid_value"),
+        *(("user_experiments.csv", line, "rejected_user") for line in range(2, 17)),
+    ]
+    assert entries[2]["message"] == message
+    assert {one["message"] for one in entries[3:]} == {
+        f"its user is users.csv, line 3, which was rejected: {message}"
+    }
+    counts = {file["file"]: file for file in answer["run"]["files"]}
+    assert counts["compounds.csv"]["rejected_by_reason"] == {}
+    assert counts["users.csv"]["rejected_by_reason"] == {"invalid_value": 1}
+    assert counts["user_experiments.csv"]["rejected"] == 17
+    assert counts["user_experiments.csv"]["rejected_by_reason"] == {
+        **{"unknown_user": 1, "invalid_value": 1, "rejected_user": 15}
+    }
+    path = f"/runs/{answer['run']['id']}/rejects"
+    for query, wanted in (
+        ("", entries),
+        ("&reason=rejected_user", entries[3:]),
+        ("&reason=invalid_value", entries[1:3]),
+        ("&reason=no_such-reason", []),
+    ):
+        paged = []
+        following: str | None = f"{path}?limit=2{query}"
+        while following:
+            async with client.get(following) as response:
+                assert response.status == 200
+                paged += await response.json()
+                link = response.links.get("next")
+                following = str(URL(link["url"]).relative()) if link else None
+        assert paged == wanted
+
+
+async def test_a_run_that_fails_for_consequences_leads_with_their_cause(
+    client: Client, data_dir: Path
+) -> None:
+    one_bad_user(data_dir)
+    failed = await trigger(client, 422)
+    assert failed["result"] == (
+        'users.csv, line 3, column signup_date: "soon" is not a date written '
+        "YYYY-MM-DD; therefore 15 of 20 records of user_experiments.csv are rejected, "
+        "more than MAX_REJECTS=10% allows"
+    )
+    counts = {file["file"]: file for file in failed["run"]["files"]}
+    assert counts["user_experiments.csv"]["rejected_by_reason"] == {"rejected_user": 15}
+    assert counts["users.csv"]["rejected_by_reason"] == {"invalid_value": 1}
+    (first, *_) = await rejects(client, failed)
+    assert (first["file"], first["line"]) == ("users.csv", 3)
+
+
+async def test_a_file_with_too_many_errors_of_its_own_leads_with_them(
+    client: Client, data_dir: Path
+) -> None:
+    one_bad_user(data_dir, *(f"{number},500,1,1" for number in range(100, 400)))
+    failed = await trigger(client, 422)
+    assert failed["result"].startswith(
+        "user_experiments.csv: 315 of 320 records are rejected, "
+        "more than MAX_REJECTS=10% allows: line 22, column user_id: no record of"
+    )
+    counts = {file["file"]: file for file in failed["run"]["files"]}
+    assert counts["user_experiments.csv"]["rejected_by_reason"] == {
+        **{"rejected_user": 15, "unknown_user": 300}
+    }
+
+
+async def test_a_record_with_two_reasons_counts_for_each(
+    client: Client, data_dir: Path
+) -> None:
+    (data_dir / "users.csv").write_text(USERS + ",a,,soon\n,b,,later\n")
+    failed = await trigger(client, 422)
+    (loaded,) = [file for file in failed["run"]["files"] if file["file"] == "users.csv"]
+    assert (loaded["records"], loaded["rejected"]) == (2, 2)
+    assert loaded["rejected_by_reason"] == {"invalid_value": 2, "missing_key": 2}
+    assert loaded == next(
+        file
+        for file in (await get(client, f"/runs/{failed['run']['id']}"))["files"]
+        if file["file"] == "users.csv"
+    )
+
+
+async def test_what_follows_from_a_consequence_names_the_first_cause(
+    start_service: StartService, data_dir: Path, sql_dir: Path
+) -> None:
+    """Samples of experiments of users: a pipeline of three files in a row."""
+    (sql_dir / "schema" / "007_samples.sql").write_text(
+        "create table staging.samples ("
+        " code text not null, experiment_id bigint not null);"
+    )
+    (sql_dir / "clean" / "990_experiments_were_not_rejected.sql").write_text(
+        """-- after: build/020_features.sql
+        insert into etl.found (
+            source, row_id, reason, message, cause_file, cause_line
+        )
+        select
+            samples.tableoid,
+            samples.ctid,
+            'rejected_experiment',
+            format('its experiment was rejected: %s', rejected.message),
+            rejected.cause_file,
+            rejected.cause_line
+        from staging.samples as samples
+        inner join etl.rejected_records('user_experiments.csv') as rejected
+            on samples.experiment_id = (rejected.keys ->> 'experiment_id')::bigint;
+        """
+    )
+    one_bad_user(data_dir, *(f"{number},101,1,1" for number in range(100, 400)))
+    (data_dir / "samples.csv").write_text("code,experiment_id\na,1\nb,16\nc,2\n")
+    client = await start_service(sql_dir=sql_dir)
+    failed = await trigger(client, 422)
+    assert failed["result"] == (
+        'users.csv, line 3, column signup_date: "soon" is not a date written '
+        "YYYY-MM-DD; therefore 2 of 3 records of samples.csv are rejected, "
+        "more than MAX_REJECTS=10% allows"
+    )
+    last = next(one for one in await rejects(client, failed) if one["line"] == 2)
+    assert last["message"] == (
+        "its experiment was rejected: its user is users.csv, line 3, which was "
+        'rejected: "soon" is not a date written YYYY-MM-DD'
+    )
 
 
 async def test_the_first_in_the_file_wins_whatever_the_streams(
@@ -242,7 +389,7 @@ async def test_what_a_rule_names_need_not_show_in_the_file(
     value: str,
 ) -> None:
     """Its lines are found by all that a row holds."""
-    (sql_dir / "clean" / "060_nobody_is_called_eve.sql").write_text(
+    (sql_dir / "clean" / "990_nobody_is_called_eve.sql").write_text(
         "insert into etl.found (source, row_id, column_name, value, reason, message)"
         f" select tableoid, ctid, {column}, {value}, 'name', 'is called Eve'"
         " from staging.users where name ~ 'Eve';"
@@ -273,7 +420,7 @@ async def test_a_rule_for_two_keys_of_a_table_in_partitions(
         "create unlogged table pairs_1 partition of staging.pairs"
         " for values with (modulus 2, remainder 1);"
     )
-    (sql_dir / "clean" / "060_both_are_unique.sql").write_text(
+    (sql_dir / "clean" / "990_both_are_unique.sql").write_text(
         "select etl.find_repeats('staging.pairs', 'a');"
         "select etl.find_repeats('staging.pairs', 'b');"
     )
@@ -303,7 +450,7 @@ async def test_a_rule_that_finds_what_is_not_there(
     start_service: StartService, data_dir: Path, sql_dir: Path
 ) -> None:
     """With a column more, rows stand in a table beside staging.users."""
-    (sql_dir / "clean" / "060_nobody.sql").write_text(
+    (sql_dir / "clean" / "990_nobody.sql").write_text(
         "insert into etl.found (source, row_id, reason)"
         " select 'staging.users'::regclass, ctid, 'nobody' from staging.users;"
     )
@@ -311,7 +458,7 @@ async def test_a_rule_that_finds_what_is_not_there(
     client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
     failed = await trigger(client, 500)
     assert failed["result"] == (
-        "clean/060_nobody.sql: a rule found rows that are not there: "
+        "clean/990_nobody.sql: a rule found rows that are not there: "
         "tableoid and ctid name a row"
     )
 
@@ -408,8 +555,8 @@ async def test_blocks_that_copy_refuses_go_the_raw_path(
     answer = await trigger(client)
     entries = await rejects(client, answer)
     assert [(entry["line"], entry["reason"]) for entry in entries] == [
-        *((7, "unknown_user"), (8, "unknown_user")),
         *((7, "invalid_value"), (8, "invalid_value")),
+        *((7, "rejected_user"), (8, "rejected_user")),
     ]
     assert len(await features(client)) == 8
 
