@@ -35,6 +35,11 @@ SLICE_SETTING = "etl.slices"
 #: The line of a check whose rows are told and stop nothing.
 ONLY_WARNS = re.compile(r"^-- severity: warn$", re.MULTILINE)
 
+#: The line of a check that a run may override, and the parameters of the trigger that
+#: may do so.
+OVERRIDDEN_BY = re.compile(r"^-- overridden_by:(.*)$", re.MULTILINE)
+OVERRIDES = ("allow_empty",)
+
 #: The line of a rule that is not looked at while the check that it names finds nothing,
 #: and of one that is looked at after the file of the build that it names.
 PROOF = re.compile(r"^-- proof: +(\S+)$", re.MULTILINE)
@@ -81,6 +86,12 @@ class SqlFile:
         """The file of the build after which this rule is looked at, if any."""
         found = AFTER.search(self.text)
         return found[1] if found else None
+
+    @property
+    def overridden_by(self) -> str | None:
+        """The parameter of the trigger with which this check only warns, if any."""
+        found = OVERRIDDEN_BY.search(self.text)
+        return found[1].strip() if found else None
 
     @property
     def only_warns(self) -> bool:
@@ -142,8 +153,9 @@ def read_folder(folder: Path) -> list[SqlFile]:
     """The SQL files of ``folder`` in the order of their names.
 
     A folder that is not there holds no files. Raises SqlFileError for a name that
-    does not say its place, two files at one place, a file that is not UTF-8, and
-    anything that would be passed over though it may be meant as a SQL file.
+    does not say its place, two files at one place, a file that is not UTF-8, a header
+    line with a value that it may not have, and anything that would be passed over
+    though it may be meant as a SQL file.
     """
     files: list[SqlFile] = []
     for path, is_folder in _entries(folder):
@@ -204,7 +216,14 @@ def _read(path: Path, name: str) -> SqlFile:
         where = locate(text, text.index("\0"))
         raise SqlFileError(f"{name}, {where}: a null byte: save the file as UTF-8")
     sha256 = hashlib.sha256(content).hexdigest()
-    return SqlFile(path.parent.name, path.name, text, sha256)
+    file = SqlFile(path.parent.name, path.name, text, sha256)
+    if file.overridden_by not in (None, *OVERRIDES):
+        header = f'"-- overridden_by: {file.overridden_by}"'
+        raise SqlFileError(
+            f"{name}: {header} is no parameter of the trigger that may override a "
+            f"check: say {' or '.join(OVERRIDES)}"
+        )
+    return file
 
 
 def locate(text: str, offset: int) -> str:

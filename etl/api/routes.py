@@ -33,6 +33,7 @@ from etl.run.events import Events
 from etl.run.records import Record, Run
 from etl.run.runs import Runner, RunUnderWay
 from etl.settings import Settings
+from etl.sqlfiles import OVERRIDES
 
 #: What ``result`` says after a success: the challenge's own words, and ours.
 INSERTED = "successfully inserted into database"
@@ -121,14 +122,16 @@ async def index(request: web.Request) -> web.Response:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait for its end unless ``wait=false``."""
-    refuse_parameters(request, "wait", "dry_run")
+    refuse_parameters(request, "wait", "dry_run", *OVERRIDES)
     wait = flag(request, "wait", default=True)
     dry = flag(request, "dry_run", default=False)
+    overrides = [name for name in OVERRIDES if flag(request, name, default=False)]
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _trigger_problem(403, "a prefetch starts no run", None)
     try:
         # A run that is on record goes on, though its caller hangs up this very moment.
-        started = await asyncio.shield(request.app[RUNNER].start(dry=dry))
+        starting = request.app[RUNNER].start(dry=dry, overrides=overrides)
+        started = await asyncio.shield(starting)
     except RunUnderWay as busy:
         return _trigger_problem(409, str(busy), busy.record)
     except (DatabaseAway, Interrupted) as none_begun:

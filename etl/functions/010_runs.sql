@@ -45,7 +45,8 @@ select
             then 'interrupted: the service that led it ended'
         else runs.error
     end as error,
-    runs.dry_run
+    runs.dry_run,
+    runs.allow_empty
 from etl.runs
 left join etl.locks on runs.backend_pid = locks.pid and locks.leads;
 comment on view etl.run_records is 'The runs as GET /runs gives them';
@@ -53,7 +54,9 @@ comment on view etl.run_records is 'The runs as GET /runs gives them';
 -- Takes the lead and begins a run, or returns null while another run has it. What
 -- works for a run that died is ended first: the lock that its connections share is
 -- waited for, and kept from late comers until the death is on record.
-create or replace function etl.begin_run(dry boolean) returns bigint
+create or replace function etl.begin_run(
+    dry boolean, allow_empty boolean
+) returns bigint
 language plpgsql as $$
 declare
     new_id bigint;
@@ -74,9 +77,19 @@ begin
         error = 'interrupted: the service that led it ended'
     where state = 'running';
 
-    insert into etl.runs (dry_run) values (dry) returning id into new_id;
+    insert into etl.runs (dry_run, allow_empty)
+    values (dry, begin_run.allow_empty)
+    returning id into new_id;
     return new_id;
 end;
+$$;
+
+-- Whether the run in progress was triggered with ?allow_empty=true.
+create or replace function etl.allows_empty() returns boolean
+language sql stable as $$
+    select coalesce(bool_or(runs.allow_empty), false)
+    from etl.runs
+    where runs.state = 'running';
 $$;
 
 -- Called by each connection that will work for a run, before it does. A connection of

@@ -244,8 +244,9 @@ async def _check(
         for file in waiting:
             run.sql_file = file.path
             try:
-                step = await run_file(file, worker, [worker], run.warnings.append)
-                outcomes[file.path] = step
+                outcomes[file.path] = await run_file(
+                    *(file, worker, [worker], run.warnings.append), run.overrides
+                )
             except DataFault as fault:
                 outcomes[file.path] = fault
 

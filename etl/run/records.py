@@ -27,12 +27,14 @@ class Run:
     failed; ``done`` is set when it is over, in whichever way. A change of ``phase`` is
     timed. ``sql_file`` is the one that began last in this phase; ``began`` is a time of
     the monotonic clock. What is in ``on_phase`` is called whenever a phase begins.
-    ``ended_by`` is why it was told to end early.
+    ``ended_by`` is why it was told to end early; ``overrides`` are the parameters of
+    the trigger that have checks only warn.
     """
 
     id: int
     dry: bool
     record: Record
+    overrides: frozenset[str] = frozenset()
     files: list[LoadedFile] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

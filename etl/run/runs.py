@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -85,9 +85,10 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
 
-    async def start(self, *, dry: bool = False) -> Run:
+    async def start(self, *, dry: bool = False, overrides: Collection[str] = ()) -> Run:
         """Begin a run, a dry one does not publish, and return while it goes on.
 
+        With one of the ``overrides``, a check that names it in its header only warns.
         Raises RunUnderWay where this or another server has one, DatabaseAway, and
         Interrupted once the service is being stopped.
         """
@@ -99,7 +100,7 @@ class Runner:
                     raise RunUnderWay(self._run.record)
                 await self._run.done.wait()
             try:
-                run, lead, held = await self._begin_or_find(dry)
+                run, lead, held = await self._begin_or_find(dry, frozenset(overrides))
             except (OperationalError, PoolTimeout) as error:
                 words = f"the database is away: {one_line(error)}"
                 raise DatabaseAway(words) from error
@@ -181,7 +182,7 @@ class Runner:
             self._work_task.cancel()
         return True
 
-    async def _begin_or_find(self, dry: bool) -> Begun:
+    async def _begin_or_find(self, dry: bool, overrides: frozenset[str]) -> Begun:
         """Begin a run, or raise RunUnderWay with the run of another server.
 
         Its row comes right after the lock, and the lock goes right after its row. A
@@ -189,7 +190,7 @@ class Runner:
         is soon done, otherwise DatabaseAway is raised.
         """
         for _ in range(RECORD_TRIES):
-            begun = await self._begin(dry)
+            begun = await self._begin(dry, overrides)
             if begun is not None:
                 return begun
             async with self._database.readers.connection() as connection:
@@ -203,15 +204,16 @@ class Runner:
             raise DatabaseAway(MIGRATING)
         raise RunUnderWay(None)
 
-    async def _begin(self, dry: bool) -> Begun | None:
+    async def _begin(self, dry: bool, overrides: frozenset[str]) -> Begun | None:
         """Take the lead and begin a run; None where another server has the lead."""
         async with AsyncExitStack() as stack:
             pool = self._database.runners
             lead = await stack.enter_async_context(pool.connection())
-            number = await value_of(lead, "select etl.begin_run(%s)", dry)
+            flags = [dry, "allow_empty" in overrides]
+            number = await value_of(lead, "select etl.begin_run(%s, %s)", *flags)
             if number is None:
                 return None
-            run = Run(number, dry, {})
+            run = Run(number, dry, {}, overrides)
             await enter(run, lead, "load")
             return run, lead, stack.pop_all()
 

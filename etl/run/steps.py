@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -38,12 +38,14 @@ async def run_file(
     lead: AsyncConnection,
     workers: Sequence[AsyncConnection],
     warn: Callable[[str], None],
+    overrides: Collection[str] = (),
 ) -> Step:
     """Run one SQL file to its end, on ``lead`` or in slices on all ``workers``.
 
-    ``warn`` is told what a check finds that only warns. Raises DataFault where a value
-    or a constraint stops it, or a check finds rows; ServiceFault where the file itself
-    is wrong; psycopg.OperationalError where the connection is lost.
+    ``warn`` is told what a check finds that only warns, by itself or since one of the
+    ``overrides`` has it so. Raises DataFault where a value or a constraint stops it, or
+    a check finds rows; ServiceFault where the file itself is wrong;
+    psycopg.OperationalError where the connection is lost.
     """
     began = time.perf_counter()
     counts = [0] * len(workers)
@@ -51,13 +53,13 @@ async def run_file(
     async def run_slice(number: int, worker: AsyncConnection) -> None:
         slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
         async with transaction(worker, local(slices)):
-            counts[number] = await _execute(file, worker, warn)
+            counts[number] = await _execute(file, worker, warn, overrides)
 
     try:
         if file.in_slices:
             await _until_one_fails(run_slice, workers)
         else:
-            counts = [await _execute(file, lead, warn)]
+            counts = [await _execute(file, lead, warn, overrides)]
     except psycopg.Error as error:
         if is_lost(error):
             raise
@@ -105,7 +107,10 @@ async def _until_one_fails(
 
 
 async def _execute(
-    file: SqlFile, connection: AsyncConnection, warn: Callable[[str], None]
+    file: SqlFile,
+    connection: AsyncConnection,
+    warn: Callable[[str], None],
+    overrides: Collection[str],
 ) -> int:
     """Run all statements of a file; the rows of the last one that tells of any."""
     rows = 0
@@ -120,9 +125,13 @@ async def _execute(
                 rows = cursor.rowcount
             if file.folder == "check" and cursor.description and rows:
                 words = await _bad_rows(file, cursor)
-                if not file.only_warns:
+                if file.only_warns or file.overridden_by in overrides:
+                    warn(words)
+                elif file.overridden_by:
+                    advice = f"trigger with ?{file.overridden_by}=true"
+                    raise DataFault(f"{words}. If that is meant, {advice}")
+                else:
                     raise DataFault(words)
-                warn(words)
             if not cursor.nextset():
                 return rows
 

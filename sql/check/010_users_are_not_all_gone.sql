@@ -1,5 +1,6 @@
 -- A users.csv without records does not wipe a full table.
 -- reads:  features_next, features
+-- overridden_by: allow_empty
 select
     count(*) as published_rows,
     0 as new_rows

@@ -300,7 +300,7 @@ async def test_a_run_of_another_server_that_died(
     client: Client, connection: AsyncConnection, database: str
 ) -> None:
     leader = await AsyncConnection.connect(database, autocommit=True)
-    await leader.execute("select etl.begin_run(false)")
+    await leader.execute("select etl.begin_run(false, false)")
     async with listening(client) as listener:
         assert (await listener.next())[0] == "progress"
         await leader.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import AsyncConnection
 
-from etl.settings import Settings
+from etl.settings import RejectLimit, Settings
 from tests.conftest import (
     Client,
     StartService,
@@ -39,7 +39,9 @@ async def test_success(client: Client, method: str) -> None:
     assert [file["file"] for file in run["files"]] == [
         *("compounds.csv", "user_experiments.csv", "users.csv")
     ]
-    assert list(run["files"][0]) == ["file", "bytes", "sha256", "records", "rejected"]
+    assert list(run["files"][0]) == [
+        *("file", "bytes", "sha256", "records", "rejected", "rejected_by_reason")
+    ]
     steps = {step["file"]: step for step in run["steps"]}
     assert steps["build/020_features.sql"]["rows"] == 10
     assert list(run["steps"][0]) == ["file", "sha256", "rows", "milliseconds"]
@@ -175,15 +177,108 @@ async def test_a_dry_run_does_everything_but_publish(
     assert len(await features(client)) == 10
 
 
-async def test_an_empty_users_file_does_not_wipe_the_table(
-    client: Client, data_dir: Path
+def empty(data_dir: Path, *names: str) -> None:
+    """Leave the header alone of these files."""
+    for name in names:
+        header, *_ = (data_dir / name).read_text().strip().splitlines()
+        (data_dir / name).write_text(header + "\n")
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (
+            ["users.csv"],
+            "010_users_are_not_all_gone.sql found 1 bad row: "
+            "published_rows=10, new_rows=0",
+        ),
+        (
+            ["user_experiments.csv"],
+            "070_experiments_are_not_all_gone.sql found 1 bad row: "
+            "published_experiments=11, new_experiments=0",
+        ),
+        (
+            ["compounds.csv"],
+            "080_compounds_are_not_all_gone.sql found 1 bad row: "
+            "published_names=10, new_compounds=0",
+        ),
+        (
+            ["users.csv", "user_experiments.csv", "compounds.csv"],
+            "010_users_are_not_all_gone.sql found 1 bad row: "
+            "published_rows=10, new_rows=0",
+        ),
+    ],
+)
+async def test_an_empty_file_does_not_empty_the_table(
+    client: Client, data_dir: Path, names: list[str], found: str, dry_run: str
 ) -> None:
     await trigger(client)
-    header = (data_dir / "users.csv").read_text().strip().splitlines()[0]
-    (data_dir / "users.csv").write_text(header + "\n")
-    failed = await trigger(client, 422)
-    assert "010_users_are_not_all_gone.sql found 1 bad row" in failed["result"]
-    assert len(await features(client)) == 10
+    before = await features(client)
+    empty(data_dir, *names)
+    failed = await trigger(client, 422, dry_run=dry_run)
+    assert failed["result"] == (
+        f"check/{found}. If that is meant, trigger with ?allow_empty=true"
+    )
+    assert failed["run"]["allow_empty"] is False
+    assert await features(client) == before
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_empty_files_are_published_where_that_is_allowed(
+    client: Client, data_dir: Path, method: str
+) -> None:
+    await trigger(client)
+    empty(data_dir, "user_experiments.csv")
+    query = {"allow_empty": "true"}
+    async with client.request(method, "/trigger_etl", params=query) as response:
+        assert response.status == 200
+        run = (await response.json())["run"]
+    assert run["allow_empty"] is True
+    assert run["warnings"] == [
+        "check/070_experiments_are_not_all_gone.sql found 1 bad row: "
+        "published_experiments=11, new_experiments=0"
+    ]
+    assert await get(client, f"/runs/{run['id']}") == run
+    rows = await features(client)
+    assert {row["total_experiments"] for row in rows} == {0}
+    empty(data_dir, "compounds.csv")  # no name was published
+    assert (await trigger(client))["run"]["warnings"] == []
+    empty(data_dir, "users.csv")
+    await trigger(client, 422)
+    assert len((await trigger(client, allow_empty="true"))["run"]["warnings"]) == 1
+    assert await features(client) == []
+    assert (await trigger(client))["run"]["warnings"] == []
+
+
+async def test_experiments_of_no_user_at_all_are_rejected_where_that_is_allowed(
+    start_service: StartService, data_dir: Path
+) -> None:
+    client = await start_service()
+    await trigger(client)
+    empty(data_dir, "users.csv")
+    failed = await trigger(client, 422, allow_empty="true")
+    assert failed["result"].startswith(
+        "user_experiments.csv: 11 of 11 records are rejected"
+    )
+    lenient = await start_service(max_rejects=RejectLimit.parse("100%"))
+    run = (await trigger(lenient, allow_empty="true"))["run"]
+    (file,) = [each for each in run["files"] if each["rejected"]]
+    assert file["rejected_by_reason"] == {"unknown_user": 11}
+
+
+async def test_a_header_with_an_unknown_value_stops_a_run_before_it_loads(
+    start_service: StartService, sql_dir: Path
+) -> None:
+    client = await start_service(sql_dir=sql_dir)
+    check = sql_dir / "check" / "900_any.sql"
+    check.write_text("-- Any.\n-- overridden_by: allow_all\nselect 1 where false;\n")
+    failed = await trigger(client, 500)
+    assert failed["result"] == (
+        'check/900_any.sql: "-- overridden_by: allow_all" is no parameter of the '
+        "trigger that may override a check: say allow_empty"
+    )
+    assert failed["run"]["files"] == []
 
 
 async def test_old_runs_are_forgotten_but_the_published_one(
@@ -227,7 +322,8 @@ async def test_a_file_without_a_table_is_a_warning(
 
 
 @pytest.mark.parametrize(
-    "query", ["wait=maybe", "wait=", "wait=true&wait=true", "dry=1"]
+    "query",
+    ["wait=maybe", "wait=", "wait=true&wait=true", "dry=1", "allow_empty=1"],
 )
 async def test_wrong_parameters_start_no_run(client: Client, query: str) -> None:
     async with client.get(f"/trigger_etl?{query}") as response:

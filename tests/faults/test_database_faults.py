@@ -119,7 +119,7 @@ async def test_a_run_that_ends_while_it_is_read_is_not_interrupted(
     """Its row was read before the end, and the leader's lock looked for after it."""
     leader = await AsyncConnection.connect(database, autocommit=True)
     async with leader:
-        await leader.execute("select etl.begin_run(false)")
+        await leader.execute("select etl.begin_run(false, false)")
         await connection.execute(
             """
             create function late_locks() returns table (pid integer, leads boolean)
@@ -149,7 +149,9 @@ async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
 ) -> None:
     leader = await AsyncConnection.connect(database, autocommit=True)
     worker = await AsyncConnection.connect(database, autocommit=True)
-    begun = await (await leader.execute("select etl.begin_run(false)")).fetchone()
+    begun = await (
+        await leader.execute("select etl.begin_run(false, false)")
+    ).fetchone()
     assert begun == (1,)
     await worker.execute("select etl.join_run(1)")
     work = asyncio.create_task(_work_for_long(worker))

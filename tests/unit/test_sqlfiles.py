@@ -88,6 +88,20 @@ def test_two_files_of_one_number_are_refused(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_a_check_may_be_overridden_by_a_parameter_that_there_is(
+    tmp_path: Path,
+) -> None:
+    check = tmp_path / "010_a.sql"
+    check.write_text("-- overridden_by: allow_empty\nselect 1;")
+    assert [file.overridden_by for file in read_folder(tmp_path)] == ["allow_empty"]
+    check.write_text("select 1;")
+    assert [file.overridden_by for file in read_folder(tmp_path)] == [None]
+    for value in ("", " ", " allow_all", " allow_empty, dry_run"):
+        check.write_text(f"-- overridden_by:{value}\nselect 1;")
+        with pytest.raises(SqlFileError, match="say allow_empty"):
+            read_folder(tmp_path)
+
+
 def test_a_folder_in_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "010_more.sql").mkdir()
     with pytest.raises(

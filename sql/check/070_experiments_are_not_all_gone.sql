@@ -1,0 +1,9 @@
+-- A user_experiments.csv without records does not set every count to zero.
+-- reads:  staging.user_experiments, features
+-- overridden_by: allow_empty
+select
+    sum(features.total_experiments) as published_experiments,
+    0 as new_experiments
+from features
+where not exists (select from staging.user_experiments)
+having sum(features.total_experiments) > 0;
