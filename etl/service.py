@@ -15,7 +15,9 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 
+import psycopg
 from aiohttp import web
+from psycopg_pool import PoolTimeout
 
 from etl.api.routes import create_app
 from etl.errors import DatabaseAway
@@ -26,7 +28,7 @@ from etl.run.runs import Runner, RunUnderWay
 from etl.settings import Settings, SettingsError
 from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
-from etl.terminal import follow, show_features
+from etl.terminal import follow, show_features, show_rejects
 
 #: Exit codes: a run that failed, a start that could not be, and a Ctrl-C or SIGTERM.
 FAILED, CANNOT_START, INTERRUPTED = 1, 2, 130
@@ -114,8 +116,12 @@ async def _run_once(settings: Settings) -> int:
                 _mute()
                 await run.done.wait()
             if run.fault is not None:
+                # Without the database the error alone is told.
+                with contextlib.suppress(psycopg.Error, PoolTimeout, BrokenPipeError):
+                    await show_rejects(database, run)
                 print(f"run {run.id} failed: {run.fault}", file=sys.stderr)
                 return FAILED
+            await show_rejects(database, run)
             await runner.tidied()
             await show_features(database)
         finally:

@@ -1,4 +1,4 @@
-"""What a person sees of a run in the terminal: its progress, and the first rows.
+"""What a person sees of a run in the terminal: its progress, rejects and first rows.
 
 Knows runs from outside, and the table's name.
 """
@@ -10,15 +10,19 @@ import contextlib
 import shutil
 import sys
 import time
+from typing import Any
+
+from psycopg.rows import dict_row
 
 from etl.features.catalog import read_catalog
 from etl.features.statements import first_rows
 from etl.postgres.database import Database
 from etl.run.records import Run
-from etl.texttable import cut, table
+from etl.run.rejects import START, rejects_of
+from etl.texttable import cut, printable, table
 
-#: Rows of features that are shown.
-FIRST_ROWS = 10
+#: Rows of features that are shown, rejects, and characters of a value in one of these.
+FIRST_ROWS, FIRST_REJECTS, WIDEST_VALUE = 10, 5, 60
 
 #: Seconds between two looks at a run, and the width of its bar in characters.
 REFRESH_SECONDS = 0.1
@@ -80,10 +84,36 @@ def _summary(run: Run) -> str:
     ]
     lines = [f"run {run.id} {run.record['state']} in {run.record['seconds']} s", ""]
     lines += table(names, rows, right=names[1:]).splitlines()
-    if any(file.rejected for file in run.files):
-        lines.append(f"why: in the table etl.rejects, and GET /runs/{run.id}/rejects")
     lines += [f"warning: {warning}" for warning in run.warnings]
     return "\n".join([*lines, ""])
+
+
+async def show_rejects(database: Database, run: Run) -> None:
+    """Print how many records were rejected for which reason, and the first errors."""
+    files = [file for file in run.files if file.rejected_by_reason]
+    if not files:
+        return
+    async with database.readers.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        await cursor.execute(rejects_of(run.id, START, FIRST_REJECTS))
+        first = await cursor.fetchall()
+    lines = ["rejected records by reason"]
+    for file in files:
+        counts = file.rejected_by_reason.items()
+        reasons = [f"{_grouped(records)} {reason}" for reason, records in counts]
+        lines.append(f"  {file.file}: {', '.join(reasons)}")
+    lines += ["the first errors", *(f"  {_reject(entry)}" for entry in first)]
+    lines.append(f"all of them: the table etl.rejects, and GET /runs/{run.id}/rejects")
+    print(printable("\n".join(lines), keep="\n"), end="\n\n", flush=True)
+
+
+def _reject(entry: dict[str, Any]) -> str:
+    """One reject: where, what, and why."""
+    place = f"{entry['file']}, line {entry['line']}"
+    if entry["column"] is not None:
+        value = cut(printable(entry["value"] or ""), WIDEST_VALUE)
+        place += f", column {entry['column']}, value {value!r}"
+    return f"{place}: {entry['message']}"
 
 
 def _grouped(number: int) -> str:

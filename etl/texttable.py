@@ -66,6 +66,11 @@ def cut(text: str, width: int) -> str:
     return f"{text}…"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """A text without what a terminal would act on, but the characters to keep."""
+    return "".join(char if char.isprintable() or char in keep else "?" for char in text)
+
+
 def width_of(text: str) -> int:
     """The columns that a text takes in a terminal: a wide character takes two."""
     return sum(_width_of(char) for char in text)
@@ -83,7 +88,7 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}" if abs(value) < LARGE else f"{value:.2f}"
-    return "".join(char if char.isprintable() else "?" for char in str(value))
+    return printable(str(value))
 
 
 def _are(values: Sequence[object], kind: type | UnionType) -> bool:

@@ -21,6 +21,9 @@ def main() -> int:
     print(f"run {run['id']} {run['state']} in {run['seconds']} s")
     for file in run["files"]:
         rejected = f", {file['rejected']} rejected" if file["rejected"] else ""
+        counts = file["rejected_by_reason"].items()
+        if reasons := ", ".join(f"{count} {reason}" for reason, count in counts):
+            rejected += f" ({reasons})"
         records = f"{file['records']} records{rejected}"
         print(f"  {file['file']}: {records}, {file['bytes']} bytes")
     if any(file["rejected"] for file in run["files"]):

@@ -192,7 +192,8 @@ language sql stable as $$
         count(distinct rejects.line) as records
     from etl.rejects
     where rejects.run_id = count_rejects.run_id
-    group by rejects.file, rejects.reason, rejects.is_consequence;
+    group by rejects.file, rejects.reason, rejects.is_consequence
+    order by rejects.file, rejects.is_consequence, rejects.reason;
 $$;
 
 -- What a person is to see first of a file with too many rejects: its own errors; with

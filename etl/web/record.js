@@ -61,11 +61,12 @@ export function notes(run) {
 /** "Run 7 succeeded in 1.2 s, 3 minutes ago". */
 export function headline(run) {
   const when = run.finished_at ?? run.started_at;
-  const dry = run.dry_run ? " (dry)" : "";
+  const kinds = [run.dry_run && "dry", run.allow_empty && "empty files allowed"];
+  const kind = kinds.filter(Boolean).join(", ");
   return h(
     "p",
     { class: "headline" },
-    h("strong", {}, `Run ${run.id}${dry} `),
+    h("strong", {}, `Run ${run.id}${kind && ` (${kind})`} `),
     state(run),
     run.seconds === null ? " " : ` in ${seconds(run.seconds)}, `,
     time(when),

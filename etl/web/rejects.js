@@ -1,4 +1,5 @@
-// The records that a run left out, with file, line, value and reason; more on demand.
+// The records that a run left out, with file, line, value and reason: all, or those with
+// one reason; more on demand.
 import { ask, guardDownload, nextPlace, problemNote, read } from "./api.js";
 import { h } from "./dom.js";
 import { row, scrolling, table, value } from "./table.js";
@@ -18,6 +19,30 @@ const COLUMNS = [
 
 export const rejectedIn = (run) => run.files.reduce((sum, file) => sum + file.rejected, 0);
 
+/** How many records were left out for which reason, in all files together. */
+function reasonsOf(run) {
+  const counts = new Map();
+  for (const file of run.files) {
+    for (const [reason, records] of Object.entries(file.rejected_by_reason ?? {})) {
+      counts.set(reason, (counts.get(reason) ?? 0) + records);
+    }
+  }
+  return [...counts];
+}
+
+/** A choice of one reason, or of all; null where there are not two. */
+function reasonChoice(reasons, total) {
+  if (reasons.length < 2) return null;
+  return h(
+    "select",
+    {},
+    h("option", { value: "" }, `any (${count(total)})`),
+    reasons.map(([reason, records]) =>
+      h("option", { value: reason }, `${reason} (${count(records)})`),
+    ),
+  );
+}
+
 /** The rejects of a run; loaded by this call. */
 export function rejects(run) {
   const caption = `Records that run ${run.id} left out`;
@@ -27,23 +52,46 @@ export function rejects(run) {
     "all as CSV",
   );
   guardDownload(csv);
+  const left = rejectedIn(run);
+  const reasons = reasonsOf(run);
+  const only = reasonChoice(reasons, left);
   const title = h(
     "p",
     {},
-    h("strong", {}, `${many(rejectedIn(run), "record")} left out`),
-    ", ",
+    h("strong", {}, `${many(left, "record")} left out`),
+    reasons.length > 0 && ": ",
+    reasons.map(([reason, records]) => `${count(records)} ${reason}`).join(", "),
+    "; ",
     csv,
   );
   const more = h("button", { type: "button", hidden: true }, "Show more");
   const rows = h("div", {}, h("p", { class: "soft" }, "Loading …"));
-  const box = h("div", { class: "rejects" }, title, rows, more);
+  const box = h(
+    "div",
+    { class: "rejects" },
+    title,
+    only && h("label", { class: "row" }, "Reason ", only),
+    rows,
+    more,
+  );
   let body = null;
+  only?.addEventListener("change", () => {
+    body = null;
+    const query = reasonQuery();
+    csv.setAttribute("href", `runs/${run.id}/rejects?format=csv${query}`);
+    csv.textContent = query ? "these as CSV" : "all as CSV";
+    load(null);
+  });
+
+  const reasonQuery = () => (only?.value ? `&reason=${encodeURIComponent(only.value)}` : "");
 
   async function load(after) {
     const place = after ? `&after=${encodeURIComponent(after)}` : "";
+    const query = reasonQuery();
     try {
-      const answer = await ask(`runs/${run.id}/rejects?limit=${PAGE}${place}`);
+      const answer = await ask(`runs/${run.id}/rejects?limit=${PAGE}${place}${query}`);
       const found = await read(answer);
+      if (query !== reasonQuery()) return; // another reason was chosen meanwhile
       if (body) body.append(...found.map((it) => row(COLUMNS, it)));
       else {
         const made = table(caption, COLUMNS, found);

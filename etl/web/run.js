@@ -14,6 +14,7 @@ const LOOK_MILLISECONDS = 4000;
 export function runSection({ ended, back }) {
   const [body, told, banner] = [find("run-body"), find("run-told"), find("banner")];
   const [start, dry, cancel] = [find("start"), find("dry"), find("cancel")];
+  const allowEmpty = find("allow-empty");
   let shown = null; // the record that is shown, undefined where there is none
   let following = null; // the id of the run that is followed
 
@@ -24,13 +25,14 @@ export function runSection({ ended, back }) {
   async function begin(isDry) {
     if (following !== null) return;
     try {
-      const path = `trigger_etl?wait=false${isDry ? "&dry_run=true" : ""}`;
-      const answer = await get(path, { method: "POST" });
+      const query = `${isDry ? "&dry_run=true" : ""}${allowEmpty.checked ? "&allow_empty=true" : ""}`;
+      const answer = await get(`trigger_etl?wait=false${query}`, { method: "POST" });
+      allowEmpty.checked = false; // it is meant for one run
       await watch(answer.run);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       if (problem.status === 409 && problem.body?.run) await watch(problem.body.run);
-      else fill(body, problemNote(problem), shown !== null && outcome(shown));
+      else fill(body, problemNote(problem), shown !== null && outcome(shown, allowing));
     }
   }
 
@@ -75,14 +77,19 @@ export function runSection({ ended, back }) {
 
   function enable(isIdle) {
     const isFocused = [start, dry, cancel].includes(document.activeElement);
-    start.disabled = dry.disabled = !isIdle;
+    start.disabled = dry.disabled = allowEmpty.disabled = !isIdle;
     cancel.hidden = isIdle;
     if (isFocused) (isIdle ? start : cancel).focus();
   }
 
   function show(record) {
     shown = record;
-    fill(body, outcome(record));
+    fill(body, outcome(record, allowing));
+  }
+
+  function allowing(isDry) {
+    allowEmpty.checked = true;
+    begin(isDry);
   }
 
   /** Looks for what happened elsewhere; the latest record, or a Problem. */
@@ -127,8 +134,11 @@ export function runSection({ ended, back }) {
   return { begin };
 }
 
-/** What there is to say of the run that was last. */
-function outcome(run) {
+/** Whether a run failed for a file without records, as the words of its error tell. */
+const isForEmptyFiles = (run) => run.error?.endsWith("?allow_empty=true");
+
+/** What there is to say of the run that was last; `allow` begins one that may empty it. */
+function outcome(run, allow) {
   if (!run) {
     return h(
       "div",
@@ -148,7 +158,24 @@ function outcome(run) {
     run.dry_run &&
     h("p", { class: "soft" }, "It was a dry run: nothing was published.");
   const left = rejectedIn(run);
-  return h("div", {}, headline(run), notes(run), stays, dry, files(run), left > 0 && rejects(run));
+  const again =
+    isForEmptyFiles(run) &&
+    h(
+      "button",
+      { type: "button", onclick: () => allow(run.dry_run) },
+      "Run again and allow empty files",
+    );
+  return h(
+    "div",
+    {},
+    headline(run),
+    notes(run),
+    stays,
+    again,
+    dry,
+    files(run),
+    left > 0 && rejects(run),
+  );
 }
 
 /** Waits until it is time to look again, or somebody comes back to this tab. */

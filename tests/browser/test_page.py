@@ -95,6 +95,69 @@ def test_a_dry_run_says_that_nothing_was_published(watched: Watched, url: str) -
     expect(page.locator("#features-words")).to_contain_text("Nothing here yet")
 
 
+def test_empty_files_are_allowed_where_that_is_meant(
+    watched: Watched, url: str, data_dir: Path
+) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    header, *_ = (data_dir / "user_experiments.csv").read_text().strip().splitlines()
+    write(data_dir, "user_experiments.csv", header)
+    page.get_by_role("button", name="Dry run").click()
+    again = page.get_by_role("button", name="Run again and allow empty files")
+    again.click()
+    expect(page.locator("#run .headline")).to_contain_text(
+        "Run 3 (dry, empty files allowed)"
+    )
+    expect(page.locator("#run-body")).to_contain_text("nothing was published")
+    box = page.get_by_role("checkbox", name="Allow empty files")
+    expect(box).not_to_be_checked()
+    box.check()
+    page.get_by_role("button", name="Start a run").first.click()
+    expect(page.locator("#run .headline")).to_contain_text(
+        "Run 4 (empty files allowed) ✓ succeeded"
+    )
+    expect(box).not_to_be_checked()
+    expect(again).to_have_count(0)
+    assert violations(page) == []
+
+
+def test_rejects_are_counted_and_filtered_by_reason(
+    watched: Watched, serve: Serve, data_dir: Path
+) -> None:
+    url = serve(max_rejects=RejectLimit.parse("100%"))
+    users = [f"{key},N,e,{'soon' if key == 2 else ''}" for key in range(1, 11)]
+    write(data_dir, "users.csv", "user_id,name,email,signup_date", *users)
+    experiments = [f"{number},{2 if number < 15 else 99},1,1" for number in range(16)]
+    header = "experiment_id,user_id,experiment_compound_ids,experiment_run_time"
+    write(data_dir, "user_experiments.csv", header, *experiments)
+    page = watched.open(url)
+    run_to_end(page)
+    box = page.locator("#run .rejects")
+    expect(box).to_contain_text(
+        "17 records left out: 1 unknown_user, 15 rejected_user, 1 invalid_value; "
+    )
+    lines = box.locator("tbody tr")
+    expect(lines).to_have_count(10)
+    reasons = box.locator("tbody td:nth-child(5)")
+    expect(reasons.nth(0)).to_have_text("unknown_user")
+    expect(reasons.nth(1)).to_have_text("invalid_value")
+    expect(reasons.nth(2)).to_have_text("rejected_user")
+    choice = box.get_by_label("Reason")
+    choice.select_option("invalid_value")
+    expect(lines).to_have_count(1)
+    expect(lines.first).to_contain_text("users.csv")
+    with page.expect_download() as download:
+        box.get_by_role("link", name="these as CSV").click()
+    assert len(Path(download.value.path()).read_text().splitlines()) == 2
+    choice.select_option("rejected_user")
+    expect(lines).to_have_count(10)
+    box.get_by_role("button", name="Show more").click()
+    expect(lines).to_have_count(15)
+    choice.select_option("any (17)")
+    expect(reasons.nth(0)).to_have_text("unknown_user")
+    assert violations(page) == []
+
+
 def test_headers_sort(watched: Watched, url: str) -> None:
     page = watched.open(url)
     run_to_end(page)

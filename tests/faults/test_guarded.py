@@ -68,6 +68,19 @@ def test_the_script_sends_the_token(guarded: Guarded, tmp_path: Path) -> None:
         assert "result:  this needs the header Authorization" in refused.stdout
 
 
+def test_the_script_tells_the_reasons(database: str, data_dir: Path) -> None:
+    users = data_dir / "users.csv"
+    users.write_text(users.read_text().replace("2023-02-01", "2023-02-31"))
+    with serving(DATABASE_URL=database, DATA_DIR=data_dir) as (_, url):
+        told = Guarded(url, data_dir).trigger().stdout
+    for line in (
+        "users.csv: 10 records, 1 rejected (1 invalid_value), ",
+        "user_experiments.csv: 11 records, 1 rejected (1 rejected_user), ",
+        "compounds.csv: 3 records, 120 bytes",
+    ):
+        assert f"\n  {line}" in told
+
+
 def test_health_needs_no_token(guarded: Guarded) -> None:
     for path in ("/healthz", "/readyz", "/"):
         with urllib.request.urlopen(f"{guarded.url}{path}", timeout=SECONDS) as answer:

@@ -148,6 +148,19 @@ def test_once_fails_with_the_error(state: Path, data_dir: Path) -> None:
     users.write_text(users.read_text().replace("2023-", "2023-99-"))
     ended = run_server("--once", STATE_DIR=state, DATA_DIR=data_dir)
     assert ended.returncode == 1
+    assert ended.stdout.splitlines()[-10:] == [
+        "rejected records by reason",
+        "  users.csv: 10 invalid_value",
+        "the first errors",
+        *(
+            f"  users.csv, line {line}, column signup_date, value "
+            f"'2023-99-0{line - 2}-01': "
+            f'"2023-99-0{line - 2}-01" is not a date written YYYY-MM-DD'
+            for line in range(3, 8)
+        ),
+        "all of them: the table etl.rejects, and GET /runs/1/rejects",
+        "",
+    ]
     assert ended.stderr == (
         "run 1 failed: users.csv: 10 of 10 records are rejected, more than "
         "MAX_REJECTS=10% allows: "
@@ -156,6 +169,26 @@ def test_once_fails_with_the_error(state: Path, data_dir: Path) -> None:
         'line 5, column signup_date: "2023-99-03-01" is not a date written YYYY-MM-DD'
         "\n"
     )
+
+
+def test_once_says_what_it_left_out(state: Path, data_dir: Path) -> None:
+    users = data_dir / "users.csv"
+    users.write_text(users.read_text().replace("2023-02-01", '"3\x1b[31m"'))
+    ended = run_server("--once", STATE_DIR=state, DATA_DIR=data_dir)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    start = lines.index("rejected records by reason")
+    message = '"3 [31m" is not a date written YYYY-MM-DD'
+    assert lines[start + 1 : start + 7] == [
+        "  user_experiments.csv: 1 rejected_user",
+        "  users.csv: 1 invalid_value",
+        "the first errors",
+        f"  users.csv, line 4, column signup_date, value '3?[31m': {message}",
+        "  user_experiments.csv, line 4, column user_id, value '2': "
+        f"its user is users.csv, line 4, which was rejected: {message}",
+        "all of them: the table etl.rejects, and GET /runs/1/rejects",
+    ]
+    assert "9 of 9 rows" in ended.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
