@@ -400,11 +400,20 @@ async def test_what_a_rule_names_need_not_show_in_the_file(
     )
     client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
     answer = await trigger(client)
+    entries = await rejects(client, answer)
     assert [
         (entry["line"], entry["record"][:6])
-        for entry in await rejects(client, answer)
+        for entry in entries
         if entry["file"] == "users.csv"
     ] == [(2, "0007,E"), (3, '7,"Eve'), (4, '1,"Ada')]
+    assert [
+        (entry["value"], entry["message"])
+        for entry in entries
+        if entry["reason"] == "rejected_user"
+    ] == [
+        (user, f"its user is users.csv, line {line}, which was rejected: is called Eve")
+        for user, line in (("1", 4), ("1", 4), ("7", 2))
+    ]
     assert [row["user_id"] for row in await features(client)] == [2]
 
 
