@@ -408,3 +408,6 @@ begin
     return loaded;
 end;
 $$;
+
+-- Databases of earlier versions have it; nothing calls it any more.
+drop function if exists etl.reject_long(bigint, text, bigint, text, bigint, bigint);
