@@ -128,8 +128,8 @@ select
     published.rows,
     (
         select count(*)
-        from etl.locks
-        where locks.leads
+        from etl.run_records
+        where run_records.state = 'running'
     ) as runs_under_way
 from etl.published;
 comment on view etl.measures is

@@ -238,6 +238,8 @@ async def test_a_run_waits_while_the_schema_is_changed(
     await connection.execute(take, locks)
     answer = await trigger(client, 503)
     assert answer["result"] == MIGRATING
+    async with client.get("/metrics") as response:
+        assert "etl_runs_under_way 0.0" in (await response.text()).splitlines()
     assert answer["run"] is None
     monkeypatch.setattr("etl.run.runs.RECORD_TRIES", 1000)
     running = asyncio.create_task(trigger(client))
