@@ -178,7 +178,7 @@ def test_once_says_what_it_left_out(state: Path, data_dir: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     start = lines.index("rejected records by reason")
-    message = '"3 [31m" is not a date written YYYY-MM-DD'
+    message = '"3<U+001B>[31m" is not a date written YYYY-MM-DD'
     assert lines[start + 1 : start + 7] == [
         "  user_experiments.csv: 1 rejected_user",
         "  users.csv: 1 invalid_value",
