@@ -15,7 +15,8 @@ from psycopg import AsyncConnection
 class Column:
     """A column; ``type`` as people know it, ``value_type`` what its values are cast to.
 
-    ``key_position`` is its place in the primary key, from 1, or None.
+    ``key_position`` is its place in the primary key, from 1, or None. ``csv_type`` is
+    what a column of booleans is cast to for CSV, or None.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Column:
     is_required: bool
     key_position: int | None
     description: str | None
+    csv_type: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +56,12 @@ class Catalog:
 async def read_catalog(connection: AsyncConnection) -> Catalog:
     """Read columns and digest in one snapshot."""
     rows = await connection.execute(
-        "select digest, name, type, value_type, is_text, is_required, key_position,"
-        " description from etl.feature_columns_digest, etl.feature_columns"
-        " order by position"
+        "select digest, name, columns.type, value_type, is_text, is_required,"
+        " key_position, description,"
+        " case when types.type = 'boolean'"
+        " then case when is_array then 'text[]' else 'text' end end"
+        " from etl.feature_columns_digest, etl.feature_columns as columns"
+        " left join etl.feature_types as types using (position) order by position"
     )
     found = await rows.fetchall()
     return Catalog(

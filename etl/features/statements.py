@@ -118,17 +118,25 @@ def opening(shape: Shape) -> bytes:
 def first_rows(catalog: Catalog, limit: int) -> sql.Composed:
     """The first rows as they are, all their columns, ordered by the key."""
     shape = Shape(catalog.columns, (), order_by_key(catalog), None, limit, count=False)
-    return rows(Query(shape, (), "csv"))
+    return _selected(Query(shape, (), "csv"))
 
 
 def rows(query: Query) -> sql.Composed:
-    """All rows of a query, for COPY: as JSON in one column, or as they are for CSV.
+    """All rows of a query, for COPY: as JSON in one column, or the columns for CSV."""
+    selected = _selected(query)
+    if query.format == "csv":
+        return _as_csv(selected, query.shape.columns)
+    return sql.SQL("select row_to_json(picked.*) from ({}) as picked").format(selected)
 
-    COPY takes no parameters, so the values stand here as literals that psycopg quotes.
+
+def _selected(query: Query) -> sql.Composed:
+    """The rows as they are stored.
+
+    COPY takes no parameters, so the values are literals here that psycopg quotes.
     """
     shape = query.shape
     places = _Places(shape, (sql.Literal(value.text) for value in query.values))
-    selected = sql.SQL("select {columns} from features {where} {order} {limit}").format(
+    return sql.SQL("select {columns} from features {where} {order} {limit}").format(
         columns=_names(shape.columns),
         where=places.where,
         order=_order(shape),
@@ -136,9 +144,34 @@ def rows(query: Query) -> sql.Composed:
         if shape.limit is not None
         else sql.SQL(""),
     )
-    if query.format == "csv":
+
+
+def _as_csv(selected: sql.Composed, columns: Sequence[Column]) -> sql.Composed:
+    """The rows as CSV readers take them: booleans are true and false, not t and f.
+
+    A null that is alone in its row is an empty string, which COPY quotes: readers skip
+    empty lines. The rows inside have their order already: out here, a name in an
+    ORDER BY would be the text's.
+    """
+    if len(columns) > 1 and not any(column.csv_type for column in columns):
         return selected
-    return sql.SQL("select row_to_json(picked.*) from ({}) as picked").format(selected)
+    values = [_csv_value(column) for column in columns]
+    if len(columns) == 1:
+        values = [sql.SQL("concat({})").format(value) for value in values]
+    return sql.SQL("select {} from ({}) as picked").format(
+        sql.SQL(", ").join(
+            sql.SQL("{} as {}").format(value, sql.Identifier(column.name))
+            for value, column in zip(values, columns, strict=True)
+        ),
+        selected,
+    )
+
+
+def _csv_value(column: Column) -> sql.Composable:
+    name = sql.Identifier(column.name)
+    if column.csv_type is None:
+        return name
+    return _cast(name, column.csv_type)
 
 
 class _Places:
