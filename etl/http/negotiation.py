@@ -28,7 +28,10 @@ CONTENT_TYPES = {**MEDIA_TYPES, "csv": "text/csv; charset=utf-8"}
 #: Content codings that are made, the first where several are asked for alike.
 CODINGS = ("gzip", "deflate")
 
-_WEIGHT = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+#: More than RFC 9110 allows, since clients send it: `.2` (Java), or more digits.
+_WEIGHT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,99})?|\.[0-9]{1,99}")
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @lru_cache(KEPT_HEADERS)
@@ -40,7 +43,8 @@ def choose_format(accept: str, formats: Sequence[str]) -> str | None:
     best, chosen = 0.0, None
     for form in formats:
         kind = KINDS[form]
-        ranges = (kind, f"{kind.split('/')[0]}/*", "*/*")
+        # HttpURLConnection of older Java sends `*`, and means `*/*`.
+        ranges = (kind, f"{kind.split('/')[0]}/*", "*/*", "*")
         weight = next((weights[each] for each in ranges if each in weights), 0.0)
         if weight > best:
             best, chosen = weight, form
@@ -66,9 +70,12 @@ def _weight_of(weights: Mapping[str, float], coding: str) -> float:
 def _weights(header: str) -> dict[str, float]:
     """What a header names with its weights; what is malformed counts as not there."""
     weights: dict[str, float] = {}
-    for part in header.lower().split(","):
+    for part in _QUOTED.sub("", header.lower()).split(","):
         name, *parameters = (word.strip() for word in part.split(";"))
-        weight = next((each[2:] for each in parameters if each[:2] == "q="), "1")
+        named = (parameter.partition("=") for parameter in parameters)
+        weight = next(
+            (each[2].strip() for each in named if each[0].strip() == "q"), "1"
+        )
         if name and _WEIGHT.fullmatch(weight):
-            weights[name] = max(float(weight), weights.get(name, 0.0))
+            weights[name] = max(min(float(weight), 1.0), weights.get(name, 0.0))
     return weights

@@ -28,6 +28,9 @@ OURS = [FOLDER / "index.html", *(FOLDER / name for name in FILES if "/" not in n
         ("text/html;q=0.5, application/json", "application/json"),
         ("", "application/json"),
         ("image/png", "application/json"),
+        ("*", "application/json"),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "text/html"),
+        ("image/gif, *; q=.2", "application/json"),
     ],
 )
 async def test_people_get_the_page_and_programs_the_index(
