@@ -101,10 +101,11 @@ def start_logging(formatter: logging.Formatter, level: str) -> None:
 
 def _of_requests(record: LogRecord) -> bool:
     """Of a request that is no HTTP only the kind is told: it may hold a token. Nothing
-    of a client that left or stalled: that has a line of its own, and is no error.
+    of a client that left, stalled, or sent a body that cannot be decoded: that has a
+    line of its own, and is no error.
     """
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError | web.RequestPayloadError):
         return False
     if isinstance(error, HttpProcessingError):
         record.levelno, record.levelname = logging.WARNING, "WARNING"

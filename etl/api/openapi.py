@@ -96,6 +96,7 @@ def describe(table: Table, routes: Collection[str], settings: Settings) -> Schem
         rf"^({words})(\.(asc|desc))?(\.(nullsfirst|nullslast))?$"
     )
     paths["/features"]["get"]["parameters"] += map(_filter, table.catalog.columns)
+    _describe_body(document)
     _secure(document, settings)
     return document
 
@@ -161,6 +162,21 @@ def _as_parameter(name: str) -> str:
         escaped = re.sub(r'(["\\])', r"\\\1", name)
         return f'"{escaped}"'
     return name
+
+
+def _describe_body(document: Schema) -> None:
+    """The trigger takes its query parameters in a body too."""
+    components = document["components"]
+    parameters = components["parameters"].values()
+    names = {
+        each["$ref"].rpartition("/")[2]
+        for each in document["paths"][TRIGGER_PATH]["post"]["parameters"]
+    }
+    components["schemas"]["TriggerBody"]["properties"] = {
+        each["name"]: {**each["schema"], "description": each["description"]}
+        for each in parameters
+        if each["name"] in names and each["in"] == "query"
+    }
 
 
 def _secure(document: Schema, settings: Settings) -> None:

@@ -25,8 +25,8 @@ from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
 from etl.features.catalog import read_catalog
 from etl.features.reading import Reader
-from etl.http.parameters import flag, refuse_parameters
-from etl.http.problems import STARTED, TRIGGER_PATH, problem, problems
+from etl.http.parameters import flag, read_parameters, refuse_parameters
+from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
 from etl.http.sending import MOST_STREAMS, STREAMS
 from etl.postgres.database import open_database
 from etl.run.events import Events
@@ -122,20 +122,20 @@ async def index(request: web.Request) -> web.Response:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait for its end unless ``wait=false``."""
-    refuse_parameters(request, "wait", "dry_run", *OVERRIDES)
-    wait = flag(request, "wait", default=True)
-    dry = flag(request, "dry_run", default=False)
-    overrides = [name for name in OVERRIDES if flag(request, name, default=False)]
+    given = await read_parameters(request, "wait", "dry_run", *OVERRIDES)
+    wait = flag(given, "wait", default=True)
+    dry = flag(given, "dry_run", default=False)
+    overrides = [name for name in OVERRIDES if flag(given, name, default=False)]
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
-        return _trigger_problem(403, "a prefetch starts no run", None)
+        return _not_started(403, "a prefetch starts no run")
     try:
         # A run that is on record goes on, though its caller hangs up this very moment.
         starting = request.app[RUNNER].start(dry=dry, overrides=overrides)
         started = await asyncio.shield(starting)
     except RunUnderWay as busy:
-        return _trigger_problem(409, str(busy), busy.record)
+        return _not_started(409, str(busy), busy.record)
     except (DatabaseAway, Interrupted) as none_begun:
-        return _trigger_problem(503, str(none_begun), None)
+        return _not_started(503, str(none_begun))
     if wait:
         await started.done.wait()
         return _outcome(started)
@@ -148,7 +148,8 @@ async def trigger_etl(request: web.Request) -> web.Response:
 def _outcome(run: Run) -> web.Response:
     """The answer to a trigger whose run is over."""
     if run.fault is not None:
-        return _trigger_problem(_status(run.fault), str(run.fault), run.record)
+        words = {"message": STARTED, "result": str(run.fault), "run": run.record}
+        return problem(_status(run.fault), str(run.fault), **words)
     result = DRY if run.dry else INSERTED
     body = {"message": STARTED, "result": result, "run": run.record}
     return web.json_response(body, headers={"Cache-Control": "no-store"})
@@ -165,8 +166,11 @@ def _status(fault: RunFault) -> int:
     return 503 if isinstance(fault, DatabaseAway | Interrupted) else 500
 
 
-def _trigger_problem(status: int, result: str, record: Record | None) -> web.Response:
-    return problem(status, result, message=STARTED, result=result, run=record)
+def _not_started(
+    status: int, result: str, record: Record | None = None
+) -> web.Response:
+    """The answer to a trigger that began no run; ``record`` is of one in progress."""
+    return problem(status, result, message=NOT_STARTED, result=result, run=record)
 
 
 async def features(request: web.Request) -> web.StreamResponse:

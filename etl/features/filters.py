@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etl.features.catalog import Catalog, Column
+from etl.http.parameters import shown
 from etl.http.problems import BadParameter
 
 #: Parameters that are no filters. A column of such a name is written in quotes.
@@ -30,7 +31,6 @@ STATES = {
 }
 
 _ELEMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^",]*', re.DOTALL)
-_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ class Value:
     text: str
     type: str
     source: str
-
-
-def shown(text: str) -> str:
-    """As much of what was sent as a message can hold."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def find_column(catalog: Catalog, name: str, where: str) -> Column:

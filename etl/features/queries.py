@@ -21,11 +21,11 @@ from etl.features.filters import (
     Value,
     find_column,
     parse_filter,
-    shown,
     split_list,
 )
 from etl.features.paging import Order, Term, decode_place, order_by_key
 from etl.http.negotiation import MEDIA_TYPES
+from etl.http.parameters import shown
 from etl.http.problems import BadParameter, NotAcceptable
 
 #: Queries that are kept as they were read: clients ask again, and pages alike.

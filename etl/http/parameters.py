@@ -1,32 +1,141 @@
 """Query parameters of fixed names: which there are, and what each may say.
 
-Those of ``/features``, whose names are columns, are read in ``queries``.
+A route may take them in a body too. Those of ``/features``, whose names are columns,
+are read in ``queries``.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from etl.http.problems import BadParameter
 
+#: Bytes of a body, which names a few parameters, and seconds in which it must arrive.
+MAX_BODY_BYTES = 1 << 16
+MAX_BODY_SECONDS = 30.0
+
+JSON_TYPE, FORM_TYPE = "application/json", "application/x-www-form-urlencoded"
+
+#: Characters of a value that a message repeats.
+_SHOWN = 60
+
 
 def refuse_parameters(request: web.Request, *known: str) -> None:
     """400 for a query parameter that would silently do nothing, or stands twice."""
-    for name in request.query:
+    _refuse(request.query.items(), known)
+
+
+async def read_parameters(request: web.Request, *known: str) -> Mapping[str, str]:
+    """The parameters of the query string and of the body, a JSON object or a form.
+
+    An empty body says nothing, whatever its type. Raises BadParameter also where the
+    two differ, and 408, 413 or 415 for a body that cannot be read.
+    """
+    refuse_parameters(request, *known)
+    given = dict(request.query)
+    in_body = await _read_body(request)
+    _refuse(in_body, known)
+    for name, value in in_body:
+        if given.setdefault(name, value) != value:
+            raise BadParameter(
+                f"{name} is {shown(given[name])} in the query string and"
+                f" {shown(value)} in the body: send one"
+            )
+    return given
+
+
+def _refuse(given: Iterable[tuple[str, str]], known: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name, _ in given:
         if name not in known:
             allowed = ", ".join(known) or "none"
-            raise BadParameter(f"unknown parameter {name!r}; allowed: {allowed}")
-        if len(request.query.getall(name)) > 1:
+            raise BadParameter(f"unknown parameter {shown(name)}; allowed: {allowed}")
+        if name in seen:
             raise BadParameter(f"parameter {name!r} stands more than once")
+        seen.add(name)
 
 
-def flag(request: web.Request, name: str, *, default: bool) -> bool:
+async def _read_body(request: web.Request) -> list[tuple[str, str]]:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            while len(body) <= MAX_BODY_BYTES and (
+                chunk := await request.content.readany()
+            ):
+                body += chunk
+    except TimeoutError:
+        raise _broken(web.HTTPRequestTimeout, "the body did not arrive") from None
+    except web.RequestPayloadError:
+        words = "the body is not in the encoding that it names"
+        raise _broken(web.HTTPBadRequest, words) from None
+    if not body:
+        return []
+    kind = request.content_type
+    if kind not in (JSON_TYPE, FORM_TYPE):
+        raise web.HTTPUnsupportedMediaType(
+            reason=f"a body is {JSON_TYPE} or {FORM_TYPE}, not {shown(kind)}"
+        )
+    if len(body) > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(
+            MAX_BODY_BYTES, reason=f"the body is longer than {MAX_BODY_BYTES} bytes"
+        )
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadParameter(f"the body is not UTF-8: byte {error.start + 1}") from None
+    return _parse_json(text) if kind == JSON_TYPE else _parse_form(text)
+
+
+def _broken(kind: type[web.HTTPError], reason: str) -> web.HTTPError:
+    """An error after which nobody knows where on the connection a request begins."""
+    error = kind(reason=reason)
+    error.force_close()
+    return error
+
+
+def _parse_json(text: str) -> list[tuple[str, str]]:
+    try:
+        # A tuple is an object, which may name a member twice; a list is an array.
+        found = json.loads(text, object_pairs_hook=tuple)
+    except json.JSONDecodeError as error:
+        raise BadParameter(f"the body is not JSON: {error}") from None
+    except (ValueError, RecursionError):
+        raise BadParameter("the body is not JSON that can be read") from None
+    if not isinstance(found, tuple):
+        raise BadParameter('the body is not a JSON object such as {"wait": false}')
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in found
+    ]
+
+
+def _parse_form(text: str) -> list[tuple[str, str]]:
+    if text.lstrip()[:1] in ("{", "["):
+        raise BadParameter(
+            f"the body is no form: send JSON with the header Content-Type: {JSON_TYPE}"
+        )
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise BadParameter("the body is not a form in UTF-8") from None
+
+
+def shown(text: str) -> str:
+    """As much of what was sent as a message can hold."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
     """``true`` or ``false``, or the default."""
-    value = request.query.get(name, str(default).lower())
+    value = given.get(name, str(default).lower())
     if value not in ("true", "false"):
-        raise BadParameter(f"{name} is true or false, not {value!r}")
+        raise BadParameter(f"{name} is true or false, not {shown(value)}")
     return value == "true"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 from psycopg import OperationalError
 from psycopg.errors import QueryCanceled
@@ -22,13 +22,13 @@ RETRY_SECONDS = 2
 log = logging.getLogger(__name__)
 
 
-#: What every answer of the trigger says, its errors included.
+#: What answers of the trigger say, its errors included: whether they began a run.
 TRIGGER_PATH = "/trigger_etl"
-STARTED = "ETL process started"
+STARTED, NOT_STARTED = "ETL process started", "no ETL process was started"
 
 
 class BadParameter(ValueError):
-    """A query parameter that cannot be used; the message says which and why."""
+    """A parameter that cannot be used; the message says which and why."""
 
 
 class NotAcceptable(Exception):
@@ -59,7 +59,7 @@ def problem(status: int, detail: str, **members: object) -> web.Response:
 def problem_of(request: web.Request, status: int, detail: str) -> web.Response:
     """An error of a request; the trigger's carry what its other answers carry."""
     if request.path == TRIGGER_PATH:
-        return problem(status, detail, message=STARTED, result=detail, run=None)
+        return problem(status, detail, message=NOT_STARTED, result=detail, run=None)
     return problem(status, detail)
 
 
@@ -83,13 +83,15 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
         detail = f"{error.reason}: {request.method} {request.path}"
         answer = problem_of(request, error.status, detail)
+        if error.keep_alive is False:
+            answer.force_close()
         if isinstance(error, web.HTTPMethodNotAllowed):
             answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return answer
     except (OperationalError, PoolTimeout) as error:
         log.warning("%s %s: %s", request.method, request.path, one_line(error))
         return problem_of(request, 503, "the database is away: try again in a moment")
-    except (ClientConnectionResetError, TimeoutError):
+    except (ConnectionError, TimeoutError):
         log.info("%s %s: the client is gone", request.method, request.path)
         raise
     except Exception:

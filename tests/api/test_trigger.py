@@ -20,6 +20,8 @@ from tests.conftest import (
     trigger,
 )
 
+NOT_STARTED = "no ETL process was started"
+
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_success(client: Client, method: str) -> None:
@@ -67,6 +69,10 @@ async def test_head_and_prefetch_start_no_run(client: Client) -> None:
         headers = {name: "prefetch;prerender"}
         async with client.get("/trigger_etl", headers=headers) as response:
             assert response.status == 403
+            assert (await response.json(content_type=None))["message"] == NOT_STARTED
+    async with client.put("/trigger_etl") as response:
+        assert response.status == 405
+        assert (await response.json(content_type=None))["message"] == NOT_STARTED
     assert await get(client, "/runs") == []
 
 
@@ -82,7 +88,7 @@ async def test_two_triggers_at_once(
             refused = await trigger(server, 409)
             assert refused["run"]["id"] == 1
             assert refused["run"]["state"] == "running"
-            assert refused["message"] == "ETL process started"
+            assert refused["message"] == NOT_STARTED
             assert refused["result"] == refused["detail"] == "a run is under way"
     assert (await first)["run"]["id"] == 1
     assert (await trigger(other_server))["run"]["id"] == 2
