@@ -1,10 +1,39 @@
 #!/usr/bin/env bash
-# Lint, types and every test. Arguments go to pytest.
+# Every test, then linters and types. With arguments: pytest alone, with them. With
+# --fix: fixes what the linters can fix.
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/common.bash"
 use_venv requirements-dev.txt
 cd "$project"
-"$python" -m ruff check .
-"$python" -m ruff format --check .
-"$python" -m mypy
-"$python" -m sqlfluff lint sql etl scripts
-exec "$python" -m pytest "$@"
+trap 'exit 130' INT
+failed=
+
+# Runs a module of Python, and remembers where it failed.
+run() {
+    "$python" -m "$@" || failed="$failed${failed:+, }$*"
+}
+
+if [ "$*" = --fix ]; then
+    run ruff check --fix .
+    run ruff format .
+    run sqlfluff fix sql etl scripts
+    [ -z "$failed" ] || exit 1
+    exit 0
+fi
+if [ $# -gt 0 ]; then
+    exec "$python" -m pytest "$@"
+fi
+
+run pytest
+tests=$failed failed=
+run ruff check .
+run ruff format --check .
+run mypy
+run sqlfluff lint sql etl scripts
+if [ -n "$failed" ]; then
+    echo "${tests:+tests failed; }$failed failed: to fix what can be fixed, ./test.sh --fix" >&2
+    exit 1
+fi
+if [ -n "$tests" ]; then
+    echo "tests failed" >&2
+    exit 1
+fi
