@@ -15,8 +15,12 @@ def main() -> int:
     early = 130 if "--once" in sys.argv else 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(early))
-    from etl.service import run_once, serve
-
+    try:
+        from etl.service import run_once, serve
+    except ImportError as error:
+        words = " ".join(str(error).split())
+        print(f"{words}: use ./run.sh, which installs it", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(
         description="Turns CSV files into the table features inside Postgres.",
         epilog="Settings come from the environment: see README.md.",

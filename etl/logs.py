@@ -21,6 +21,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 #: The run that this task works for; set once by whoever sees it through.
 RUN: ContextVar[int | None] = ContextVar("run", default=None)
 
+#: Asked every few seconds by whatever watches the service: only a failure is news.
+HEALTH_PATHS = {"/healthz", "/readyz"}
+
 REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).6f s"
 
 
@@ -39,7 +42,8 @@ class RequestLog(AbstractAccessLogger):
             "bytes": response.body_length,
             "seconds": round(time, 6),
         }
-        self.logger.info(REQUEST, values)
+        is_well = request.path in HEALTH_PATHS and response.status < 400
+        self.logger.log(logging.DEBUG if is_well else logging.INFO, REQUEST, values)
 
 
 class TextLines(logging.Formatter):

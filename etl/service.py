@@ -25,7 +25,7 @@ from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.embedded import EmbeddedError
 from etl.run.runs import Runner, RunUnderWay
-from etl.settings import Settings, SettingsError
+from etl.settings import Settings, SettingsError, unused_names
 from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
 from etl.terminal import follow, show_features, show_rejects
@@ -48,6 +48,7 @@ def serve(environ: Mapping[str, str]) -> int:
         settings = Settings.from_environ(environ)
         start_logging(JsonLines() if settings.log_json else TextLines(), "INFO")
         with _listening_socket(settings) as listener:
+            _warn_of_unused(environ)
             _warn_of_strangers(settings, listener.getsockname()[0])
             asyncio.run(_serve(settings, listener))
     except START_FAULTS as error:
@@ -86,6 +87,7 @@ def run_once(environ: Mapping[str, str]) -> int:
         # The outcome is printed here, and what else ends with it is of no interest.
         for name in ("etl.run.runs", "psycopg"):
             logging.getLogger(name).setLevel("ERROR")
+        _warn_of_unused(environ)
         return asyncio.run(until_signal(_run_once(settings)))
     except START_FAULTS as error:
         return _cannot_start(error)
@@ -127,6 +129,13 @@ async def _run_once(settings: Settings) -> int:
         finally:
             await runner.stop()
     return 0
+
+
+def _warn_of_unused(environ: Mapping[str, str]) -> None:
+    """Say once which settings name a part of a database, and no database."""
+    if names := unused_names(environ):
+        host = "DB_HOST" if names[0].startswith("DB_") else "PGHOST"
+        log.warning("%s: ignored, since %s is not set", ", ".join(names), host)
 
 
 def _warn_of_strangers(settings: Settings, host: str) -> None:

@@ -26,6 +26,12 @@ DB_NAMES = {
 #: libpq's variables that say by themselves where a Postgres is.
 LIBPQ_NAMES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
 
+#: Those that only add to it.
+LIBPQ_DETAILS = ("PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
+
+#: How a connection string begins that is a URL.
+URL_SCHEMES = ("postgresql://", "postgres://")
+
 #: How log lines may be written; the first is the default.
 LOG_FORMATS = ("text", "json")
 
@@ -67,8 +73,8 @@ class RejectLimit:
             or (percent and Decimal(number) > 100)
         ):
             raise SettingsError(
-                f"MAX_REJECTS: {text!r} is neither a whole number nor a percentage "
-                "such as 10%"
+                f"MAX_REJECTS: {text!r} is neither a whole number of records nor a "
+                "percentage from 0% to 100%, such as 10%"
             )
         return cls(Decimal(number), in_percent=bool(percent))
 
@@ -113,12 +119,16 @@ class Settings:
         """
         cores = usable_cores()
         sql_dir = Path(environ.get("SQL_DIR") or cls.sql_dir).absolute()
-        if not sql_dir.is_dir():
-            raise SettingsError(f"SQL_DIR: {sql_dir} is not a folder")
+        data_dir = Path(environ.get("DATA_DIR") or cls.data_dir).absolute()
+        for name, folder in {"SQL_DIR": sql_dir, "DATA_DIR": data_dir}.items():
+            if not os.path.isdir(folder):  # noqa: PTH112 (Path raises where none may look)
+                raise SettingsError(
+                    f"{name}: {folder} is not a folder that can be read"
+                )
         return cls(
             host=environ.get("HOST") or cls.host,
             port=_whole_number(environ, "PORT", cls.port, 0, 65535),
-            data_dir=Path(environ.get("DATA_DIR") or cls.data_dir).absolute(),
+            data_dir=data_dir,
             sql_dir=sql_dir,
             state_dir=Path(environ.get("STATE_DIR") or cls.state_dir).absolute(),
             load_workers=_whole_number(environ, "LOAD_WORKERS", cores, 1, MOST_WORKERS),
@@ -210,19 +220,28 @@ def _origin(text: str) -> str:
     return origin
 
 
+def unused_names(environ: Mapping[str, str]) -> list[str]:
+    """The names of a database that are set and say nothing: no host goes with them."""
+    found = []
+    if not environ.get("DB_HOST"):
+        names = [each for name in DB_NAMES for each in (name, f"{name}_FILE")]
+        found += [name for name in names if environ.get(name)]
+    if not any(environ.get(name) for name in (*LIBPQ_NAMES, "DATABASE_URL", "DB_HOST")):
+        found += [name for name in LIBPQ_DETAILS if environ.get(name)]
+    return found
+
+
 def _database(environ: Mapping[str, str]) -> str | None:
     """The connection string of the named Postgres, or None: first match wins."""
     url = _secret(environ, "DATABASE_URL")
     if url:
-        try:
-            conninfo_to_dict(url)
-        except ProgrammingError:
-            # libpq's own message may quote the password
+        return _connection_string(url)
+    for name in ("DB_HOST", "PGHOST"):
+        host = environ.get(name) or ""
+        if "://" in host or ("@" in host[1:] and not host.startswith("/")):
             raise SettingsError(
-                "DATABASE_URL: not a connection string such as "
-                "postgresql://user:password@host:5432/dbname"
-            ) from None
-        return url
+                f"{name}: not the name or address of a host: a URL is for DATABASE_URL"
+            )
     if environ.get("DB_HOST"):
         _whole_number(environ, "DB_PORT", 5432, 1, 65535)
         values = {libpq: environ.get(name) for name, libpq in DB_NAMES.items()}
@@ -233,3 +252,27 @@ def _database(environ: Mapping[str, str]) -> str | None:
     if any(environ.get(name) for name in LIBPQ_NAMES):
         return ""
     return None
+
+
+def _connection_string(url: str) -> str:
+    """``url`` itself. No message shows it, nor libpq's words: they quote the password.
+
+    To libpq the first ``@`` of a URL ends the password, and the rest of one that has an
+    ``@`` or a ``/`` would be the host, the port or the database, which messages name.
+    """
+    credentials, _, rest = url.partition("@")
+    rest = url if "/" in credentials.partition("://")[2] else rest
+    if url.startswith(URL_SCHEMES) and "@" in rest.partition("?")[0]:
+        raise SettingsError(
+            "DATABASE_URL: an @ too many: in a user or a password, @ is written %40 "
+            "and / is written %2F"
+        )
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError:
+        raise SettingsError(
+            "DATABASE_URL: not a connection string such as "
+            "postgresql://user:password@host:5432/dbname; in a user or a password, "
+            "% is written %25, @ is written %40 and / is written %2F"
+        ) from None
+    return url

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, OperationalError, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from etl.postgres import embedded
+from etl.postgres.location import location_of
 from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
 from etl.postgres.pools import Pool
 from etl.postgres.starting_over import how_to_start_over
@@ -118,7 +119,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
             _pool(conninfo, READ_SETTINGS, READERS_KEPT, READERS_MOST) as readers,
             _pool(conninfo, RUN_SETTINGS, 1, workers + 3, _release_locks) as runners,
         ):
-            yield Database(conninfo, _place(conninfo), readers, runners)
+            yield Database(conninfo, location_of(conninfo), readers, runners)
 
 
 @asynccontextmanager
@@ -142,7 +143,7 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
         version = connection.info.server_version
         if version < OLDEST_VERSION:
             raise DatabaseError(
-                f"{_place(conninfo)} is PostgreSQL {version // 10000}: "
+                f"{location_of(conninfo)} is PostgreSQL {version // 10000}: "
                 f"{OLDEST_VERSION // 10000} or newer is needed"
             )
         try:
@@ -152,10 +153,10 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
             more = await how_to_start_over(connection, settings)
             raise SchemaChanged(f"{error}{more}") from None
         except SchemaInUse as error:
-            raise DatabaseError(f"{_place(conninfo)}: {error}") from None
+            raise DatabaseError(f"{location_of(conninfo)}: {error}") from None
         except psycopg.Error as error:
             raise DatabaseError(
-                f"{_place(conninfo)}: the schema cannot be made: {one_line(error)}"
+                f"{location_of(conninfo)}: the schema cannot be made: {one_line(error)}"
             ) from error
 
 
@@ -172,12 +173,12 @@ async def _first_connection(conninfo: str) -> AsyncConnection:
             reason = one_line(error)
             if time.monotonic() > deadline or _is_final(error):
                 raise DatabaseError(
-                    f"no connection to {_place(conninfo)}: {reason}"
+                    f"no connection to {location_of(conninfo)}: {reason}"
                 ) from None
             if not told:
                 log.warning(
                     "waiting up to %d s for %s: %s",
-                    *(START_WAIT_SECONDS, _place(conninfo), reason),
+                    *(START_WAIT_SECONDS, location_of(conninfo), reason),
                 )
                 told = True
             await asyncio.sleep(0.5)
@@ -188,7 +189,7 @@ def _is_final(error: OperationalError) -> bool:
     words = str(error)
     refusals = (
         *("authentication failed", "no password supplied", "no pg_hba.conf entry"),
-        *("does not exist", "permission denied", "invalid "),
+        *("does not exist", "permission denied", "invalid ", "definition of service"),
     )
     return any(refusal in words for refusal in refusals)
 
@@ -310,11 +311,3 @@ def one_line(error: BaseException) -> str:
         said = [error.diag.message_primary, error.diag.message_detail]
         return ": ".join(" ".join(words.split()) for words in said if words)
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _place(conninfo: str) -> str:
-    """The database as people may see it: host, port and name, no password."""
-    values = conninfo_to_dict(conninfo)
-    host = values.get("host") or values.get("hostaddr") or "the default host"
-    port = values.get("port") or 5432
-    return f"the database {values.get('dbname') or 'by default'} at {host}:{port}"

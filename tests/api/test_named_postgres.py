@@ -18,6 +18,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.postgres import embedded
+from etl.postgres.database import DatabaseError
 from etl.settings import Settings
 from tests.conftest import Client, StartService, features, get, trigger
 
@@ -113,6 +114,31 @@ async def test_the_oldest_version_under_unhelpful_settings(
     assert rows[0]["signup_date"] == "2023-01-01"
     async with service.get("/runs") as response:
         assert (await response.json())[0]["started_at"].endswith("+00:00")
+
+
+async def test_a_role_needs_the_rights_that_the_readme_names(
+    start_service: StartService, named: Named
+) -> None:
+    """``create`` on the database and on ``public``, and temporary tables."""
+    login = f"create role modest login password {_quoted()}"
+    async with await AsyncConnection.connect(
+        named.conninfo("postgres"), autocommit=True
+    ) as connection:
+        await connection.execute(login.encode())
+        await connection.execute("create database modest")
+        await connection.execute("revoke all on database modest from public")
+        rights = "grant connect, create, temporary on database modest to modest"
+        await connection.execute(rights)
+    database = Settings.from_environ(named.environ("modest", "modest")).database
+    with pytest.raises(DatabaseError, match="permission denied for schema public"):
+        await start_service(database=database)
+    async with await AsyncConnection.connect(
+        named.conninfo("modest"), autocommit=True
+    ) as connection:
+        await connection.execute("grant usage, create on schema public to modest")
+    service = await start_service(database=database)
+    await trigger(service)
+    assert len(await features(service)) == 10
 
 
 async def test_a_line_that_ends_copy_too_soon_is_seen(

@@ -19,9 +19,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from etl.settings import PROJECT
+from tests.conftest import Postgres
 
 SECONDS = 60
 
@@ -269,6 +270,7 @@ def test_wrong_settings_are_one_line_and_exit_2(state: Path, tmp_path: Path) -> 
             ({"STATE_DIR": blocked / "below"}, f"STATE_DIR: {blocked}"),
             ({"STATE_DIR": "/proc/nowhere"}, "STATE_DIR: /proc/nowhere"),
             ({"SQL_DIR": "/nowhere"}, "SQL_DIR: /nowhere is not a folder"),
+            ({"DATA_DIR": blocked}, f"DATA_DIR: {blocked} is not a folder that can"),
         ):
             ended = run_server(**{"PORT": 0, "STATE_DIR": state, **settings})
             assert ended.returncode == 2, settings
@@ -282,3 +284,69 @@ def test_a_malformed_url_does_not_show_its_password(state: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("DATABASE_URL: not a connection string")
     assert "hush" not in ended.stderr
+
+
+@pytest.mark.parametrize("password", ["hu@sh", "hu/sh", "1/hu@sh"])
+def test_a_password_with_an_at_sign_is_refused_at_once(
+    state: Path, password: str
+) -> None:
+    url = f"postgresql://ann:{password}@127.0.0.1:1/lab"
+    ended = run_server("--once", STATE_DIR=state, DATABASE_URL=url)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "DATABASE_URL: an @ too many: in a user or a password, @ is written %40 and"
+        " / is written %2F\n"
+    )
+
+
+def test_a_database_by_the_variables_of_libpq_is_named(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    values = conninfo_to_dict(postgres.cluster.conninfo)
+    host, user = str(values["host"]), str(values["user"])
+    file = tmp_path / "services"
+    file.write_text(f"[lab]\nhost={host}\nport=5432\nuser={user}\ndbname=nowhere\n")
+    for names in (
+        {"PGHOST": host, "PGPORT": 5432, "PGUSER": user, "PGDATABASE": "nowhere"},
+        {"PGSERVICE": "lab", "PGSERVICEFILE": file},
+    ):
+        ended = run_server("--once", **names)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith(
+            f"no connection to the database nowhere at {host}:5432: "
+        )
+        assert ended.stderr.count("\n") == 1
+
+
+def test_names_without_a_host_are_warned_of(state: Path, tmp_path: Path) -> None:
+    names = {"DB_USER": "ann", "DB_PASS": "hush", "STATE_DIR": state}
+    ended = run_server("--once", **names)
+    assert ended.returncode == 0
+    assert ended.stderr == "DB_USER, DB_PASS: ignored, since DB_HOST is not set\n"
+    log = tmp_path / "log"
+    with serving(log, **names):
+        pass
+    assert "WARNING DB_USER, DB_PASS: ignored, since DB_HOST" in log.read_text()
+
+
+def test_health_checks_leave_no_lines_while_all_is_well(
+    database: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with serving(log, DATABASE_URL=database) as (_, url):
+        for path in ("/healthz", "/readyz?x=1", "/runs"):
+            get(f"{url}{path}")
+    lines = log.read_text()
+    assert "GET /runs 200" in lines
+    assert "/healthz" not in lines
+    assert "/readyz" not in lines
+
+
+def test_without_the_packages_it_says_what_to_use() -> None:
+    command = [sys.executable, "-S", str(PROJECT / "server.py")]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("No module named '")
+    assert ended.stderr.endswith("': use ./run.sh, which installs it\n")

@@ -84,7 +84,9 @@ def test_lines_of_a_run_name_it_once() -> None:
 
 def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    request = SimpleNamespace(remote="::1", method="GET", path_qs="/features?limit=1")
+    request = SimpleNamespace(
+        remote="::1", method="GET", path="/features", path_qs="/features?limit=1"
+    )
     response = SimpleNamespace(status=200, body_length=12)
     for number, seconds in enumerate((0.0123456789, 7), start=1):
         log = RequestLog(logging.getLogger("etl.test"), "")  # as each connection has

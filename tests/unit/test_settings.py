@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from etl.settings import PROJECT, Settings, SettingsError
+from etl.settings import PROJECT, Settings, SettingsError, unused_names
+
+PASS_FILE = "DB_PASS_FILE"
 
 
 def test_defaults() -> None:
@@ -97,7 +99,16 @@ def test_origins_are_read_as_browsers_write_them(text: str, origins: set[str]) -
         ({"LOAD_WORKERS": "0"}, "LOAD_WORKERS"),
         ({"BUILD_WORKERS": "1.5"}, "BUILD_WORKERS"),
         ({"SQL_DIR": "/nowhere"}, "SQL_DIR"),
+        ({"DATA_DIR": "/nowhere"}, "DATA_DIR"),
+        ({"DATA_DIR": __file__}, "DATA_DIR"),
         ({"DATABASE_URL": "not one: secret"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://u:p@secret@h/d"}, "DATABASE_URL: an @ too"),
+        ({"DATABASE_URL": "postgres://u:p/secret@h/d"}, "DATABASE_URL: an @ too"),
+        ({"DATABASE_URL": "postgres://u@corp:secret@h/d"}, "DATABASE_URL: an @ too"),
+        ({"DATABASE_URL": "postgres://u:p%secret@h/d"}, "DATABASE_URL.*%25"),
+        ({"DB_HOST": "postgresql://u:secret@h/d"}, "DB_HOST"),
+        ({"DB_HOST": "u:secret@h"}, "DB_HOST"),
+        ({"PGHOST": "u:secret@h"}, "PGHOST"),
         ({"DB_HOST": "h", "DB_PORT": "x"}, "DB_PORT"),
         ({"DB_HOST": "h", "DB_PASS_FILE": "/nowhere"}, "DB_PASS_FILE"),
         ({"DB_HOST": "h", "DB_PASS": "secret", "DB_PASS_FILE": "x"}, "DB_PASS"),
@@ -130,6 +141,44 @@ def test_a_wrong_setting_is_named_in_one_line(
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%40s%2Fs@h/d",
+        "postgresql://u:p?#[:s@h:1,i:2/d",
+        "postgresql://h/d?user=u@corp&password=p@ss",
+        "postgresql://h?password=p@ss",
+        "postgresql://",
+        "host=h password=postgresql://a@b@c",
+    ],
+)
+def test_a_connection_string_that_libpq_reads_is_taken(url: str) -> None:
+    assert Settings.from_environ({"DATABASE_URL": url}).database == url
+
+
+def test_a_host_may_be_the_folder_of_a_socket() -> None:
+    for host in ("/run/u@h", "@abstract", "::1"):
+        found = Settings.from_environ({"DB_HOST": host}).database
+        assert conninfo_to_dict(found or "")["host"] == host
+
+
+@pytest.mark.parametrize(
+    ("environ", "unused"),
+    [
+        ({}, []),
+        ({"DB_HOST": "h", "DB_USER": "u", "PGUSER": "u"}, []),
+        ({"DB_PORT": "1", "DB_NAME": "", "DB_PASS_FILE": "f"}, ["DB_PORT", PASS_FILE]),
+        ({"DATABASE_URL": "d", "DB_NAME": "n", "PGUSER": "u"}, ["DB_NAME"]),
+        ({"PGDATABASE": "d", "PGUSER": "u"}, ["PGUSER", "PGDATABASE"]),
+        ({"PGHOST": "h", "PGUSER": "u"}, []),
+    ],
+)
+def test_names_that_say_nothing_without_a_host(
+    environ: dict[str, str], unused: list[str]
+) -> None:
+    assert unused_names(environ) == unused
+
+
 def test_how_many_rejects_are_allowed() -> None:
     limit = Settings.from_environ({}).max_rejects
     assert str(limit) == "10%"
@@ -148,9 +197,13 @@ def test_how_many_rejects_are_allowed() -> None:
         assert refused is None or not limit.allows(*refused)
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "1.5", "101%", "%", "5%%", " 5", "1e3"])
+@pytest.mark.parametrize(
+    "text", ["x", "-1", "1.5", "150%", "100.1%", "%", "5%%", " 5", "1e3"]
+)
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(
-        SettingsError, match="MAX_REJECTS: .* is neither a whole number"
+        SettingsError,
+        match="MAX_REJECTS: .* is neither a whole number of records nor a percentage"
+        " from 0% to 100%, such as 10%$",
     ):
         Settings.from_environ({"MAX_REJECTS": text})
