@@ -313,6 +313,10 @@ def test_compose_needs_no_env_file(tmp_path: Path) -> None:
     nothing.touch()
     with composed(nothing) as service:
         assert database_of(service) == "postgres|postgres|5432"
+        # A volume without a name would be left behind by `docker compose down`.
+        mounts = service.inspect("HostConfig.Mounts") + service.inspect("Mounts")
+        assert "/app/data" in mounts
+        assert "volume" not in mounts
         require_features_after_a_run(service)
         require_clean_stop(service)
 
