@@ -12,10 +12,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
-from etl.postgres.embedded import client_binaries
-from etl.settings import PROJECT
-from tests.faults.test_processes import SECONDS, get, serving
+from etl.postgres.embedded import SYSTEM_FOLDER, client_binaries
+from etl.postgres.migrations import migrate
+from etl.settings import PROJECT, Settings
+from tests.faults.test_processes import SECONDS, get, run_server, serving
 
 ADDRESS = "http://127.0.0.1:5000"
 
@@ -125,6 +127,37 @@ def test_listening(url: str, tmp_path: Path, database: str) -> None:
             assert process.stdout.readline() == "run 2 has published\n"
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_start_over(state_folder: Path, mode: int) -> None:
+    """As root, files below a folder that is closed to others are elsewhere."""
+    folder = state_folder / f"start-over-{mode:o}"
+    folder.mkdir(mode=mode)
+    folder.chmod(mode)
+    elsewhere = [*SYSTEM_FOLDER.glob("state-*")] if SYSTEM_FOLDER.exists() else []
+    for _ in range(2):
+        ended = run_server("--once", STATE_DIR=folder / ".state")
+        assert "run 1 succeeded" in ended.stdout
+        files = (folder / ".state" / "postgres").resolve()
+        assert (files / "data").exists()
+        bash(example("sh", "rm -rf"), folder)
+        assert not files.exists()
+        assert [*folder.iterdir()] == []
+    assert all(path.exists() for path in elsewhere)
+
+
+async def test_start_over_in_a_named_database(
+    url: str, connection: AsyncConnection, settings: Settings
+) -> None:
+    await connection.execute(example("sql", "drop schema").encode())
+    left = await connection.execute(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace"
+    )
+    assert await left.fetchall() == []
+    await migrate(connection, settings.sql_dir)
+    rows = await connection.execute("select count(*) from features, etl.runs")
+    assert await rows.fetchone() == (0,)
 
 
 def until_somebody_listens(one: psycopg.Connection) -> None:

@@ -199,6 +199,32 @@ def routes() -> set[tuple[str, str]]:
     }
 
 
+async def test_the_readme_has_the_columns_of_the_files(
+    connection: AsyncConnection,
+) -> None:
+    """Each with its type, and whether it may be empty."""
+    staging = await connection.execute(
+        """
+        select tables.relname || '.csv', columns.attname,
+            format_type(columns.atttypid, columns.atttypmod), columns.attnotnull
+        from pg_class as tables
+        inner join pg_attribute as columns on tables.oid = columns.attrelid
+        where
+            tables.relnamespace = 'staging'::regnamespace
+            and tables.relkind = 'r'
+            and columns.attnum > 0
+            and not columns.attisdropped
+        """
+    )
+    described, file = [], ""
+    table = README.split("\n| file | column | type |")[1].split("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        cells = [cell.strip().strip("`") for cell in line.split("|")[1:-1]]
+        file = cells[0] or file
+        described.append((file, cells[1], cells[2], cells[3] in ("key", "no")))
+    assert sorted(described) == sorted(await staging.fetchall())
+
+
 def test_the_readme_names_every_endpoint() -> None:
     paths = {path for path, _ in routes()}
     assert paths == {"/", *ENDPOINTS.values()}
