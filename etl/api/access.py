@@ -28,7 +28,8 @@ OPEN_ROUTES = frozenset(
 #: What a page of another origin may read of an answer, send with a request, and do.
 EXPOSED_HEADERS = "ETag, Link, Location, X-Run-Id, X-Total-Count"
 ALLOWED_HEADERS = (
-    "Accept, Authorization, If-Modified-Since, If-None-Match, Last-Event-ID"
+    "Accept, Authorization, Content-Type, If-Modified-Since, If-None-Match,"
+    " Last-Event-ID"
 )
 ALLOWED_METHODS = "GET, HEAD, POST"
 
