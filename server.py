@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 
 
 def main() -> int:
@@ -28,9 +29,10 @@ def main() -> int:
     parser.add_argument(
         "--once", action="store_true", help="do one run, show features, and end"
     )
-    if parser.parse_args().once:
-        return run_once(os.environ)
-    return serve(os.environ)
+    about = "a pipeline: a folder with sql and data in it (default: the project)"
+    parser.add_argument("pipeline", metavar="FOLDER", type=Path, nargs="?", help=about)
+    arguments = parser.parse_args()
+    return (run_once if arguments.once else serve)(os.environ, arguments.pipeline)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""psql on the service's database: ``python -m etl.psql [psql's arguments]``.
+"""psql on a pipeline's database: ``python -m etl.psql [FOLDER] [psql's arguments]``.
 
-Starts the embedded Postgres for as long as it takes, where the service does not run.
+A first argument that is no option is the pipeline's folder. With ``--show`` before it,
+and no argument of psql, shows what is in features. Starts the embedded Postgres for as
+long as it takes, where the service does not run, and creates nothing there.
 """
 
 from __future__ import annotations
@@ -10,29 +12,89 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+import psycopg
+from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from etl.postgres.database import serving_postgres
+from etl.postgres.database import (
+    DatabaseError,
+    MissingDatabase,
+    one_line,
+    serving_postgres,
+)
 from etl.postgres.embedded import EmbeddedError, client_binaries
-from etl.settings import Settings, SettingsError
+from etl.settings import PROJECT, Settings, SettingsError
+from etl.sqlfiles import SqlFileError
+from etl.terminal import command
+
+#: What ``--show`` gives to psql.
+SHOW = ("--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--file")
+SHOW_FILE = PROJECT / "scripts" / "query.sql"
+
+#: Exit codes: nothing is loaded yet, and what psql says where it cannot connect.
+NOTHING_LOADED, CANNOT_CONNECT = 1, 2
 
 
-async def _psql(arguments: list[str]) -> int:
-    settings = Settings.from_environ(os.environ)
-    async with serving_postgres(settings) as conninfo:
+def main(arguments: Sequence[str]) -> int:
+    """Returns psql's exit code, 1 before the first run, or 2 without a connection."""
+    shows = [*arguments[:1]] == ["--show"]
+    rest = [*arguments[shows:]]
+    is_named = bool(rest) and not rest[0].startswith("-")
+    pipeline = Path(rest.pop(0)) if is_named else None
+    try:
+        settings = Settings.from_environ(os.environ, pipeline)
+        exit_code = asyncio.run(_psql(settings, rest, shows=shows and not rest))
+    except MissingDatabase:
+        exit_code = None
+    except (SettingsError, DatabaseError, EmbeddedError, SqlFileError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return CANNOT_CONNECT
+    if exit_code is None:
+        run = command("./run.sh --once", pipeline)
+        print(f"nothing is loaded yet: {run}", file=sys.stderr)
+        return NOTHING_LOADED
+    return exit_code
+
+
+async def _psql(
+    settings: Settings, arguments: Sequence[str], *, shows: bool
+) -> int | None:
+    """psql's exit code; None where ``shows`` and no run has published anything."""
+    async with serving_postgres(settings, create=False) as conninfo:
+        if shows and not await _is_published(conninfo):
+            return None
         # The password goes by the environment: other users may see the arguments.
         values = conninfo_to_dict(conninfo)
         password = values.pop("password", None)
         environ = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
-        command = [str(client_binaries() / "psql"), "--dbname"]
-        command += [make_conninfo("", **values), *arguments]
+        psql = [
+            str(client_binaries() / "psql"),
+            "--dbname",
+            make_conninfo("", **values),
+        ]
+        psql += [*SHOW, str(SHOW_FILE)] if shows else arguments
         signal.signal(signal.SIGINT, lambda *_: None)  # a Ctrl-C is psql's to handle
-        return subprocess.call(command, env=environ)  # noqa: ASYNC221 (nothing else runs)
+        return subprocess.call(psql, env=environ)  # noqa: ASYNC221 (nothing else runs)
+
+
+async def _is_published(conninfo: str) -> bool:
+    """Whether a run has filled features; false too where the service never started."""
+    try:
+        async with await AsyncConnection.connect(conninfo, autocommit=True) as one:
+            found = await one.execute(
+                "select to_regclass('etl.published') is not null"
+                " and to_regclass('features') is not null"
+            )
+            if await found.fetchone() != (True,):
+                return False
+            run = await one.execute("select run_id is not null from etl.published")
+            return await run.fetchone() == (True,)
+    except psycopg.Error as error:
+        raise DatabaseError(one_line(error)) from None
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(asyncio.run(_psql(sys.argv[1:])))
-    except (SettingsError, EmbeddedError) as error:
-        sys.exit(str(error))
+    sys.exit(main(sys.argv[1:]))

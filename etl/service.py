@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import psycopg
 from aiohttp import web
@@ -42,10 +43,10 @@ START_FAULTS = (SettingsError, DatabaseError, EmbeddedError, SqlFileError)
 log = logging.getLogger(__name__)
 
 
-def serve(environ: Mapping[str, str]) -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit code."""
+def serve(environ: Mapping[str, str], pipeline: Path | None = None) -> int:
+    """Serve a pipeline until SIGINT or SIGTERM. Returns the exit code."""
     try:
-        settings = Settings.from_environ(environ)
+        settings = Settings.from_environ(environ, pipeline)
         start_logging(JsonLines() if settings.log_json else TextLines(), "INFO")
         with _listening_socket(settings) as listener:
             _warn_of_unused(environ)
@@ -79,16 +80,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await runner.cleanup()
 
 
-def run_once(environ: Mapping[str, str]) -> int:
+def run_once(environ: Mapping[str, str], pipeline: Path | None = None) -> int:
     """Do one run, show its progress and the first rows. Returns the exit code."""
     try:
-        settings = Settings.from_environ(environ)
+        settings = Settings.from_environ(environ, pipeline)
         start_logging(JsonLines() if settings.log_json else BareLines(), "WARNING")
         # The outcome is printed here, and what else ends with it is of no interest.
         for name in ("etl.run.runs", "psycopg"):
             logging.getLogger(name).setLevel("ERROR")
         _warn_of_unused(environ)
-        return asyncio.run(until_signal(_run_once(settings)))
+        return asyncio.run(until_signal(_run_once(settings, pipeline)))
     except START_FAULTS as error:
         return _cannot_start(error)
     except BrokenPipeError:
@@ -99,7 +100,7 @@ def run_once(environ: Mapping[str, str]) -> int:
         return INTERRUPTED
 
 
-async def _run_once(settings: Settings) -> int:
+async def _run_once(settings: Settings, pipeline: Path | None) -> int:
     async with open_database(settings) as database:
         runner = Runner(database, settings)
         try:
@@ -125,7 +126,7 @@ async def _run_once(settings: Settings) -> int:
                 return FAILED
             await show_rejects(database, run)
             await runner.tidied()
-            await show_features(database)
+            await show_features(database, pipeline)
         finally:
             await runner.stop()
     return 0

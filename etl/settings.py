@@ -112,14 +112,17 @@ class Settings:
     database: str | None = field(default=None, repr=False)
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+    def from_environ(
+        cls, environ: Mapping[str, str], pipeline: Path | None = None
+    ) -> Settings:
         """Read the settings; an empty value counts as not set.
 
-        Raises SettingsError for a value that is malformed.
+        ``pipeline`` is the folder that holds ``sql`` and ``data``, the project's by
+        default. Raises SettingsError for a value that is malformed.
         """
         cores = usable_cores()
-        sql_dir = Path(environ.get("SQL_DIR") or cls.sql_dir).absolute()
-        data_dir = Path(environ.get("DATA_DIR") or cls.data_dir).absolute()
+        sql_dir = _pipeline_folder(environ, "SQL_DIR", pipeline, "sql")
+        data_dir = _pipeline_folder(environ, "DATA_DIR", pipeline, "data")
         for name, folder in {"SQL_DIR": sql_dir, "DATA_DIR": data_dir}.items():
             if not os.path.isdir(folder):  # noqa: PTH112 (Path raises where none may look)
                 raise SettingsError(
@@ -150,6 +153,21 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def _pipeline_folder(
+    environ: Mapping[str, str], name: str, pipeline: Path | None, part: str
+) -> Path:
+    """The folder that a setting names, else this part of the pipeline, which has it."""
+    if environ.get(name) or pipeline is None:
+        return Path(environ.get(name) or PROJECT / part).absolute()
+    folder = pipeline.absolute()
+    if not (folder / part).is_dir():
+        what = f"has no folder {part}" if folder.is_dir() else "is not a folder"
+        raise SettingsError(
+            f"FOLDER: {folder} {what}: a pipeline is a folder with sql and data in it"
+        )
+    return folder / part
 
 
 def _whole_number(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -128,7 +130,12 @@ def _size(count: float) -> str:
     return f"{count:,.0f} {unit}" if unit == UNITS[0] else f"{count:,.1f} {unit}"
 
 
-async def show_features(database: Database) -> None:
+def command(script: str, pipeline: Path | None) -> str:
+    """How a person calls a script for a pipeline; None is the project's own."""
+    return script if pipeline is None else f"{script} {shlex.quote(str(pipeline))}"
+
+
+async def show_features(database: Database, pipeline: Path | None) -> None:
     """Print the first rows of features as a table, and where the others are."""
     async with database.readers.connection() as connection:
         catalog = await read_catalog(connection)
@@ -142,4 +149,5 @@ async def show_features(database: Database) -> None:
     total = count[0] if count else 0
     print()
     print(f"{len(rows)} of {total:,} rows of the table features in {database.place}")
-    print("all of them: scripts/query.sh, or ./run.sh and GET /features")
+    query, serve = command("scripts/query.sh", pipeline), command("./run.sh", pipeline)
+    print(f"all of them: {query}, or {serve} and GET /features")

@@ -20,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 from etl.postgres import embedded
 from etl.postgres.location import location_of
 from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
+from etl.postgres.pipelines import embedded_database
 from etl.postgres.pools import Pool
 from etl.postgres.starting_over import how_to_start_over
 from etl.settings import Settings
@@ -89,6 +90,10 @@ class DatabaseError(RuntimeError):
     """The database cannot be used; the message is one line that says why."""
 
 
+class MissingDatabase(DatabaseError):
+    """The pipeline has no database on the embedded Postgres yet."""
+
+
 @dataclass(frozen=True)
 class Database:
     """Where the database is, and a pool for each kind of work.
@@ -123,16 +128,34 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def serving_postgres(settings: Settings) -> AsyncIterator[str]:
-    """The connection string of a Postgres that runs, the embedded one while in here."""
+async def serving_postgres(
+    settings: Settings, *, create: bool = True
+) -> AsyncIterator[str]:
+    """The connection string of a Postgres that runs, the embedded one while in here.
+
+    There each pipeline has a database of its own. Raises MissingDatabase where that is
+    neither there nor to be created.
+    """
     if settings.database is not None:
         yield make_conninfo(settings.database, client_encoding="utf8")
         return
     # Blocking is right here: nothing is served yet, or any more, and a start that is
     # cancelled half-way would leave a server behind that nobody stops.
+    if not create and not embedded.cluster_exists(settings.state_dir):
+        raise MissingDatabase(f"no embedded Postgres in {settings.state_dir}")
     cluster = embedded.start(settings.state_dir)
     try:
-        yield make_conninfo(cluster.conninfo, client_encoding="utf8")
+        async with await _first_connection(cluster.conninfo) as connection:
+            try:
+                name = await embedded_database(connection, settings, create=create)
+            except psycopg.Error as error:
+                raise DatabaseError(
+                    f"{location_of(cluster.conninfo)}: no database for "
+                    f"{settings.sql_dir}: {one_line(error)}"
+                ) from error
+        if name is None:
+            raise MissingDatabase(f"no database of {settings.sql_dir}")
+        yield make_conninfo(cluster.conninfo, dbname=name, client_encoding="utf8")
     finally:
         embedded.stop(cluster)
 

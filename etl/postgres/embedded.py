@@ -69,6 +69,14 @@ class Cluster:
     share: IO[bytes]
 
 
+def cluster_exists(state_dir: Path) -> bool:
+    """Whether a start has made the cluster of ``state_dir``."""
+    try:
+        return (state_dir / "postgres" / "data").exists()
+    except PermissionError:
+        return True  # start() says what is wrong
+
+
 def start(state_dir: Path) -> Cluster:
     """Start the cluster of ``state_dir``, or join the one that runs already.
 

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
+from etl.postgres.pipelines import record_pipeline, refuse_another_pipeline
 from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
@@ -74,13 +75,14 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
 
     Where there is something to apply, it waits for the start of another server and for
     the end of a run, and no run begins meanwhile. Raises SchemaChanged where an applied
-    schema file was changed or removed, SqlFileError where one of the pipeline fails, or
-    all of them do not make what a pipeline needs, and SchemaInUse where it has waited
-    for ``WAIT_SECONDS``.
+    schema file was changed or removed, SqlFileError where one of the pipeline fails,
+    all of them do not make what a pipeline needs, or the database holds another one,
+    and SchemaInUse where it has waited for ``WAIT_SECONDS``.
     """
     tables, functions = read_folder(ENGINE_SCHEMA), read_folder(ENGINE_FUNCTIONS)
     pipeline = read_folder(sql_dir / "schema")
     folders = {"engine": tables, "functions": functions, "pipeline": pipeline}
+    await refuse_another_pipeline(connection, sql_dir)
     if not await _is_current(connection, folders):
         async with (
             _locked(connection, LOCK, "the start of another server"),
@@ -95,6 +97,7 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
             f"this database has lost the {' and the '.join(missing)}, which its "
             "schema files made: restore what is lost"
         )
+    await record_pipeline(connection, sql_dir)
 
 
 async def _is_current(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.errors import UndefinedTable
 
 import etl
+from etl.postgres.pipelines import OWN_DATABASE
 from etl.settings import Settings
 
 #: The tables that a pipeline has outside the schemas ``etl`` and ``staging``, but for
@@ -28,6 +29,13 @@ async def how_to_start_over(connection: AsyncConnection, settings: Settings) -> 
     """
     if etl.RELEASED is not None:
         return ""
+    database = connection.info.dbname
+    if settings.database is None and database != OWN_DATABASE:
+        drop = sql.SQL("drop database {}").format(sql.Identifier(database))
+        return (
+            "; or start over: stop the service and run scripts/query.sh -c "
+            f"'{drop.as_string()}'"
+        )
     if settings.database is None:
         return (
             f"; or start over: stop the service and remove {settings.state_dir}, the "

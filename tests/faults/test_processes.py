@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def run_server(*arguments: str, **settings: object) -> subprocess.CompletedProce
 
 @contextmanager
 def serving(
-    log: Path | None = None, **settings: object
+    log: Path | None = None, arguments: Sequence[str] = (), **settings: object
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The server as a process of its own, and its address once it serves.
 
@@ -59,7 +59,7 @@ def serving(
     """
     with (log or Path(os.devnull)).open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "server.py")],
+            [sys.executable, str(PROJECT / "server.py"), *arguments],
             env=environment(**{"PORT": 0, **settings}),
             cwd="/",
             stdout=subprocess.PIPE,
@@ -319,7 +319,7 @@ def test_a_database_by_the_variables_of_libpq_is_named(
 
 
 def test_names_without_a_host_are_warned_of(state: Path, tmp_path: Path) -> None:
-    names = {"DB_USER": "ann", "DB_PASS": "hush", "STATE_DIR": state}
+    names: dict[str, Any] = {"DB_USER": "ann", "DB_PASS": "hush", "STATE_DIR": state}
     ended = run_server("--once", **names)
     assert ended.returncode == 0
     assert ended.stderr == "DB_USER, DB_PASS: ignored, since DB_HOST is not set\n"
