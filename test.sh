@@ -15,7 +15,7 @@ run() {
 if [ "$*" = --fix ]; then
     run ruff check --fix .
     run ruff format .
-    run sqlfluff fix sql etl scripts
+    run sqlfluff fix sql examples etl scripts
     [ -z "$failed" ] || exit 1
     exit 0
 fi
@@ -28,7 +28,7 @@ tests=$failed failed=
 run ruff check .
 run ruff format --check .
 run mypy
-run sqlfluff lint sql etl scripts
+run sqlfluff lint sql examples etl scripts
 if [ -n "$failed" ]; then
     echo "${tests:+tests failed; }$failed failed: to fix what can be fixed, ./test.sh --fix" >&2
     exit 1

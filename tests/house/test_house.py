@@ -16,6 +16,7 @@ import etl
 from etl.api.drawing import read_charts
 from etl.api.openapi import BASE
 from etl.api.routes import ENDPOINTS, create_app
+from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_folder
 
@@ -30,7 +31,15 @@ WEB = sorted(
     for path in (PROJECT / "etl" / "web").rglob("*.*")
     if path.suffix in (".html", ".css", ".js") and not VENDOR & {*path.parts}
 )
-SQL = sorted([*(PROJECT / "sql").rglob("*.sql"), *(PROJECT / "etl").rglob("*.sql")])
+SQL = sorted(
+    path
+    for folder in ("sql", "etl", "examples")
+    for path in (PROJECT / folder).rglob("*.sql")
+)
+
+#: Other pipelines than the project's own, and the SQL folders of all.
+EXAMPLES = PROJECT / "examples"
+PIPELINES = [PROJECT / "sql", *sorted(EXAMPLES.glob("*/sql"))]
 
 #: A line of a module, and of the entry point.
 MOST_LINES, MOST_LINES_OF_SERVER = 350, 40
@@ -40,7 +49,9 @@ MOST_LINES, MOST_LINES_OF_SERVER = 350, 40
 ROOMS = ("csvfiles", "postgres", "http", "run", "features", "api")
 OUTSIDE = {"service", "terminal", "psql"}
 
-PIPELINE_WORDS = re.compile(r"user_id|experiment|compound|signup|staging\.\w", re.I)
+PIPELINE_WORDS = re.compile(
+    r"user_id|experiment|compound|signup|product_|order_id|order_line|staging\.\w", re.I
+)
 
 #: Hashes of the schema files that databases may have by now.
 FROZEN = PROJECT / "tests" / "house" / "frozen_schema_files.txt"
@@ -97,18 +108,23 @@ def test_sql_files_say_what_they_are_for(path: Path) -> None:
 
 
 def test_numbers_of_sql_files_tell_their_order() -> None:
-    for folder in (PROJECT / "sql", PROJECT / "etl"):
+    for folder in (*PIPELINES, PROJECT / "etl"):
         schema = [int(file.name[:3]) for file in read_folder(folder / "schema")]
         assert schema == list(range(1, len(schema) + 1))
-    phases = ("sql/clean", "sql/build", "sql/check", "sql/charts", "etl/functions")
-    for phase in phases:
-        numbers = [int(file.name[:3]) for file in read_folder(PROJECT / phase)]
+    phases = [
+        folder / phase
+        for folder in PIPELINES
+        for phase in ("clean", "build", "check", "charts")
+    ]
+    for phase in (*phases, PROJECT / "etl" / "functions"):
+        numbers = [int(file.name[:3]) for file in read_folder(phase)]
         assert numbers
         assert all(number % 10 == 0 for number in numbers)
 
 
-def test_charts_have_a_title_and_a_description() -> None:
-    charts = read_charts(PROJECT / "sql")
+@pytest.mark.parametrize("folder", PIPELINES, ids=names(PIPELINES))
+def test_charts_have_a_title_and_a_description(folder: Path) -> None:
+    charts = read_charts(folder)
     assert charts
     assert [chart.name for chart in charts if chart.title == chart.name] == []
     assert [chart.name for chart in charts if not chart.description] == []
@@ -127,7 +143,7 @@ def test_schema_files_are_frozen() -> None:
     found = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROJECT)}"
         for path in SQL
-        if path.parent.name == "schema"
+        if path.parent.name == "schema" and not path.is_relative_to(EXAMPLES)
     ]
     assert found == FROZEN.read_text().splitlines()
 
@@ -139,9 +155,17 @@ def test_the_engine_knows_the_version_released_last() -> None:
     assert (released[1] if released else None) == etl.RELEASED
 
 
+@pytest.mark.parametrize("folder", PIPELINES, ids=names(PIPELINES))
 async def test_every_table_and_column_has_a_comment(
-    connection: AsyncConnection,
+    empty_database: str, folder: Path
 ) -> None:
+    connected = await AsyncConnection.connect(empty_database, autocommit=True)
+    async with connected as connection:
+        await migrate(connection, folder)
+        await _require_comments(connection)
+
+
+async def _require_comments(connection: AsyncConnection) -> None:
     bare = await connection.execute(
         """
         select format('%s.%s', tables.oid::regclass, columns.attname)

@@ -23,7 +23,7 @@ LINTERS = [
     "-m ruff check .",
     "-m ruff format --check .",
     "-m mypy",
-    "-m sqlfluff lint sql etl scripts",
+    "-m sqlfluff lint sql examples etl scripts",
 ]
 
 
@@ -75,7 +75,7 @@ def test_arguments_are_for_pytest_alone(folder: Path) -> None:
         (
             "pytest sqlfluff",
             1,
-            "tests failed; sqlfluff lint sql etl scripts failed:"
+            "tests failed; sqlfluff lint sql examples etl scripts failed:"
             " to fix what can be fixed, ./test.sh --fix\n",
         ),
     ],
@@ -94,7 +94,7 @@ def test_fix_runs_what_can_fix(folder: Path) -> None:
     assert ended.stdout.splitlines() == [
         "-m ruff check --fix .",
         "-m ruff format .",
-        "-m sqlfluff fix sql etl scripts",
+        "-m sqlfluff fix sql examples etl scripts",
     ]
     ended = run(folder, "--fix", failing="ruff")
     assert ended.returncode == 1

@@ -1,0 +1,9 @@
+-- A products.csv without records does not wipe a full table.
+-- reads:  features_next, features
+-- overridden_by: allow_empty
+select
+    count(*) as published_rows,
+    0 as new_rows
+from features
+where not exists (select from features_next)
+having count(*) > 0;

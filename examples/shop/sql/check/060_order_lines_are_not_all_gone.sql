@@ -1,0 +1,9 @@
+-- An order_lines.csv without records does not wipe what was sold.
+-- reads:  staging.order_lines, features
+-- overridden_by: allow_empty
+select
+    sum(features.total_quantity) as published_quantity,
+    0 as new_quantity
+from features
+where not exists (select from staging.order_lines)
+having sum(features.total_quantity) > 0;
