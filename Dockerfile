@@ -26,6 +26,11 @@ WORKDIR /app
 COPY . .
 # Readable to that user under whatever umask the files were checked out.
 RUN chmod -R a+rX .
+# psql on the service's database: docker exec -it NAME psql
+RUN printf '%s\n' '#!/bin/sh' \
+        'PYTHONPATH=/app exec /opt/venv/bin/python -P -m etl.psql "$@"' \
+        > /usr/local/bin/psql \
+    && chmod 755 /usr/local/bin/psql
 # By number, so that an orchestrator sees that it is not root.
 USER 10001:10001
 VOLUME /var/lib/features-etl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import time
@@ -199,8 +200,63 @@ def test_the_log_says_that_anyone_may_start_runs(service: Service) -> None:
 
 
 def test_psql_in_the_container_reads_features(service: Service) -> None:
-    psql = ("python", "-m", "etl.psql", "-At", "-c", "select count(*) from features")
-    assert output("docker", "exec", service.container, *psql) == "10"
+    exec_psql = ("docker", "exec", service.container, "psql")
+    assert output(*exec_psql, "-At", "-c", "select count(*) from features") == "10"
+    assert output(*exec_psql, "-At", "-c", "select 'a  b'") == "a  b"
+    ended = run(*exec_psql, "-c", "select nothing")
+    assert ended.returncode == 1
+    assert 'column "nothing" does not exist' in ended.stderr
+
+
+def test_psql_in_the_container_is_interactive(service: Service) -> None:
+    ours, its = os.openpty()
+    with subprocess.Popen(
+        ["docker", "exec", "-it", service.container, "psql", "--no-readline"],
+        env=ENVIRON,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+    ) as process:
+        os.close(its)
+        try:
+            shown = until(ours, b"postgres=# ")
+            os.write(ours, b"select name from features where user_id = 1;\n")
+            shown += until(ours, b"(1 row)")
+            os.write(ours, b"\\q\n")
+            assert process.wait(READY_SECONDS) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+    assert b" Alice" in shown
+
+
+def until(terminal: int, words: bytes) -> bytes:
+    """What a terminal shows up to these words."""
+    shown = b""
+    while words not in shown:
+        ready, _, _ = select.select([terminal], [], [], READY_SECONDS)
+        assert ready, shown
+        shown += os.read(terminal, 1 << 16)
+    return shown
+
+
+def test_data_and_pipeline_are_mounted_and_the_state_is_in_a_volume() -> None:
+    """As the README says, with the shop for one's own pipeline."""
+    volume, shop = unique_name(), PROJECT / "examples" / "shop"
+    mounts = [f"{shop}/data:/app/data:ro", f"{shop}/sql:/app/sql:ro"]
+    mounts.append(f"{volume}:/var/lib/features-etl")
+    readme = (PROJECT / "README.md").read_text()
+    options = [option for mount in mounts for option in ("--volume", mount)]
+    assert all(f":{mount.split(':', 1)[1]}" in readme for mount in mounts)
+    asked = ("-At", "-c", "select product_name from features where product_id = 101")
+    try:
+        with started(*options) as service:
+            assert service.get("/trigger_etl")["run"]["state"] == "succeeded"
+        with started(*options) as service:
+            told = output("docker", "exec", service.container, "psql", *asked)
+            assert told == "Espresso cup"
+    finally:
+        run("docker", "volume", "rm", "--force", volume)
 
 
 @pytest.mark.usefixtures("service")
@@ -304,8 +360,7 @@ def composed(env_file: Path) -> Iterator[Service]:
 def database_of(service: Service) -> str:
     """User, database and port of the Postgres that the service uses."""
     query = "select current_user, current_database(), current_setting('port')"
-    psql = ("python", "-m", "etl.psql", "-At", "-c", query)
-    return output("docker", "exec", service.container, *psql)
+    return output("docker", "exec", service.container, "psql", "-At", "-c", query)
 
 
 def test_compose_needs_no_env_file(tmp_path: Path) -> None:
