@@ -18,8 +18,8 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.postgres import embedded
-from etl.postgres.database import DatabaseError
 from etl.settings import Settings
+from etl.sqlfiles import SqlFileError
 from tests.conftest import Client, StartService, features, get, trigger
 
 PASSWORD = "p @ss/w'rd"
@@ -130,7 +130,7 @@ async def test_a_role_needs_the_rights_that_the_readme_names(
         rights = "grant connect, create, temporary on database modest to modest"
         await connection.execute(rights)
     database = Settings.from_environ(named.environ("modest", "modest")).database
-    with pytest.raises(DatabaseError, match="permission denied for schema public"):
+    with pytest.raises(SqlFileError, match="permission denied for schema public"):
         await start_service(database=database)
     async with await AsyncConnection.connect(
         named.conninfo("modest"), autocommit=True
