@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
+
+from etl.stop_signals import on_stop_signals
 
 
 def main() -> int:
@@ -14,8 +15,7 @@ def main() -> int:
     # Before anything that takes a while: as the first process of a container it would
     # not hear of a stop before it has said what to do.
     early = 130 if "--once" in sys.argv else 0
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(early))
+    on_stop_signals(lambda *_: sys.exit(early))
     try:
         from etl.service import run_once, serve
     except ImportError as error:

@@ -31,7 +31,7 @@ from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
 from etl.terminal import follow, show_features, show_rejects
 
-#: Exit codes: a run that failed, a start that could not be, and a Ctrl-C or SIGTERM.
+#: Exit codes: a run that failed, a start that could not be, and a stop signal.
 FAILED, CANNOT_START, INTERRUPTED = 1, 2, 130
 
 #: Seconds that a stop waits for requests; a run in progress is interrupted before. A
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(environ: Mapping[str, str], pipeline: Path | None = None) -> int:
-    """Serve a pipeline until SIGINT or SIGTERM. Returns the exit code."""
+    """Serve a pipeline until a stop signal. Returns the exit code."""
     try:
         settings = Settings.from_environ(environ, pipeline)
         start_logging(JsonLines() if settings.log_json else TextLines(), "INFO")

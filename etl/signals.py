@@ -1,11 +1,13 @@
-"""SIGTERM and Ctrl-C: the first one ends what goes on, and no later one does harm."""
+"""Stop signals: the first one ends what goes on, and no later one does harm."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from etl.stop_signals import on_stop_signals
 
 T = TypeVar("T")
 
@@ -20,18 +22,14 @@ async def until_signal(work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.create_task(work)
 
     def stop(*_: object) -> None:
-        _on_signals(lambda *_: None)  # what is started meanwhile is not to ignore them
+        # Not SIG_IGN: what is started meanwhile is not to ignore them.
+        on_stop_signals(lambda *_: None)
         loop.call_soon_threadsafe(task.cancel)
 
-    _on_signals(stop)
+    on_stop_signals(stop)
     try:
         await asyncio.wait([task])
     finally:
         # Not a handler: those are gone in the last moments of an interpreter.
-        _on_signals(signal.SIG_IGN)
+        on_stop_signals(signal.SIG_IGN)
     return task.result()
-
-
-def _on_signals(action: Callable[..., None] | signal.Handlers) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, action)

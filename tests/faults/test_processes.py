@@ -22,9 +22,12 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from etl.settings import PROJECT
+from etl.stop_signals import STOP_SIGNALS
 from tests.conftest import Postgres
 
 SECONDS = 60
+
+SERVER = [sys.executable, str(PROJECT / "server.py")]
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -51,15 +54,18 @@ def run_server(*arguments: str, **settings: object) -> subprocess.CompletedProce
 
 @contextmanager
 def serving(
-    log: Path | None = None, arguments: Sequence[str] = (), **settings: object
+    log: Path | None = None,
+    arguments: Sequence[str] = (),
+    wrapper: Sequence[str] = (),
+    **settings: object,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The server as a process of its own, and its address once it serves.
 
-    What it logs goes to the file ``log``.
+    What it logs goes to the file ``log``; ``wrapper`` is a command that executes it.
     """
     with (log or Path(os.devnull)).open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "server.py"), *arguments],
+            [*wrapper, *SERVER, *arguments],
             env=environment(**{"PORT": 0, **settings}),
             cwd="/",
             stdout=subprocess.PIPE,
@@ -192,12 +198,42 @@ def test_once_says_what_it_left_out(state: Path, data_dir: Path) -> None:
     assert "9 of 9 rows" in ended.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_stops_both(state: Path, number: signal.Signals) -> None:
     with serving(STATE_DIR=state) as (process, url):
         assert get(f"{url}/trigger_etl")["run"]["state"] == "succeeded"
         assert postgres_runs(state)
         process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+    assert not postgres_runs(state)
+
+
+def test_a_closed_terminal_stops_both(state: Path) -> None:
+    ours, its = os.openpty()
+    process = subprocess.Popen(
+        # Takes its output for the terminal that it is controlled by.
+        ["/bin/sh", "-c", 'exec setsid --ctty "$@" <&1', "sh", *SERVER],
+        env=environment(PORT=0, STATE_DIR=state),
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    said = b""
+    while b"Serving on" not in said:
+        said += os.read(ours, 1 << 16)
+    assert postgres_runs(state)
+    os.close(ours)
+    assert process.wait(SECONDS) == 0
+    assert not postgres_runs(state)
+
+
+def test_nohup_outlives_a_closed_terminal(state: Path) -> None:
+    """SIGHUP that is ignored at the start stays ignored, before and while it serves."""
+    nohup = ["/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]
+    with serving(STATE_DIR=state, wrapper=nohup) as (process, url):
+        process.send_signal(signal.SIGHUP)
+        assert get(f"{url}/trigger_etl")["run"]["state"] == "succeeded"
+        process.terminate()
         assert process.wait(SECONDS) == 0
     assert not postgres_runs(state)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import RUNNER
 from etl.settings import PROJECT
+from etl.stop_signals import STOP_SIGNALS
 from tests.api.test_events import app_of
 from tests.api.test_features import waits_for_a_lock
 from tests.conftest import Client, end_of, get, trigger
@@ -161,7 +161,7 @@ def test_signals_after_the_first_do_no_harm(state: Path) -> None:  # noqa: F811
     with serving(STATE_DIR=state) as (process, url):
         assert answer(f"{url}/trigger_etl")[0] == 200
         while process.poll() is None:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 process.send_signal(number)
         assert process.returncode == 0
     assert not postgres_runs(state)
@@ -174,7 +174,7 @@ def test_once_signals_after_the_first_do_no_harm(database: str) -> None:
     ):
         until_waited_for()
         while process.poll() is None:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOP_SIGNALS:
                 process.send_signal(number)
         assert process.returncode == 130
         assert process.stderr is not None
@@ -184,7 +184,7 @@ def test_once_signals_after_the_first_do_no_harm(database: str) -> None:
         assert found == [("interrupted",)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--once"], 130)])
 def test_a_signal_before_anything_is_started(
     number: int,
