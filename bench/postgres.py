@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 from stopping import undisturbed
 
 from etl.postgres import embedded
+from etl.postgres.process import run_as
 
 IMAGE = "postgres:18"
 
@@ -147,7 +148,7 @@ def _by_initdb(folder: Path) -> Iterator[Postgres]:
     data = home / "data"
     initdb = ["-D", str(data), "-U", "postgres", "-E", "UTF8", "-A", "scram-sha-256"]
     initdb += ["--pwfile", str(home / "password")]
-    embedded.run_as([str(cluster.binaries / "initdb"), *initdb], cluster.owner)
+    run_as([str(cluster.binaries / "initdb"), *initdb], cluster.owner)
     port = _free_port()
     control = [str(cluster.binaries / "pg_ctl"), "-D", str(data), "-w"]
     listen = f"-c listen_addresses=127.0.0.1 -p {port} -k ''"
@@ -155,8 +156,8 @@ def _by_initdb(folder: Path) -> Iterator[Postgres]:
     stop = [*control, "-m", "fast", "stop"]
     with ExitStack() as servers:
         with undisturbed():
-            embedded.run_as(start, cluster.owner)
-            servers.callback(undisturbed()(embedded.run_as), stop, cluster.owner)
+            run_as(start, cluster.owner)
+            servers.callback(undisturbed()(run_as), stop, cluster.owner)
         conninfo = _conninfo(port, password)
         title = f"PostgreSQL {_version(conninfo)} by initdb, stock configuration"
         pid = (data / "postmaster.pid").read_text().split()[0]

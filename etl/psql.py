@@ -25,7 +25,8 @@ from etl.postgres.database import (
     one_line,
     serving_postgres,
 )
-from etl.postgres.embedded import EmbeddedError, client_binaries
+from etl.postgres.embedded import client_binaries
+from etl.postgres.process import EmbeddedError
 from etl.settings import PROJECT, Settings, SettingsError
 from etl.sqlfiles import SqlFileError
 from etl.terminal import command

@@ -24,7 +24,7 @@ from etl.api.routes import create_app
 from etl.errors import DatabaseAway
 from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
-from etl.postgres.embedded import EmbeddedError
+from etl.postgres.process import EmbeddedError
 from etl.run.runs import Runner, RunUnderWay
 from etl.settings import Settings, SettingsError, unused_names
 from etl.signals import until_signal

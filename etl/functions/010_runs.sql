@@ -77,6 +77,8 @@ begin
         error = 'interrupted: the service that led it ended'
     where state = 'running';
 
+    -- A run whose number was given away is on record though the server dies right now.
+    perform set_config('synchronous_commit', 'on', true);
     insert into etl.runs (dry_run, allow_empty)
     values (dry, begin_run.allow_empty)
     returning id into new_id;

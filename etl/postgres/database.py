@@ -22,6 +22,7 @@ from etl.postgres.location import location_of
 from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
 from etl.postgres.pipelines import embedded_database
 from etl.postgres.pools import Pool
+from etl.postgres.restarting import kept_running
 from etl.postgres.starting_over import how_to_start_over
 from etl.settings import Settings
 from etl.sqlfiles import read_pipeline
@@ -155,7 +156,8 @@ async def serving_postgres(
                 ) from error
         if name is None:
             raise MissingDatabase(f"no database of {settings.sql_dir}")
-        yield make_conninfo(cluster.conninfo, dbname=name, client_encoding="utf8")
+        async with kept_running(cluster):
+            yield make_conninfo(cluster.conninfo, dbname=name, client_encoding="utf8")
     finally:
         embedded.stop(cluster)
 

@@ -20,10 +20,7 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +29,14 @@ from typing import IO
 
 from psycopg.conninfo import make_conninfo
 
+from etl.postgres.process import (
+    EmbeddedError,
+    accepts,
+    forget_dead_server,
+    is_running,
+    run_as,
+    start_server,
+)
 from etl.postgres.tuning import server_settings
 
 MAJOR_VERSION = "18"
@@ -43,18 +48,12 @@ SYSTEM_USER = "features-etl"
 #: A Unix socket's path has 108 bytes on Linux, 104 on macOS, the name included.
 LONGEST_SOCKET_FOLDER = 104 - len("/.s.PGSQL.5432") - 1
 
-#: Seconds for Postgres to start, crash recovery included, and to stop.
-START_SECONDS = 300
+#: Seconds for Postgres to stop.
 STOP_SECONDS = 60
 
-#: What Postgres says while processes of one that was killed are still ending, and how
-#: often it is tried again, a second apart.
-STILL_ENDING = "shared memory block"
-START_TRIES = 10
-
-
-class EmbeddedError(RuntimeError):
-    """The embedded Postgres cannot be used; the message is one line that says why."""
+#: Seconds that restart() waits: a stop of the service waits for it. A crash recovery
+#: that takes longer goes on without it. And tries, a second apart.
+RESTART_SECONDS, RESTART_TRIES = 3, 3
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,10 @@ def start(state_dir: Path) -> Cluster:
             if not data.exists():
                 _make_cluster(binaries, data, owner)
             _require_version(data)
-            if not _accepts(sockets):
+            if not accepts(sockets):
                 _write_configuration(data, home / "log", sockets)
-                _forget_dead_server(data, sockets)
-                _start_server(binaries, home, owner)
+                forget_dead_server(data, sockets)
+                start_server(binaries, home, owner)
             on_failure.pop_all()  # the share is kept until stop()
     except OSError as error:
         where = error.filename or state_dir
@@ -119,35 +118,41 @@ def stop(cluster: Cluster) -> None:
             return  # another process still uses it
         finally:
             cluster.share.close()
+        if not is_running(cluster.data):
+            return  # it was killed: there is nothing to stop
         arguments = ["-D", str(cluster.data), "-m", "fast", "-w"]
         arguments += ["-t", str(STOP_SECONDS), "stop"]
         run_as([str(cluster.binaries / "pg_ctl"), *arguments], cluster.owner)
 
 
+def restart(cluster: Cluster) -> None:
+    """Start the server again where it has ended and ``cluster`` is still in use.
+
+    Returns before a crash recovery is over that takes longer than RESTART_SECONDS.
+    Of several processes that share the cluster the first one starts it. Raises
+    EmbeddedError where it does not start.
+    """
+    with _locked(cluster.state_dir):
+        if cluster.share.closed or is_running(cluster.data):
+            return
+        home = cluster.data.parent
+        sockets = _socket_folder(home, cluster.owner)
+        _write_configuration(cluster.data, home / "log", sockets)
+        forget_dead_server(cluster.data, sockets)
+        try:
+            start_server(
+                *(cluster.binaries, home, cluster.owner),
+                seconds=RESTART_SECONDS,
+                tries=RESTART_TRIES,
+            )
+        except EmbeddedError:
+            if not is_running(cluster.data):
+                raise
+
+
 def client_binaries() -> Path:
     """The folder of the wheel's psql, pg_dump and pgbench."""
     return _wheel() / "bin"
-
-
-def run_as(command: list[str], owner: str | None) -> None:
-    """Run a program to its end as ``owner``; EmbeddedError tells its last words."""
-    account = pwd.getpwnam(owner) if owner else None
-    result = subprocess.run(
-        command,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
-        cwd="/",
-        start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if result.returncode != 0:
-        words = result.stdout.decode(errors="replace").strip().splitlines()
-        reason = words[-1] if words else f"exit code {result.returncode}"
-        raise EmbeddedError(f"{Path(command[0]).name}: {reason}")
 
 
 @contextmanager
@@ -294,54 +299,3 @@ def _write_configuration(data: Path, log: Path, sockets: Path) -> None:
 
 def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "''")
-
-
-def _accepts(sockets: Path) -> bool:
-    """Whether a server listens on the socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
-
-
-def _forget_dead_server(data: Path, sockets: Path) -> None:
-    """Remove the notes of a server that died, where its number is another process now.
-
-    It happens in containers, which give out the same few numbers at every start;
-    Postgres would take the other process for itself and refuse to start. Nothing
-    listens on the socket, so its note is of no use; that of the data goes only where
-    its process lives and is no Postgres, for else it guards shared memory.
-    """
-    (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-    note = data / "postmaster.pid"
-    try:
-        number = note.read_text().split("\n", 1)[0]
-        command = Path("/proc", number, "cmdline").read_bytes()
-    except OSError:
-        return
-    if b"postgres" not in command.split(b"\0")[0]:  # it is empty for a zombie
-        note.unlink()
-
-
-def _fatal_lines(*logs: Path) -> list[str]:
-    """What Postgres says of its end in the log that was written last."""
-    newest = sorted(filter(Path.exists, logs), key=lambda log: log.stat().st_mtime)[-1:]
-    text = "".join(log.read_text(errors="replace") for log in newest)
-    return [line for line in text.splitlines() if "FATAL" in line]
-
-
-def _start_server(binaries: Path, home: Path, owner: str | None) -> None:
-    output = home / "start.log"
-    command = [str(binaries / "pg_ctl"), "-D", str(home / "data"), "-l", str(output)]
-    command += ["-w", "-t", str(START_SECONDS), "start"]
-    for tries_left in reversed(range(START_TRIES)):
-        output.unlink(missing_ok=True)
-        try:
-            run_as(command, owner)
-        except EmbeddedError:
-            fatal = _fatal_lines(output) or _fatal_lines(*(home / "log").glob("*.log"))
-            if tries_left and any(STILL_ENDING in line for line in fatal):
-                time.sleep(1)
-                continue
-            reason = fatal[-1] if fatal else "it did not say why"
-            words = f"Postgres did not start: {reason} (see {output}, {home / 'log'})"
-            raise EmbeddedError(words) from None
-        return

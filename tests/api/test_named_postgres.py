@@ -18,6 +18,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.postgres import embedded
+from etl.postgres.process import run_as
 from etl.settings import Settings
 from etl.sqlfiles import SqlFileError
 from tests.conftest import Client, StartService, features, get, trigger
@@ -78,10 +79,10 @@ def named(state_folder: Path) -> Iterator[Named]:
     data = str(home / "data")
     command = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-E", "UTF8"]
     command += ["--no-locale", "--auth=scram-sha-256", f"--pwfile={home}/password"]
-    embedded.run_as(command, owner)
+    run_as(command, owner)
     options = f"-p {port} -h 127.0.0.1 -k '' -c wal_level=logical -c fsync=off"
     control = [str(binaries / "pg_ctl"), "-D", data, "-w", "-l", f"{home}/log"]
-    embedded.run_as([*control, "-o", options, "start"], owner)
+    run_as([*control, "-o", options, "start"], owner)
     server = Named(port)
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         connection.execute("create role loader login createrole password " + _quoted())
@@ -89,7 +90,7 @@ def named(state_folder: Path) -> Iterator[Named]:
         connection.execute("create database copied")
         connection.execute(UNHELPFUL.encode())
     yield server
-    embedded.run_as([*control, "-m", "immediate", "stop"], owner)
+    run_as([*control, "-m", "immediate", "stop"], owner)
 
 
 def _quoted() -> str:

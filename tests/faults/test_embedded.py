@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from etl.postgres import embedded
+from etl.postgres.process import EmbeddedError
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")
@@ -55,5 +56,5 @@ def test_data_of_another_version_is_named(state_folder: Path) -> None:
     cluster = embedded.start(state_dir)
     embedded.stop(cluster)
     (cluster.data / "PG_VERSION").write_text("17\n")
-    with pytest.raises(embedded.EmbeddedError, match="made by PostgreSQL 17"):
+    with pytest.raises(EmbeddedError, match="made by PostgreSQL 17"):
         embedded.start(state_dir)

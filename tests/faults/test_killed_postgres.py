@@ -1,0 +1,151 @@
+"""An embedded Postgres that is killed while the service uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from etl.postgres import embedded
+from etl.postgres.process import is_running
+from etl.postgres.restarting import kept_running
+from tests.faults.test_processes import (
+    SECONDS,
+    get,
+    postgres_runs,
+    serving,
+    state,  # noqa: F401 - a fixture
+)
+from tests.faults.test_stop import answer, locked
+
+
+def postmaster(data: Path) -> int:
+    return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+
+
+def kill(data: Path, *, only_first: bool = True) -> None:
+    """Kill the server's first process, or all of its processes."""
+    first = postmaster(data)
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    for number in [first, *([] if only_first else map(int, children))]:
+        os.kill(number, signal.SIGKILL)
+    until(lambda: is_gone(first))
+
+
+def is_gone(number: int) -> bool:
+    """Whether a process has ended, be it waited for or not."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes() == b""
+    except OSError:
+        return True
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("only_first", [True, False])
+def test_it_is_started_again(
+    state: Path,  # noqa: F811
+    tmp_path: Path,
+    only_first: bool,
+) -> None:
+    log, data = tmp_path / "log", state / "postgres" / "data"
+    with serving(log, STATE_DIR=state) as (process, url):
+        first = get(f"{url}/trigger_etl")
+        for _ in range(2):
+            kill(data, only_first=only_first)
+            until(lambda: answer(f"{url}/readyz")[0] == 200)
+            assert answer(f"{url}/healthz")[0] == 200
+        assert len(get(f"{url}/features")) == 10
+        assert get(f"{url}/trigger_etl")["run"]["id"] > first["run"]["id"]
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    assert not postgres_runs(state)
+    said = log.read_text()
+    assert said.count("the embedded Postgres has ended: starting it again") == 2
+    assert said.count("the embedded Postgres is started again") == 2
+
+
+def test_a_run_in_progress_fails(state: Path) -> None:  # noqa: F811
+    data = state / "postgres" / "data"
+    with ThreadPoolExecutor() as threads, serving(STATE_DIR=state) as (process, url):
+        get(f"{url}/trigger_etl")
+        host = str((state / "postgres").resolve())
+        conninfo = make_conninfo("", host=host, user="postgres")
+        with (
+            suppress(psycopg.OperationalError),  # of what holds the lock
+            locked(conninfo, "lock table staging.users") as until_waited_for,
+        ):
+            running = threads.submit(answer, f"{url}/trigger_etl")
+            until_waited_for()
+            kill(data)
+            status, body = running.result(SECONDS)
+        assert status == 503
+        assert json.loads(body)["result"].startswith("the database went away")
+        until(lambda: is_running(data) and answer(f"{url}/readyz")[0] == 200)
+        assert get(f"{url}/runs/2")["state"] in ("failed", "interrupted")
+        assert get(f"{url}/runs/2")["error"]
+        assert get(f"{url}/trigger_etl")["run"]["id"] > 2
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_a_stop_right_after_it_is_clean(state: Path) -> None:  # noqa: F811
+    with serving(STATE_DIR=state) as (process, _):
+        kill(state / "postgres" / "data", only_first=False)
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    assert not is_running(state / "postgres" / "data")
+
+
+def test_processes_that_share_it_start_one(state_folder: Path) -> None:
+    state_dir = state_folder / "killed-shared"
+    clusters = [embedded.start(state_dir) for _ in range(3)]
+    data = clusters[0].data
+    kill(data)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(embedded.restart, clusters))
+    number = postmaster(data)
+    for cluster in clusters:
+        assert postmaster(data) == number
+        with psycopg.connect(cluster.conninfo) as one:
+            one.execute("select 1")
+        embedded.stop(cluster)
+    assert not is_running(data)
+
+
+async def test_the_tries_have_a_bound(
+    state_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = embedded.start(state_folder / "killed-broken")
+    kill(cluster.data)
+    control = cluster.data / "global" / "pg_control"
+    control.rename(control.with_suffix(".away"))
+    async with kept_running(cluster, pauses=(0, 0)), asyncio.timeout(SECONDS):
+        while "2 tries to start it again did not help" not in caplog.text:
+            await asyncio.sleep(0.05)
+    assert caplog.text.count("Postgres did not start: ") == 2
+    assert "pg_control" in caplog.text  # the reason
+    embedded.stop(cluster)
+
+
+def test_it_is_not_started_after_a_stop(state_folder: Path) -> None:
+    """A try may still wait for the lock that the stop holds."""
+    cluster = embedded.start(state_folder / "killed-stopped")
+    embedded.stop(cluster)
+    embedded.restart(cluster)
+    assert not is_running(cluster.data)
