@@ -22,6 +22,12 @@ from psycopg_pool import PoolTimeout
 
 from etl.api.routes import create_app
 from etl.errors import DatabaseAway
+from etl.http.connections import (
+    IDLE_SECONDS,
+    accept_clients,
+    max_connections,
+    raise_descriptor_limit,
+)
 from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.process import EmbeddedError
@@ -60,24 +66,34 @@ def serve(environ: Mapping[str, str], pipeline: Path | None = None) -> int:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    runner = web.AppRunner(
-        create_app(settings),
-        shutdown_timeout=STOP_SECONDS,
-        access_log_class=RequestLog,
-    )
+    runner = create_runner(settings)
 
     async def serve_for_ever() -> None:
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        most = max_connections(raise_descriptor_limit())
+        stack.callback((await accept_clients(runner.server, listener, most)).close)
         host, port = listener.getsockname()[:2]
         place = f"[{host}]" if ":" in host else host
         print(f"Serving on http://{place}:{port}", flush=True)
         await asyncio.Event().wait()
 
     try:
-        await until_signal(serve_for_ever())
+        with contextlib.ExitStack() as stack:
+            await until_signal(serve_for_ever())
     finally:
         await runner.cleanup()
+
+
+def create_runner(
+    settings: Settings, *, idle_seconds: float = IDLE_SECONDS
+) -> web.AppRunner:
+    """What answers the requests of a connection, and closes it when it is idle."""
+    return web.AppRunner(
+        create_app(settings),
+        keepalive_timeout=idle_seconds,
+        shutdown_timeout=STOP_SECONDS,
+        access_log_class=RequestLog,
+    )
 
 
 def run_once(environ: Mapping[str, str], pipeline: Path | None = None) -> int:
