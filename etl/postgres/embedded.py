@@ -32,11 +32,14 @@ from psycopg.conninfo import make_conninfo
 from etl.postgres.process import (
     EmbeddedError,
     accepts,
+    bytes_below,
     forget_dead_server,
     is_running,
+    reload_settings,
     run_as,
     start_server,
 )
+from etl.postgres.reserve import keep_reserve
 from etl.postgres.tuning import server_settings
 
 MAJOR_VERSION = "18"
@@ -99,6 +102,7 @@ def start(state_dir: Path) -> Cluster:
                 _write_configuration(data, home / "log", sockets)
                 forget_dead_server(data, sockets)
                 start_server(binaries, home, owner)
+            keep_reserve(home)
             on_failure.pop_all()  # the share is kept until stop()
     except OSError as error:
         where = error.filename or state_dir
@@ -120,9 +124,13 @@ def stop(cluster: Cluster) -> None:
             cluster.share.close()
         if not is_running(cluster.data):
             return  # it was killed: there is nothing to stop
-        arguments = ["-D", str(cluster.data), "-m", "fast", "-w"]
-        arguments += ["-t", str(STOP_SECONDS), "stop"]
-        run_as([str(cluster.binaries / "pg_ctl"), *arguments], cluster.owner)
+        command = [str(cluster.binaries / "pg_ctl"), "-D", str(cluster.data)]
+        command += ["-w", "-t", str(STOP_SECONDS), "stop", "-m"]
+        try:
+            run_as([*command, "fast"], cluster.owner)
+        except EmbeddedError:  # as on a disk that is full; the next start recovers
+            if is_running(cluster.data):
+                run_as([*command, "immediate"], cluster.owner)
 
 
 def restart(cluster: Cluster) -> None:
@@ -148,6 +156,11 @@ def restart(cluster: Cluster) -> None:
         except EmbeddedError:
             if not is_running(cluster.data):
                 raise
+
+
+def home_folder(state_dir: Path) -> Path:
+    """The folder of the cluster of ``state_dir``: its data, its log and its socket."""
+    return state_dir / "postgres"
 
 
 def client_binaries() -> Path:
@@ -281,20 +294,49 @@ def _require_version(data: Path) -> None:
         )
 
 
-def _write_configuration(data: Path, log: Path, sockets: Path) -> None:
-    """Fit the server to this machine. ``ALTER SYSTEM`` still has the last word."""
+def fit(cluster: Cluster) -> None:
+    """Fit the settings of a server that runs to the present size of its data and disk.
+
+    Those that only a start can change remain as they are. Where the reserve was given
+    away, it is taken again.
+    """
+    home = cluster.data.parent
+    sockets = _socket_folder(home, cluster.owner)
+    if _write_configuration(cluster.data, home / "log", sockets):
+        reload_settings(cluster.data)
+    keep_reserve(home)
+
+
+def _write_configuration(data: Path, log: Path, sockets: Path) -> bool:
+    """Fit the server to this machine; whether that changed anything.
+
+    ``ALTER SYSTEM`` still has the last word.
+    """
+    wal = bytes_below(data / "pg_wal")
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": str(sockets),
         "unix_socket_permissions": "0700",
         "port": "5432",
         "log_directory": str(log),
-        **server_settings(),
+        **server_settings(
+            bytes_below(data / "base"), shutil.disk_usage(data).free + wal
+        ),
     }
     lines = [f"{name} = '{_quoted(value)}'" for name, value in settings.items()]
     text = "# Written anew at every start: change settings with ALTER SYSTEM.\n"
-    (data / "features-etl.conf").write_text(text + "\n".join(lines) + "\n")
-    (data / "features-etl.conf").chmod(0o644)  # the folder above is closed
+    text += "\n".join(lines) + "\n"
+    path = data / "features-etl.conf"
+    if path.exists() and path.read_text() == text:
+        return False
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.chmod(0o644)  # the folder above is closed
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)  # of a disk that is full
+    return True
 
 
 def _quoted(value: str) -> str:

@@ -1,4 +1,4 @@
-"""The process of the embedded Postgres: whether it lives, and how it is started.
+"""The process of the embedded Postgres: whether it lives, how it is started, its logs.
 
 Knows programs and process numbers; knows nothing of who shares the server.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 #: Seconds for Postgres to start, crash recovery included.
@@ -57,6 +60,38 @@ def is_running(data: Path) -> bool:
         return _is_postgres(Path("/proc", str(number)))
     except (OSError, ValueError):
         return False
+
+
+def reload_settings(data: Path) -> None:
+    """Have a server that runs read its configuration again."""
+    with suppress(OSError, ValueError):  # it has just ended
+        number = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(number, signal.SIGHUP)
+
+
+def last_panic(log: Path, after: float) -> str | None:
+    """Why the server ended itself last, if it did so after a time of ``time.time()``.
+
+    ``log`` is the folder of its logs, whose times are UTC.
+    """
+    since = f"{datetime.fromtimestamp(after, UTC):%Y-%m-%d %H:%M:%S}"
+    lines = [
+        line
+        for path in log.glob("*.log")
+        for line in path.read_text(errors="replace").splitlines()
+        if "PANIC:  " in line and line >= since
+    ]
+    return max(lines).partition("PANIC:  ")[2] if lines else None
+
+
+def bytes_below(folder: Path) -> int:
+    """The bytes of all files below a folder; some may come and go meanwhile."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            with suppress(OSError):
+                total += (Path(parent) / file).lstat().st_size
+    return total
 
 
 def accepts(sockets: Path) -> bool:

@@ -1,12 +1,13 @@
-"""Starts the embedded Postgres again where it ends while the service uses it.
+"""Watches the embedded Postgres: starts it again where it ends, and fits its settings.
 
-Knows when to try, and how often; how a server is started stands in ``embedded``.
+Knows when to do so, and how often; how it is done stands in ``embedded``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -25,6 +26,10 @@ PAUSES = (0, 1, 2, 4, 8, 15, 30, 30, 30, 30)
 #: that ends again and again is not started for ever.
 STABLE_SECONDS = 60
 
+#: Bytes by which the free space of the disk changes before settings are fitted again.
+#: To ask for it costs nothing; to add up the sizes of all files takes milliseconds.
+FIT_BYTES = 32 << 20
+
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +37,9 @@ log = logging.getLogger(__name__)
 async def kept_running(
     cluster: Cluster, pauses: Sequence[float] = PAUSES
 ) -> AsyncIterator[None]:
-    """While in here, a server that ends is started again, with bounded tries."""
+    """While in here, a server that ends is started again, with bounded tries, and its
+    settings follow the size of its data and of its disk.
+    """
     watching = asyncio.create_task(_keep_running(cluster, pauses))
     try:
         yield
@@ -45,9 +52,15 @@ async def kept_running(
 async def _keep_running(cluster: Cluster, pauses: Sequence[float]) -> None:
     clock = asyncio.get_running_loop().time
     tries, started_at = 0, clock()
+    free = shutil.disk_usage(cluster.data).free
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         if is_running(cluster.data):
+            before, free = free, shutil.disk_usage(cluster.data).free
+            if abs(free - before) < FIT_BYTES:
+                free = before
+            else:
+                await _fit(cluster)
             if clock() - started_at > STABLE_SECONDS:
                 tries = 0
             continue
@@ -71,3 +84,10 @@ async def _keep_running(cluster: Cluster, pauses: Sequence[float]) -> None:
             log.error("the embedded Postgres: %s", error)
         else:
             log.warning("the embedded Postgres is started again")
+
+
+async def _fit(cluster: Cluster) -> None:
+    try:
+        await asyncio.to_thread(embedded.fit, cluster)
+    except (EmbeddedError, OSError) as error:
+        log.warning("the settings of the embedded Postgres are as before: %s", error)

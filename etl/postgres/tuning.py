@@ -1,6 +1,6 @@
-"""Settings of the embedded Postgres, fitted to the machine that it finds.
+"""Settings of the embedded Postgres, fitted to the machine, its data and its disk.
 
-Knows memory and cores; knows no file of the cluster.
+Knows memory, cores and sizes; knows no file of the cluster.
 """
 
 from __future__ import annotations
@@ -12,9 +12,20 @@ from etl.settings import usable_cores
 
 MEGABYTE = 1 << 20
 
+#: Megabytes of WAL that are kept at least: two of its files, which Postgres needs.
+MIN_WAL = 32
 
-def server_settings() -> dict[str, str]:
-    """The names and values that differ from PostgreSQL's defaults."""
+#: Megabytes of WAL below which checkpoints come too often even for small data, and
+#: above which they are seldom enough for any run.
+WAL_OF_SMALL_DATA, WAL_OF_LARGE_DATA = 64, 4096
+
+
+def server_settings(data_bytes: int, disk_bytes: int) -> dict[str, str]:
+    """The names and values that differ from PostgreSQL's defaults.
+
+    ``data_bytes`` are those of the databases, ``disk_bytes`` those that are free on the
+    disk or hold WAL.
+    """
     memory, cores = _memory() // MEGABYTE, usable_cores()
     return {
         # A quarter of the memory, as PostgreSQL advises, bounded to leave others room.
@@ -25,7 +36,8 @@ def server_settings() -> dict[str, str]:
         # Nothing can replicate over a private socket: write the least WAL.
         "wal_level": "minimal",
         "max_wal_senders": "0",
-        "max_wal_size": "4GB",
+        "min_wal_size": f"{MIN_WAL}MB",
+        "max_wal_size": f"{_max_wal(data_bytes, disk_bytes)}MB",
         "wal_buffers": "16MB",
         "checkpoint_timeout": "15min",
         "max_worker_processes": str(max(8, 2 * cores)),
@@ -39,7 +51,19 @@ def server_settings() -> dict[str, str]:
         "log_truncate_on_rotation": "on",
         "log_rotation_age": "1d",
         "log_rotation_size": "0",
+        "log_timezone": "UTC",
     }
+
+
+def _max_wal(data_bytes: int, disk_bytes: int) -> int:
+    """Megabytes of WAL between two checkpoints, a power of two so that it changes
+    seldom: as much as there is data, and a quarter of the disk at most.
+
+    A run writes less than half as much as there is data, for staging writes none.
+    """
+    data = max(WAL_OF_SMALL_DATA, min(data_bytes // MEGABYTE, WAL_OF_LARGE_DATA))
+    most = max(MIN_WAL, min(data, disk_bytes // MEGABYTE // 4))
+    return 1 << (most.bit_length() - 1)
 
 
 def _memory() -> int:

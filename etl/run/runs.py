@@ -29,6 +29,7 @@ from etl.logs import RUN
 from etl.postgres.database import Database, one_line
 from etl.postgres.migrations import is_migrating
 from etl.postgres.sqlerrors import is_lost
+from etl.run.full_disk import DiskFull, explain, give_back_space
 from etl.run.phases import enter, run_phases
 from etl.run.publishing import publish
 from etl.run.records import Record, Run, note, read_runs, value_of
@@ -233,6 +234,8 @@ class Runner:
         except (Exception, asyncio.CancelledError) as error:
             # One that is told to end may well fail on its way to it.
             run.fault = run.ended_by or _fault_of(run, error)
+            if isinstance(run.fault, DatabaseAway):
+                run.fault = await explain(run, self._settings, run.fault)
             is_interrupted = isinstance(run.fault, Interrupted)
             state = "interrupted" if is_interrupted else "failed"
         try:
@@ -255,6 +258,8 @@ class Runner:
             async with self._connection(lead) as connection:
                 if run.fault is not None:
                     await connection.execute("select etl.end_remains(%s)", [run.id])
+                if isinstance(run.fault, DiskFull):
+                    await give_back_space(connection, self._settings)
                 await note(connection, run)
                 await connection.execute(
                     "select etl.end_run(%s, %s, %s)", [run.id, state, reason]
@@ -330,6 +335,8 @@ def _fault_of(run: Run, error: BaseException) -> RunFault:
             return error
         case psycopg.errors.ProgramLimitExceeded():
             return DataFault(f"{run.phase}: {one_line(error)}")
+        case psycopg.errors.DiskFull():
+            return DiskFull(run, one_line(error))
         case asyncio.CancelledError():
             return Interrupted(INTERRUPTED)
     log.error("run %d", run.id, exc_info=error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
-from psycopg.errors import ProgramLimitExceeded
+from psycopg.errors import DiskFull, ProgramLimitExceeded
 
 from etl.errors import DataFault, RunFault, ServiceFault
 from etl.postgres.database import local, transaction
@@ -45,7 +45,7 @@ async def run_file(
     ``warn`` is told what a check finds that only warns, by itself or since one of the
     ``overrides`` has it so. Raises DataFault where a value or a constraint stops it, or
     a check finds rows; ServiceFault where the file itself is wrong;
-    psycopg.OperationalError where the connection is lost.
+    psycopg.OperationalError where the connection is lost, or the disk full.
     """
     began = time.perf_counter()
     counts = [0] * len(workers)
@@ -61,7 +61,7 @@ async def run_file(
         else:
             counts = [await _execute(file, lead, warn, overrides)]
     except psycopg.Error as error:
-        if is_lost(error):
+        if is_lost(error) or isinstance(error, DiskFull):
             raise
         raise _fault_of(file, error) from error
     milliseconds = round((time.perf_counter() - began) * 1000, 3)

@@ -1,0 +1,172 @@
+"""The embedded Postgres on a disk that is small, or full."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from etl.postgres import embedded
+from etl.postgres.process import bytes_below
+from etl.postgres.tuning import MEGABYTE, server_settings
+from tests.faults.test_killed_postgres import until
+from tests.faults.test_processes import SECONDS, get, serving
+from tests.faults.test_stop import answer, locked
+
+#: Megabytes of a disk that has room for the cluster and little else.
+DISK = 200
+
+
+@pytest.fixture
+def small_disk(state_folder: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, in memory."""
+    folder = state_folder / f"disk-{time.monotonic_ns()}"
+    folder.mkdir()
+    size = f"size={DISK}m,mode=755"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("only root may mount a file system, and not in every container")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(data_dir: Path, megabytes: int) -> None:
+    """Put users with long names into a folder of data."""
+    with (data_dir / "users.csv").open("w") as file:
+        file.write("user_id,name,email,signup_date\n")
+        for number in range(1000 * megabytes):
+            file.write(f"{number + 1},{'x' * 1000},a@example.com,2024-01-01\n")
+
+
+@pytest.mark.parametrize(("phase", "megabytes"), [("load", DISK), ("build", DISK // 2)])
+def test_a_run_too_large_for_the_disk_says_so(
+    small_disk: Path, data_dir: Path, tmp_path: Path, phase: str, megabytes: int
+) -> None:
+    """And leaves room for the next one, without a restart."""
+    log, kept = tmp_path / "log", tmp_path / "kept"
+    shutil.copytree(data_dir, kept)
+    with serving(log, STATE_DIR=small_disk, DATA_DIR=data_dir) as (process, url):
+        assert answer(f"{url}/trigger_etl")[0] == 200
+        before = shutil.disk_usage(small_disk).free
+        for _ in range(2):
+            fill(data_dir, megabytes)
+            status, body = answer(f"{url}/trigger_etl")
+            run = json.loads(body)["run"]
+            assert (status, run["state"]) == (500, "failed")
+            assert run["error"].startswith(f"{phase}: the disk of the database is full")
+            assert run["error"].endswith("make room, or load less, and run again")
+            assert shutil.disk_usage(small_disk).free > before - 64 * MEGABYTE
+            shutil.copytree(kept, data_dir, dirs_exist_ok=True)
+            assert answer(f"{url}/trigger_etl")[0] == 200
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    said = log.read_text()
+    assert "Traceback" not in said
+    assert "is started again" not in said
+
+
+def test_a_disk_without_room_for_wal(small_disk: Path) -> None:
+    """Postgres ends itself; the run says why, and the next one finds it again."""
+    with ThreadPoolExecutor() as threads, serving(STATE_DIR=small_disk) as (_, url):
+        assert answer(f"{url}/trigger_etl")[0] == 200
+        host = str((small_disk / "postgres").resolve())
+        conninfo = make_conninfo("", host=host, user="postgres")
+        ballast = small_disk / "ballast"
+        with (
+            suppress(psycopg.OperationalError),  # it ends with the server
+            locked(conninfo, "lock table staging.users") as until_waited_for,
+        ):
+            running = threads.submit(answer, f"{url}/trigger_etl")
+            until_waited_for()
+            with ballast.open("wb") as file:
+                free = shutil.disk_usage(small_disk).free
+                os.posix_fallocate(file.fileno(), 0, free - MEGABYTE)
+            with (
+                psycopg.connect(conninfo, autocommit=True) as one,
+                pytest.raises(psycopg.OperationalError),
+            ):
+                for _ in range(DISK):
+                    write_wal(one)
+        status, body = running.result(SECONDS)
+        ballast.unlink()
+        assert status == 500
+        said = json.loads(body)["result"]
+        assert said.startswith("load: the disk of the database is full: could not ")
+        assert "pg_wal" in said
+        until(lambda: answer(f"{url}/readyz")[0] == 200)
+        assert answer(f"{url}/trigger_etl")[0] == 200
+        assert len(get(f"{url}/features")) == 10
+
+
+def write_wal(connection: psycopg.Connection) -> None:
+    """Write a megabyte of WAL."""
+    connection.execute(
+        "select pg_logical_emit_message(false, 'test', repeat('x', %s))", [MEGABYTE]
+    )
+
+
+def test_wal_of_small_data_is_bounded(state_folder: Path) -> None:
+    cluster = embedded.start(state_folder / "wal")
+    try:
+        with psycopg.connect(cluster.conninfo, autocommit=True) as connection:
+            for _ in range(150):
+                write_wal(connection)
+            connection.execute("checkpoint")
+        assert bytes_below(cluster.data / "pg_wal") < 100 * MEGABYTE
+    finally:
+        embedded.stop(cluster)
+
+
+def test_settings_follow_the_data(state_folder: Path) -> None:
+    cluster = embedded.start(state_folder / "growing")
+    try:
+        with psycopg.connect(cluster.conninfo, autocommit=True) as connection:
+
+            def max_wal_size() -> str:
+                row = connection.execute("show max_wal_size").fetchone()
+                assert row is not None
+                return str(row[0])
+
+            assert max_wal_size() == "64MB"
+            connection.execute("create unlogged table large (text text)")
+            connection.execute("alter table large alter text set storage plain")
+            connection.execute(
+                "insert into large select repeat('x', 8000)"
+                " from generate_series(1, 16 * 1024)"
+            )
+            embedded.fit(cluster)
+            until(lambda: max_wal_size() == "128MB")
+            connection.execute("drop table large")
+            connection.execute("checkpoint")
+            embedded.fit(cluster)
+            until(lambda: max_wal_size() == "64MB")
+    finally:
+        embedded.stop(cluster)
+
+
+@pytest.mark.parametrize(
+    ("data", "disk", "most"),
+    [
+        (30, 100_000, 64),
+        (30, 300, 64),
+        (30, 200, 32),
+        (30, 10, 32),
+        (1500, 100_000, 1024),
+        (1500, 2000, 256),
+        (100_000, 100_000, 4096),
+    ],
+)
+def test_the_bound_of_wal(data: int, disk: int, most: int) -> None:
+    """In megabytes, as large as the data, and a quarter of the disk at most."""
+    settings = server_settings(data * MEGABYTE, disk * MEGABYTE)
+    assert settings["max_wal_size"] == f"{most}MB"
