@@ -13,9 +13,10 @@ from etl.stop_signals import on_stop_signals
 def main() -> int:
     """Returns the exit code: 0, 1 after a run that failed, 2 where it cannot start."""
     # Before anything that takes a while: as the first process of a container it would
-    # not hear of a stop before it has said what to do.
+    # not hear of a stop before it has said what to do. Nothing is started yet, and an
+    # exception could get lost in an import that a signal interrupts.
     early = 130 if "--once" in sys.argv else 0
-    on_stop_signals(lambda *_: sys.exit(early))
+    on_stop_signals(lambda *_: os._exit(early))
     try:
         from etl.service import run_once, serve
     except ImportError as error:
