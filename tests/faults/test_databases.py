@@ -259,6 +259,22 @@ def test_what_a_start_that_was_killed_has_created_is_taken_up(
     assert "killed_2" not in databases(shared)
 
 
+def test_a_database_that_cannot_be_created_is_one_line_and_exit_2(
+    shared: Path, tmp_path: Path
+) -> None:
+    """Postgres copies template1, which nobody may use meanwhile."""
+    folder = write_pipeline(tmp_path / "refused", "refused")
+    cluster = embedded.start(shared)
+    try:
+        with psycopg.connect(make_conninfo(cluster.conninfo, dbname="template1")):
+            ended = run_server("--once", str(folder), STATE_DIR=shared)
+    finally:
+        embedded.stop(cluster)
+    assert ended.returncode == 2
+    assert f': no database for {folder}/sql: source database "temp' in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["postgres", "Übermäßig", "---"])
 def test_any_folder_name_gives_a_database(
     shared: Path, tmp_path: Path, name: str
