@@ -77,8 +77,9 @@ begin
         error = 'interrupted: the service that led it ended'
     where state = 'running';
 
-    -- A run whose number was given away is on record though the server dies right now.
-    perform set_config('synchronous_commit', 'on', true);
+    -- A run whose number was given away is on record though the server dies right now:
+    -- its commit waits for this server's disk, and for no standby.
+    perform set_config('synchronous_commit', 'local', true);
     insert into etl.runs (dry_run, allow_empty)
     values (dry, begin_run.allow_empty)
     returning id into new_id;
