@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from stopping import undisturbed
 
-from etl.postgres import embedded
+from etl.postgres import embedded, folders
 from etl.postgres.process import run_as
 
 IMAGE = "postgres:18"
@@ -54,7 +54,7 @@ class Postgres:
 
     def psql(self, *commands: str) -> list[str]:
         """The command line of a psql that does these one after another."""
-        program = embedded.client_binaries() / "psql"
+        program = folders.client_binaries() / "psql"
         line = [str(program), "-Xq", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo]
         for command in commands:
             line += ["-c", command]

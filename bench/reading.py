@@ -23,7 +23,7 @@ from postgres import Postgres
 from report import number, progress, publish, table
 from service import Service, serving
 
-from etl.postgres import embedded
+from etl.postgres import folders
 
 #: Rounds that count, after one that warms up; seconds of load in each.
 ROUNDS, SECONDS = 3, 3
@@ -181,7 +181,7 @@ def _pgbench(postgres: Postgres) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(PAGE)
         script.flush()
-        program = str(embedded.client_binaries() / "pgbench")
+        program = str(folders.client_binaries() / "pgbench")
         command = [program, "--no-vacuum", "--protocol", "prepared", "--jobs", "1"]
         command += ["--client", str(CONNECTIONS), "--time", str(SECONDS)]
         command += ["--file", script.name, postgres.conninfo]

@@ -19,14 +19,10 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from etl.postgres.database import (
-    DatabaseError,
-    MissingDatabase,
-    one_line,
-    serving_postgres,
-)
-from etl.postgres.embedded import client_binaries
+from etl.postgres.database import DatabaseError, MissingDatabase, serving_postgres
+from etl.postgres.folders import client_binaries
 from etl.postgres.process import EmbeddedError
+from etl.postgres.sqlerrors import one_line
 from etl.settings import PROJECT, Settings, SettingsError
 from etl.sqlfiles import SqlFileError
 from etl.terminal import command

@@ -102,7 +102,7 @@ def run_once(environ: Mapping[str, str], pipeline: Path | None = None) -> int:
         settings = Settings.from_environ(environ, pipeline)
         start_logging(JsonLines() if settings.log_json else BareLines(), "WARNING")
         # The outcome is printed here, and what else ends with it is of no interest.
-        for name in ("etl.run.runs", "psycopg"):
+        for name in ("etl.run.runs", "etl.run.faults", "psycopg"):
             logging.getLogger(name).setLevel("ERROR")
         _warn_of_unused(environ)
         return asyncio.run(until_signal(_run_once(settings, pipeline)))

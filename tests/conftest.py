@@ -22,7 +22,8 @@ from psycopg.conninfo import make_conninfo
 
 from etl.api.routes import create_app
 from etl.postgres import embedded
-from etl.postgres.embedded import Cluster, client_binaries
+from etl.postgres.embedded import Cluster
+from etl.postgres.folders import client_binaries
 from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
 

@@ -24,8 +24,9 @@ from psycopg.rows import TupleRow
 from etl.features.reading import Together
 from etl.features.statements import STATE_STATEMENT
 from etl.http.caching import State
-from etl.postgres.database import SNAPSHOT, Database, local, transaction
+from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
+from etl.postgres.transactions import SNAPSHOT, local, transaction
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
 #: What a chart may cost, and the most points that somebody could tell apart.

@@ -19,7 +19,7 @@ from etl.api.access import need_of, tokens_for
 from etl.features.catalog import Catalog, Column, read_catalog
 from etl.features.filters import COMPARISONS, PATTERNS, RESERVED, STATES
 from etl.http.problems import TRIGGER_PATH
-from etl.postgres.database import SNAPSHOT, transaction
+from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.settings import Settings
 
 Schema = dict[str, Any]

@@ -12,7 +12,9 @@ from collections.abc import Callable, Coroutine
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
-from etl.postgres.database import POOL_WAIT_SECONDS, Database, one_line
+from etl.postgres.database import Database
+from etl.postgres.pools import POOL_WAIT_SECONDS
+from etl.postgres.sqlerrors import one_line
 from etl.run.runs import Runner
 
 #: Seconds that one who asks waits at most: pools give up before, and the health check

@@ -22,7 +22,8 @@ from etl.features.paging import encode_place
 from etl.features.queries import Query
 from etl.http.caching import State
 from etl.http.problems import BadParameter
-from etl.postgres.database import Database, one_line
+from etl.postgres.database import Database
+from etl.postgres.sqlerrors import one_line
 
 #: Questions that are answered by one statement at most.
 MOST_TOGETHER = 200

@@ -14,7 +14,7 @@ from psycopg import OperationalError
 from psycopg.errors import QueryCanceled
 from psycopg_pool import PoolTimeout
 
-from etl.postgres.database import one_line
+from etl.postgres.sqlerrors import one_line
 
 #: Seconds after which a client may try again when the database is away.
 RETRY_SECONDS = 2

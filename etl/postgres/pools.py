@@ -6,12 +6,19 @@ Knows how a connection is taken and given back, and nothing of what it is used f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
+
+from etl.postgres.sessions import configure as configure_session
+
+#: Seconds that a request waits for a connection before it answers 503.
+POOL_WAIT_SECONDS = 3
 
 
 class Pool(AsyncConnectionPool[AsyncConnection]):
@@ -51,3 +58,65 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
         await asyncio.wait([taking])
         if not taking.cancelled() and taking.exception() is None:
             await self.putconn(taking.result())
+
+
+@asynccontextmanager
+async def open_pool(
+    conninfo: str,
+    session: Mapping[str, str],
+    kept: int,
+    most: int,
+    reset: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+) -> AsyncIterator[Pool]:
+    """A pool of ``kept`` to ``most`` connections with the settings of ``session``."""
+
+    async def configure(connection: AsyncConnection) -> None:
+        await configure_session(connection, session)
+
+    replacing: set[asyncio.Task[None]] = set()
+
+    async def check(connection: AsyncConnection) -> None:
+        if not _has_word(connection):
+            return
+        try:
+            await Pool.check_connection(connection)
+        except psycopg.Error:
+            # After a restart of the server its neighbours are dead too. Left to itself
+            # the pool finds them one by one, and waits longer after each.
+            task = asyncio.create_task(pool.check())
+            replacing.add(task)
+            task.add_done_callback(replacing.discard)
+            raise
+
+    pool = Pool(
+        conninfo,
+        kwargs={"autocommit": True, "connect_timeout": POOL_WAIT_SECONDS},
+        min_size=kept,
+        max_size=most,
+        open=False,
+        configure=configure,
+        reset=reset,
+        # a connection that died since is replaced before anyone gets it
+        check=check,
+        timeout=POOL_WAIT_SECONDS,
+        # short, so that the next request tries again as soon as it may be back
+        reconnect_timeout=POOL_WAIT_SECONDS,
+    )
+    async with pool:
+        yield pool
+
+
+def _has_word(connection: AsyncConnection) -> bool:
+    """Whether the server has sent something unasked, or hung up, since the last answer.
+
+    A server that ends a connection, or ends itself, leaves its last word there; to ask
+    it each time would cost a round trip, half of what a short answer takes.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def release_locks(connection: AsyncConnection) -> None:
+    """What a connection held for a run goes when it comes back to its pool."""
+    await connection.execute("select pg_advisory_unlock_all()")

@@ -97,3 +97,11 @@ def _shorten(text: str) -> str:
     """One line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}…"
+
+
+def one_line(error: BaseException) -> str:
+    """What the server said, with its detail, or the error's own words; one line."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        said = [error.diag.message_primary, error.diag.message_detail]
+        return ": ".join(" ".join(words.split()) for words in said if words)
+    return " ".join(str(error).split()) or type(error).__name__

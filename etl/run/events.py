@@ -19,7 +19,8 @@ from typing import Any
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from etl.postgres.database import Database, one_line
+from etl.postgres.database import Database
+from etl.postgres.sqlerrors import one_line
 from etl.run.records import Record, Run, read_runs
 
 #: Seconds between two looks at a run of this process, and at one of another server.

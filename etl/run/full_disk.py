@@ -12,10 +12,10 @@ import psycopg
 from psycopg import AsyncConnection
 
 from etl.errors import RunFault, ServiceFault
-from etl.postgres.database import one_line
-from etl.postgres.embedded import home_folder
+from etl.postgres.folders import home_folder
 from etl.postgres.process import last_panic
 from etl.postgres.reserve import keep_reserve, release_reserve
+from etl.postgres.sqlerrors import one_line
 from etl.run.records import Run
 from etl.settings import Settings
 

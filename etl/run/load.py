@@ -17,7 +17,8 @@ from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
 from etl.csvfiles.blocks import LARGEST_BLOCK, Block, Record
 from etl.errors import DataFault, all_together
-from etl.postgres.database import one_line, transaction
+from etl.postgres.sqlerrors import one_line
+from etl.postgres.transactions import transaction
 from etl.run.rejects import require_few
 from etl.run.sending import as_arrays
 from etl.run.streams import MAX_LINES, LoadedFile, Stream

@@ -24,7 +24,7 @@ from etl.errors import (
     TooManyRejects,
     all_together,
 )
-from etl.postgres.database import one_line
+from etl.postgres.sqlerrors import one_line
 from etl.run.load import load_files
 from etl.run.records import Run, note
 from etl.run.rejects import reject_found

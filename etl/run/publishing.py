@@ -10,7 +10,8 @@ import psycopg
 from psycopg import AsyncConnection, DataError, IntegrityError, Rollback
 
 from etl.errors import DataFault, ServiceFault
-from etl.postgres.database import local, one_line, transaction
+from etl.postgres.sqlerrors import one_line
+from etl.postgres.transactions import local, transaction
 from etl.run.records import Run, note
 
 #: For the one transaction whose rows must be on disk when the run is said to be over.

@@ -19,20 +19,19 @@ from psycopg_pool import PoolTimeout
 from etl.errors import (
     Cancelled,
     DatabaseAway,
-    DataFault,
     Interrupted,
     RunFault,
-    ServiceFault,
-    all_together,
 )
 from etl.logs import RUN
-from etl.postgres.database import Database, one_line
+from etl.postgres.database import Database
 from etl.postgres.migrations import is_migrating
-from etl.postgres.sqlerrors import is_lost
+from etl.postgres.sqlerrors import one_line
+from etl.run.faults import INTERRUPTED, fault_of, log_end
 from etl.run.full_disk import DiskFull, explain, give_back_space
 from etl.run.phases import enter, run_phases
 from etl.run.publishing import publish
 from etl.run.records import Record, Run, note, read_runs, value_of
+from etl.run.workers import attached_workers
 from etl.settings import Settings
 
 #: Looks at the record of a run that another server is beginning, and seconds between.
@@ -40,9 +39,6 @@ RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
 
 #: Seconds that a stop waits for the end of the run that it interrupts.
 STOP_SECONDS = 3.0
-
-#: What the record of a run says that ended with the service.
-INTERRUPTED = "interrupted: the service was stopped"
 
 #: What is answered while no run can begin for that.
 MIGRATING = (
@@ -233,7 +229,7 @@ class Runner:
             await work
         except (Exception, asyncio.CancelledError) as error:
             # One that is told to end may well fail on its way to it.
-            run.fault = run.ended_by or _fault_of(run, error)
+            run.fault = run.ended_by or fault_of(run, error)
             if isinstance(run.fault, DatabaseAway):
                 run.fault = await explain(run, self._settings, run.fault)
             is_interrupted = isinstance(run.fault, Interrupted)
@@ -244,7 +240,7 @@ class Runner:
                     await self._record_end(run, lead, state)
                 if run.record["state"] == "succeeded":
                     run.fault = None  # also where it was told to end, or lost, after it
-                _log_end(run)
+                log_end(run)
         finally:
             self._on_end(run)
             run.done.set()
@@ -286,27 +282,13 @@ class Runner:
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
-        async with self._workers(run) as workers:
+        settings = self._settings
+        count = max(settings.load_workers, settings.build_workers)
+        async with attached_workers(self._database.runners, run.id, count) as workers:
             await run_phases(
-                *(run, self._settings, lead, workers),
+                *(run, settings, lead, workers),
                 None if run.dry else partial(publish, run, lead),
             )
-
-    @asynccontextmanager
-    async def _workers(self, run: Run) -> AsyncIterator[list[AsyncConnection]]:
-        """The connections that work for a run, each bound to die with it."""
-        settings, pool = self._settings, self._database.runners
-        workers: list[AsyncConnection] = []
-        async with AsyncExitStack() as stack:
-
-            async def join() -> None:
-                worker = await stack.enter_async_context(pool.connection())
-                await worker.execute("select etl.join_run(%s)", [run.id])
-                workers.append(worker)
-
-            most = max(settings.load_workers, settings.build_workers)
-            await all_together(join() for _ in range(most))
-            yield workers
 
     async def _tidy_up(self, *, vacuum: bool) -> None:
         """After the answer: forget old runs, and clear away rows that were replaced."""
@@ -318,30 +300,3 @@ class Runner:
                     await connection.execute("vacuum (analyze, skip_locked) features")
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("tidying up after a run: %s", one_line(error))
-
-
-def _log_end(run: Run) -> None:
-    state = run.record["state"]
-    if state == "succeeded":
-        log.info("run %d succeeded in %s s", run.id, run.record["seconds"])
-    else:
-        log.warning("run %d %s: %s", run.id, state, run.fault)
-
-
-def _fault_of(run: Run, error: BaseException) -> RunFault:
-    """What an error of a run's work is to its callers; the log has the rest."""
-    match error:
-        case RunFault():
-            return error
-        case psycopg.errors.ProgramLimitExceeded():
-            return DataFault(f"{run.phase}: {one_line(error)}")
-        case psycopg.errors.DiskFull():
-            return DiskFull(run, one_line(error))
-        case asyncio.CancelledError():
-            return Interrupted(INTERRUPTED)
-    log.error("run %d", run.id, exc_info=error)
-    if not isinstance(error, OperationalError):
-        return ServiceFault(f"internal error in {run.phase}: see the log")
-    if is_lost(error):
-        return DatabaseAway(f"the database went away: {one_line(error)}")
-    return ServiceFault(f"{run.phase}: {one_line(error)}")

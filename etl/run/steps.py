@@ -13,8 +13,8 @@ from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
 from psycopg.errors import DiskFull, ProgramLimitExceeded
 
 from etl.errors import DataFault, RunFault, ServiceFault
-from etl.postgres.database import local, transaction
 from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
+from etl.postgres.transactions import local, transaction
 from etl.sqlfiles import SLICE_SETTING, SqlFile
 
 #: Bad rows that the error of a check shows.

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres import embedded
+from etl.postgres import folders
 from etl.postgres.process import run_as
 from etl.settings import Settings
 from etl.sqlfiles import SqlFileError
@@ -65,11 +65,11 @@ def named(state_folder: Path) -> Iterator[Named]:
     home = state_folder / "named"
     home.mkdir()
     # Copied with the libraries beside it, to where the server's user may go.
-    package = embedded.client_binaries().parent.parent
+    package = folders.client_binaries().parent.parent
     libraries = f"{package.name}.libs"
     shutil.copytree(package / "pginstall", home / package.name / "pginstall")
     shutil.copytree(package.with_name(libraries), home / libraries)
-    owner = embedded.server_user(state_folder)
+    owner = folders.server_user(state_folder)
     if owner is not None:
         shutil.chown(home, owner)
     (home / "password").write_text(PASSWORD)

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres.embedded import SYSTEM_FOLDER, client_binaries
+from etl.postgres.folders import SYSTEM_FOLDER, client_binaries
 from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
 from tests.faults.test_processes import SECONDS, get, run_server, serving
