@@ -159,11 +159,11 @@ def test_both_paths_give_the_same_rows(
     given_blanks = cycle(no_tabs if delimiter == "\t" else blanks)
     for name, records in files.items():
         service.write(name, written(name, records, delimiter, end, given_blanks))
-    by_copy = service.do(trigger(service.client))
+    by_copy = service.do(trigger(service.client, allow_empty="true"))
     staged = service.staged()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("etl.run.streams.forms_of", _nothing_is_plain)
-        raw = service.do(trigger(service.client))
+        raw = service.do(trigger(service.client, allow_empty="true"))
     assert service.staged() == staged
     assert service.odd_rows() == sum(map(len, files.values()))
     for answer in (by_copy, raw):
@@ -264,6 +264,7 @@ def test_exactly_the_broken_records_are_left_out(
 ) -> None:
     expected: list[tuple[str, int, str | None, str]] = []
     kept: dict[str, dict[int, int]] = {"users": {}, "user_experiments": {}}
+    rejected_users: set[int] = set()
     for name, lines in (("users", users), ("user_experiments", experiments)):
         text, line = HEADERS[name] + "\n", 2
         for key, user, (form, faults) in lines:
@@ -271,11 +272,14 @@ def test_exactly_the_broken_records_are_left_out(
             text += record + "\n"
             found = dict(faults) if key else None
             if found == {} and name == "user_experiments" and user not in kept["users"]:
-                found = {"user_id": "unknown_user"}
+                is_rejected = user in rejected_users
+                found = {"user_id": "rejected_user" if is_rejected else "unknown_user"}
             if found == {} and key in kept[name]:
                 found = {HEADERS[name].split(",")[0]: "duplicate_key"}
             if found == {}:
                 kept[name][key] = user
+            elif found and name == "users" and "user_id" not in found:
+                rejected_users.add(key)
             for column, reason in (found or {}).items():
                 expected.append((f"{name}.csv", line, column, reason))
             line += record.count("\n") + 1
