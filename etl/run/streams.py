@@ -30,8 +30,8 @@ SHOWN, MOST_COLUMNS = 5, 1000
 #: Lines that a value may span before a warning asks for its quotes.
 MAX_LINES = 20
 
-#: A value in quotes.
-QUOTED = re.compile('"[^"]*(?:""[^"]*)*"')
+#: A value in quotes, where a field begins: before it stand blanks and a delimiter.
+QUOTED_FIELD = r'(?:\A|%s)[ \t]*("[^"]*(?:""[^"]*)*")'
 
 #: Bytes around a value in its field.
 AROUND = b' \t\r\n"'
@@ -113,10 +113,11 @@ class Stream:
         def choose(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
             return (each for each in records if each[1].count(b"\n") > MAX_LINES)
 
+        quoted = re.compile(QUOTED_FIELD % re.escape(self.header.delimiter))
         for record in self.reader.records_of(block, self.forms, choose):
-            for value in QUOTED.finditer(record.text):
-                if (lines := 1 + value[0].count("\n")) > MAX_LINES:
-                    line = record.line + record.text.count("\n", 0, value.start())
+            for value in quoted.finditer(record.text):
+                if (lines := 1 + value[1].count("\n")) > MAX_LINES:
+                    line = record.line + record.text.count("\n", 0, value.start(1))
                     self.long_values.append((line, lines))
         self.long_values = sorted(self.long_values)[:SHOWN]
 
