@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from etl.csvfiles.forms import BYTE_ORDER_MARK, repeated
+from etl.csvfiles.forms import BYTE_ORDER_MARK, END_OF_FILE, LEADING_MARKS, repeated
 
 #: Records that are read to see whether an unnamed column has values.
 SAMPLE_RECORDS = 100
@@ -18,6 +18,11 @@ SAMPLE_RECORDS = 100
 BLANK_LINES = re.compile(
     repeated(repeated(rb'[ \t\r\x1a,;|]+|""(?!")|' + BYTE_ORDER_MARK) + rb"\n")
 )
+
+MARKS = re.compile(LEADING_MARKS)
+
+#: What a field without a value may hold.
+NOTHING = b" \t\r\n" + END_OF_FILE + BYTE_ORDER_MARK
 
 
 @dataclass(frozen=True)

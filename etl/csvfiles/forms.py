@@ -20,6 +20,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: Ctrl-Z, which ends a text file in DOS.
 END_OF_FILE = b"\x1a"
 
+#: What line ends and files that were put together leave before the first quote of a
+#: record. See ``repeated``.
+LEADING_MARKS = rb"(?:(?>[\r\x1a]|%s))*+" % BYTE_ORDER_MARK
+
 
 @dataclass(frozen=True)
 class Column:
@@ -145,7 +149,7 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
     closed = quoted + rb'"'
     without = rb"(?!" + blanks + rb'")[^%s\n]*+' % ends
     field = rb"(?:%s[^%s\n]*+|%s)" % (closed, ends, without)
-    record = field + repeated(ends + field) + rb"\n"
+    record = LEADING_MARKS + field + repeated(ends + field) + rb"\n"
     # nothing and a tab alone are no values, but COPY would not see that in quotes
     something = rb'%s"(?!\t?")%s"%s' % (blanks, within, blanks)
     any_text = rb'(?:[^"%s\r\n]*+|%s|"")' % (ends, something)
@@ -180,7 +184,7 @@ def forms_of(columns: Sequence[Column | None], delimiter: str) -> Forms:
         unquoted=re.compile(repeated(unquoted + rb"\r?+\n")),
         blank=re.compile(repeated(blank)),
         record=re.compile(record),
-        fields=re.compile(repeated(field + ends)),
+        fields=re.compile(LEADING_MARKS + repeated(field + ends)),
         open_quote=re.compile(quoted),
         frame=re.compile(rb"%s\r?\n" % frame) if frame is not None else None,
         between=DIGITS + separators.encode(),

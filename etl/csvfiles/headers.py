@@ -17,7 +17,7 @@ from etl.csvfiles.fields import (
     split_record,
     width_without_values,
 )
-from etl.csvfiles.forms import BYTE_ORDER_MARK, repeated
+from etl.csvfiles.forms import LEADING_MARKS
 from etl.csvfiles.signatures import LONGEST_SIGNATURE, describe_binary
 from etl.errors import DataFault
 
@@ -37,7 +37,10 @@ SEPARATOR_LINE = re.compile(
     rb'"?sep=(?P<delimiter>[^\r\n"]?)"?[,;|\t ]*+\r*+\n', re.IGNORECASE
 )
 
-MARKS = re.compile(repeated(BYTE_ORDER_MARK))
+MARKS = re.compile(LEADING_MARKS)
+
+#: Taken out of names: byte-order marks, and the end of a file in DOS.
+UNSEEN = dict.fromkeys(map(ord, "\ufeff\x1a"))
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ def _text(name: str, value: bytes, line: int) -> str:
     if b"\0" in value:
         raise DataFault(f"{name}, line {line}: holds a NUL byte: remove it")
     try:
-        return value.decode().replace("\ufeff", "").strip()
+        return value.decode().translate(UNSEEN).strip()
     except UnicodeDecodeError:
         raise DataFault(
             f"{name}, line {line}: is not UTF-8: save the file as UTF-8"

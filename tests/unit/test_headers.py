@@ -36,6 +36,8 @@ def header_of(text: str) -> Header:
         ('\ufeff"sep=|"\r\n\r\nid|full_name', ("id", "full_name"), "|"),
         ("SEP=,,,,\nid,full_name", ("id", "full_name"), ","),
         ("sep=\t\nid\tfull_name", ("id", "full_name"), "\t"),
+        ('\n\r"id","full_name"', ("id", "full_name"), ","),
+        ("id,full_name\x1a", ("id", "full_name"), ","),
     ],
 )
 def test_header(line: str, columns: tuple[str, ...], delimiter: str) -> None:
