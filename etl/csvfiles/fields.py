@@ -51,7 +51,8 @@ def split_record(data: bytes, start: int, delimiter: str) -> Fields:
     after = re.compile(blanks + rb"\r*+(?=%s|\n|\Z)" % ends)
     unquoted = re.compile(rb'[^"%s\n]*+' % ends)
     values: list[bytes] = []
-    position = start
+    marks = MARKS.match(data, start)
+    position = marks.end() if marks else start
     while True:
         if value := quoted.match(data, position):
             quote = data.index(b'"', position)
@@ -77,9 +78,13 @@ def split_record(data: bytes, start: int, delimiter: str) -> Fields:
 
 def width_without_values(records: bytes, delimiter: str, widths: range) -> int | None:
     """How many fields most of the first records have, of the ``widths`` that they may
-    have; None where one has a value in a field beyond the first of these.
+    have; None where most have more than the first of these, and one has a value there.
+
+    Where most have no such field, a value in one shows a record with a delimiter too
+    many, and no column.
     """
     counts = Counter({widths.start: 0})
+    has_values = False
     position = 0
     for _ in range(SAMPLE_RECORDS):
         blank = BLANK_LINES.match(records, position)
@@ -87,9 +92,10 @@ def width_without_values(records: bytes, delimiter: str, widths: range) -> int |
         found = split_record(records, position, delimiter)
         if len(found.values) in widths and found.stray is None:
             counts[len(found.values)] += 1
-            if any(value.strip() for value in found.values[widths.start :]):
-                return None
+            more = found.values[widths.start :]
+            has_values = has_values or any(value.strip(NOTHING) for value in more)
         position = found.end or records.find(b"\n", position) + 1
         if position == 0:
             break
-    return counts.most_common(1)[0][0]
+    width = counts.most_common(1)[0][0]
+    return None if has_values and width > widths.start else width

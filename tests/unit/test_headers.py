@@ -70,6 +70,8 @@ def test_unknown_columns_keep_their_positions() -> None:
         ("1,a, ,\t\n\n", 4, 4),
         ('1,"a\n, ,""b",\n2,c,\n', 3, 4),
         ("1\n2,a,b,c,d\n3\n", 2, 4),
+        ("1,a\n2,b,c\n3,d\n", 2, 4),
+        ("1,a,,\n2,b,\x1a,\ufeff\n", 4, 4),
     ],
 )
 def test_an_empty_name_at_the_end_is_no_column_without_values(
