@@ -205,6 +205,35 @@ async def test_a_run_that_fails_for_consequences_leads_with_their_cause(
     assert (first["file"], first["line"]) == ("users.csv", 3)
 
 
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("", ""),
+        (
+            ",Ben,,\n",
+            ": it may be line 2, which was rejected without a valid user_id",
+        ),
+        (
+            ",Ben,,\nx,Cid,,\n",
+            ": it may be one of 2 that were rejected without a valid user_id, the "
+            "first of them in line 2",
+        ),
+    ],
+)
+async def test_an_unknown_user_may_be_one_without_a_valid_key(
+    start_service: StartService, data_dir: Path, bad: str, said: str
+) -> None:
+    users = data_dir / "users.csv"
+    users.write_text(f"user_id,name,email,signup_date\n{bad}1,Ann,,\n")
+    (data_dir / "user_experiments.csv").write_text(
+        "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n1,7,1,1\n"
+    )
+    client = await start_service(max_rejects=ALL)
+    first, *_ = await rejects(client, await trigger(client))
+    assert first["reason"] == "unknown_user"
+    assert first["message"] == f"no record of users.csv with user_id 7 was taken{said}"
+
+
 async def test_a_file_with_too_many_errors_of_its_own_leads_with_them(
     client: Client, data_dir: Path
 ) -> None:
