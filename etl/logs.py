@@ -24,6 +24,10 @@ RUN: ContextVar[int | None] = ContextVar("run", default=None)
 #: Asked every few seconds by whatever watches the service: only a failure is news.
 HEALTH_PATHS = {"/healthz", "/readyz"}
 
+#: What aiohttp logs as an error, and without one, where a TimeoutError ends a request:
+#: here only that of a client that left.
+UNEXPLAINED = "Error handling request from %s"
+
 REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).6f s"
 
 
@@ -110,6 +114,8 @@ def _of_requests(record: LogRecord) -> bool:
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, ConnectionError | TimeoutError | web.RequestPayloadError):
+        return False
+    if error is None and record.msg == UNEXPLAINED:
         return False
     if isinstance(error, HttpProcessingError):
         record.levelno, record.levelname = logging.WARNING, "WARNING"

@@ -130,5 +130,6 @@ def test_clients_that_leave_or_stall_are_no_errors(
     start_logging(TextLines(), "INFO")
     log = logging.getLogger("aiohttp.server")
     for error in (ClientConnectionResetError("x"), TimeoutError(), ValueError("wrong")):
-        log.error("Error handling request", exc_info=error)
+        log.error("Error handling request from %s", "::1", exc_info=error)
+    log.error("Error handling request from %s", "::1", exc_info=None)  # as for a 504
     assert [found.exc_info[1] for found in caplog.records if found.exc_info] == [error]
