@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import time
 from errno import ENOSPC
+from pathlib import Path
 
 import psycopg
 from psycopg import AsyncConnection
@@ -24,10 +26,11 @@ from etl.settings import Settings
 LOG_TRIES, LOG_PAUSE_SECONDS = 5, 0.1
 
 #: Everything that a failed run has filled, and what only a checkpoint removes.
-SPACE = (
-    "select etl.empty_staging()",
-    "checkpoint",
-)
+EMPTY, CHECKPOINT = "select etl.empty_staging()", "checkpoint"
+
+#: Bytes that a checkpoint needs itself: without any it ends the server, which can then
+#: serve no reader until somebody makes room.
+CHECKPOINT_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,10 @@ async def give_back_space(connection: AsyncConnection, settings: Settings) -> No
     home = home_folder(settings.state_dir) if settings.database is None else None
     if home is not None:
         await asyncio.to_thread(release_reserve, home)
-    for statement in SPACE:
+    for statement in (EMPTY, CHECKPOINT):
+        if statement == CHECKPOINT and home and not _has_room(home):
+            log.warning("space is not given back: there is none for a checkpoint")
+            break
         try:
             await connection.execute(statement.encode())
         except psycopg.Error as error:  # as where the role may not do so
@@ -72,3 +78,8 @@ async def give_back_space(connection: AsyncConnection, settings: Settings) -> No
             break
     if home is not None:
         await asyncio.to_thread(keep_reserve, home)
+
+
+def _has_room(home: Path) -> bool:
+    """Whether the disk has what a checkpoint needs: others may have filled it again."""
+    return shutil.disk_usage(home).free >= CHECKPOINT_BYTES

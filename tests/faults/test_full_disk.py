@@ -108,6 +108,39 @@ def test_a_disk_without_room_for_wal(small_disk: Path) -> None:
         assert len(get(f"{url}/features")) == 10
 
 
+def test_a_disk_that_others_fill_again_and_again(
+    small_disk: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    """Runs fail, but readers are served: no checkpoint without room ends Postgres."""
+    log, ballast = tmp_path / "log", small_disk / "ballast"
+    with serving(log, STATE_DIR=small_disk, DATA_DIR=data_dir) as (_, url):
+        assert answer(f"{url}/trigger_etl")[0] == 200
+        fill(data_dir, 50)
+        for _ in range(3):
+            fill_disk(ballast)
+            status, body = answer(f"{url}/trigger_etl")
+            assert status == 500
+            assert "the disk of the database is full" in json.loads(body)["result"]
+            fill_disk(ballast)
+            assert len(get(f"{url}/features")) == 10
+        ballast.unlink()
+        (data_dir / "users.csv").write_text("user_id,name,email,signup_date\n1,A,,\n")
+        (data_dir / "user_experiments.csv").write_text(
+            "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n"
+            "1,1,1,1\n"
+        )
+        assert answer(f"{url}/trigger_etl")[0] == 200
+        assert [row["name"] for row in get(f"{url}/features")] == ["A"]
+    assert "is started again" not in log.read_text()
+
+
+def fill_disk(ballast: Path) -> None:
+    """Let a file grow until there is not one byte left."""
+    with suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
 def write_wal(connection: psycopg.Connection) -> None:
     """Write a megabyte of WAL."""
     connection.execute(
