@@ -42,7 +42,7 @@ select
     runs.warnings,
     case
         when runs.state = 'running' and locks.pid is null
-            then 'interrupted: the service that led it ended'
+            then 'interrupted: the service that led it, or its connection, ended'
         else runs.error
     end as error,
     runs.dry_run,
@@ -74,7 +74,7 @@ begin
     set
         state = 'interrupted',
         finished_at = clock_timestamp(),
-        error = 'interrupted: the service that led it ended'
+        error = 'interrupted: the service that led it, or its connection, ended'
     where state = 'running';
 
     -- A run whose number was given away is on record though the server dies right now:

@@ -22,9 +22,9 @@ CHECK_SECONDS = 1.0
 #: Long enough for a statement of a killed server to end, short enough for a person.
 PAUSES = (0, 1, 2, 4, 8, 15, 30, 30, 30, 30)
 
-#: Seconds that a server must have run for the tries to be counted from 0 again: one
-#: that ends again and again is not started for ever.
-STABLE_SECONDS = 60
+#: Seconds that a server must have run for the tries to be counted from 0 again: longer
+#: than one runs that ends as soon as it is used, which is not started for ever.
+STABLE_SECONDS = 10
 
 #: Bytes by which the free space of the disk changes before settings are fitted again.
 #: To ask for it costs nothing; to add up the sizes of all files takes milliseconds.

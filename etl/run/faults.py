@@ -30,11 +30,11 @@ def fault_of(run: Run, error: BaseException) -> RunFault:
             return DiskFull(run, one_line(error))
         case asyncio.CancelledError():
             return Interrupted(INTERRUPTED)
+    if isinstance(error, OperationalError) and is_lost(error):
+        return DatabaseAway(f"the database went away: {one_line(error)}")
     log.error("run %d", run.id, exc_info=error)
     if not isinstance(error, OperationalError):
         return ServiceFault(f"internal error in {run.phase}: see the log")
-    if is_lost(error):
-        return DatabaseAway(f"the database went away: {one_line(error)}")
     return ServiceFault(f"{run.phase}: {one_line(error)}")
 
 
