@@ -372,9 +372,12 @@ async def test_too_many_listeners(
 
 
 async def test_listeners_are_told_of_a_stop(
-    start_service: StartService, connection: AsyncConnection
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those to a run of this server its end; the others only that there is no more."""
+    monkeypatch.setattr("etl.run.runs.STOP_SECONDS", 30)  # on a busy machine
     server, other = await start_service(), await start_service()
     async with contextlib.AsyncExitStack() as stack:
         async with held_up(connection):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
 import etl
+from etl.postgres.starting_over import how_to_start_over
+from etl.settings import PROJECT, Settings
 from etl.sqlfiles import SqlFileError
-from tests.conftest import Client, StartService, trigger
+from tests.conftest import Client, Postgres, StartService, trigger
 from tests.faults.test_processes import postgres_runs, run_server, state
 
 __all__ = ["state"]
@@ -75,9 +80,9 @@ def test_once_says_where_a_file_of_the_build_is_wrong(
     (sql_dir / "build" / "900_wrong.sql").write_text("select\n  nothing;")
     ended = run_server("--once", DATABASE_URL=database, SQL_DIR=sql_dir)
     assert ended.returncode == 1
-    assert ended.stderr == (
+    assert ended.stderr.splitlines()[-1] == (
         "run 1 failed: build/900_wrong.sql, line 2, column 3: "
-        'column "nothing" does not exist\n'
+        'column "nothing" does not exist'
     )
 
 
@@ -90,13 +95,26 @@ def test_what_the_message_says_starts_over_with_the_embedded_postgres(
         file.write("-- another word\n")
     line = refused(**settings)
     assert line.startswith("schema/001_staging.sql was changed after it was applied to")
-    assert line.endswith(
-        "put it back, and make the change in a new file; or start over: stop the "
-        f"service and remove {state}, the embedded Postgres with all that is in it"
-    )
+    said, _, advice = line.partition("; or start over: stop the service and run ")
+    assert said.endswith("put it back, and make the change in a new file")
     assert not postgres_runs(state)
-    shutil.rmtree(state)
+    environ = {**os.environ, "STATE_DIR": str(state)}  # of the project's own pipeline
+    ended = subprocess.run(
+        advice, shell=True, cwd=PROJECT, env=environ, capture_output=True, check=True
+    )
+    assert ended.stdout == b"DROP DATABASE\n"
     assert run_server("--once", **settings).returncode == 0
+
+
+async def test_the_project_starts_over_without_its_state_dir(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    async with await AsyncConnection.connect(postgres.conninfo("postgres")) as own:
+        assert await how_to_start_over(own, settings) == (
+            f"; or start over: stop the service and remove {settings.state_dir}, the "
+            "embedded Postgres with all that is in it"
+        )
 
 
 async def test_what_the_message_says_starts_over_with_a_named_database(
