@@ -136,8 +136,8 @@ def find_header(
     best = max(candidates, key=lambda each: (each.known, each.fields.end is not None))
     line = 1 + data.count(b"\n", 0, start)
     end = (
-        _require_end(name, data, start, best)
-        if best.known
+        _require_end(name, data, start, best, known)
+        if best.known or (best.fields.end and b"\n" in best.names[0])
         else data.find(b"\n", start) + 1
     )
     _require_line_ends(name, data[start:end])
@@ -182,8 +182,12 @@ def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:
     return _after_blank(data, separator.end()), [delimiter]
 
 
-def _require_end(name: str, data: bytes, start: int, best: _Candidate) -> int:
-    """Where the header ends. Raises DataFault where a quote is out of place."""
+def _require_end(
+    name: str, data: bytes, start: int, best: _Candidate, known: Sequence[str]
+) -> int:
+    """Where the header ends. Raises DataFault where a quote is out of place, or a name
+    holds a line with as many delimiters as a record of the known columns has.
+    """
     found, delimiter = best.fields, best.delimiter
     where = found.opened if found.stray is None else found.stray
     if where is not None:
@@ -206,15 +210,15 @@ def _require_end(name: str, data: bytes, start: int, best: _Candidate) -> int:
         _require_line_ends(name, data[start : start + MAX_HEADER_BYTES])
         line = 1 + data.count(b"\n", 0, start)
         raise DataFault(f"{name}, line {line}: the header is longer than 64 KiB")
-    delimiters = len(found.values) - 1
+    delimiters = min(len(found.values) - 1, max(len(known) - 1, 1))
     for number, each in enumerate(found.values, start=1):
         lines = each.split(b"\n")[1:]
         if any(line.count(delimiter.encode()) >= delimiters for line in lines):
             line = 1 + data.count(b"\n", 0, start)
             raise DataFault(
                 f"{name}, line {line}, column {number}: a quote opens in the header "
-                f"and closes {len(lines)} lines below, after whole records: remove it, "
-                "or close it after the name"
+                f"and closes in line {line + len(lines)}, after whole records: remove "
+                "it, or close it after the name"
             )
     return found.end
 

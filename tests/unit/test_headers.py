@@ -142,7 +142,15 @@ def test_an_empty_name_at_the_end_with_values_is_a_column() -> None:
         ),
         (
             'id,full_name,"note\n1,a,b"\n2,c,d\n',
-            ", line 1, column 3: a quote opens in the header and closes 1 lines below",
+            ", line 1, column 3: a quote opens in the header and closes in line 2",
+        ),
+        (
+            'id,full_name,note,"\n1,a\n2,b 5"\n3,c\n',
+            ", line 1, column 4: a quote opens in the header and closes in line 3",
+        ),
+        (
+            '"id,full_name\n1,a\n2,b"\n3,c\n',
+            ", line 1, column 1: a quote opens in the header and closes in line 3",
         ),
         (
             "id,full_name," + "x" * MAX_HEADER_BYTES,
