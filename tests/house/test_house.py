@@ -279,3 +279,15 @@ def test_the_readme_names_every_script() -> None:
     ).stdout.split()
     assert [name for name in scripts if name not in README] == []
     assert all((PROJECT / name).stat().st_mode & 0o100 for name in scripts)
+
+
+def test_git_writes_scripts_with_line_feeds_on_every_system() -> None:
+    scripts = ["run.sh", "test.sh", ".ci/run", "scripts/common.bash"]
+    told = subprocess.run(
+        ["git", "check-attr", "eol", "--", *scripts],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert told == [f"{name}: eol: lf" for name in scripts]
