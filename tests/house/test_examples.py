@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres.folders import SYSTEM_FOLDER, client_binaries
+from etl.postgres.folders import client_binaries
 from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
 from tests.faults.test_processes import SECONDS, get, run_server, serving
@@ -135,7 +135,10 @@ def test_start_over(state_folder: Path, mode: int) -> None:
     folder = state_folder / f"start-over-{mode:o}"
     folder.mkdir(mode=mode)
     folder.chmod(mode)
-    elsewhere = [*SYSTEM_FOLDER.glob("state-*")] if SYSTEM_FOLDER.exists() else []
+    neighbour = state_folder / f"start-over-{mode:o}-neighbour"
+    neighbour.mkdir(mode=mode)
+    neighbour.chmod(mode)
+    assert "run 1 succeeded" in run_server("--once", STATE_DIR=neighbour).stdout
     for _ in range(2):
         ended = run_server("--once", STATE_DIR=folder / ".state")
         assert "run 1 succeeded" in ended.stdout
@@ -144,7 +147,8 @@ def test_start_over(state_folder: Path, mode: int) -> None:
         bash(example("sh", "rm -rf"), folder)
         assert not files.exists()
         assert [*folder.iterdir()] == []
-    assert all(path.exists() for path in elsewhere)
+    assert (neighbour / "postgres" / "data").exists()
+    bash('rm -rf "$(realpath postgres)"', neighbour)
 
 
 async def test_start_over_in_a_named_database(
