@@ -24,6 +24,9 @@ START_SECONDS = 300
 STILL_ENDING = "shared memory block"
 START_TRIES = 10
 
+#: The reason of one that ended without a word, as one that was killed: tried again too.
+UNTOLD = "it did not say why"
+
 
 class EmbeddedError(RuntimeError):
     """The embedded Postgres cannot be used; the message is one line that says why."""
@@ -145,7 +148,7 @@ def _last_lines(output: Path) -> str:
     """What the server printed where it ended before it could log; one line."""
     lines = output.read_text(errors="replace").split("\n") if output.exists() else []
     fatal = [line for line in lines if "FATAL" in line]
-    return " ".join(" ".join(fatal[-1:] or lines[-4:]).split()) or "it did not say why"
+    return " ".join(" ".join(fatal[-1:] or lines[-4:]).split()) or UNTOLD
 
 
 def start_server(
@@ -166,10 +169,10 @@ def start_server(
             run_as(command, owner)
         except EmbeddedError:
             fatal = _fatal_lines(home / "log", before)
-            if tries_left and any(STILL_ENDING in line for line in fatal):
+            reason = fatal[-1] if fatal else _last_lines(output)
+            if tries_left and (STILL_ENDING in " ".join(fatal) or reason == UNTOLD):
                 time.sleep(1)
                 continue
-            reason = fatal[-1] if fatal else _last_lines(output)
             words = f"Postgres did not start: {reason} (see {output}, {home / 'log'})"
             raise EmbeddedError(words) from None
         return

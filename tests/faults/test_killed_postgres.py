@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from etl.postgres import embedded
+from etl.postgres import embedded, process
 from etl.postgres.process import is_running
 from etl.postgres.restarting import kept_running
 from tests.faults.test_processes import (
@@ -148,4 +148,28 @@ def test_it_is_not_started_after_a_stop(state_folder: Path) -> None:
     cluster = embedded.start(state_folder / "killed-stopped")
     embedded.stop(cluster)
     embedded.restart(cluster)
+    assert not is_running(cluster.data)
+
+
+def test_one_that_is_killed_while_it_starts(
+    state_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing of why it ended, and is tried again."""
+    cluster = embedded.start(state_folder / "killed-early")
+    embedded.stop(cluster)
+    tried = []
+
+    def run_as(command: list[str], owner: str | None) -> None:
+        tried.append(command)
+        if len(tried) < 3:
+            raise process.EmbeddedError("pg_ctl: could not start server")
+        run(command, owner)
+
+    run = process.run_as
+    monkeypatch.setattr(process, "run_as", run_as)
+    process.start_server(cluster.binaries, cluster.data.parent, cluster.owner)
+    assert len(tried) == 3
+    assert is_running(cluster.data)
+    cluster = embedded.start(state_folder / "killed-early")
+    embedded.stop(cluster)
     assert not is_running(cluster.data)
