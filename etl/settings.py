@@ -282,7 +282,7 @@ def _connection_string(url: str) -> str:
     rest = url if "/" in credentials.partition("://")[2] else rest
     if url.startswith(URL_SCHEMES) and "@" in rest.partition("?")[0]:
         raise SettingsError(
-            "DATABASE_URL: an @ too many: in a user or a password, @ is written %40 "
+            "DATABASE_URL: one @ too many: in a user or a password, @ is written %40 "
             "and / is written %2F"
         )
     try:

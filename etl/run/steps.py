@@ -76,7 +76,7 @@ def _fault_of(file: SqlFile, error: psycopg.Error) -> RunFault:
     if isinstance(error, DataError | IntegrityError | ProgramLimitExceeded):
         return DataFault(message)
     if not isinstance(error, psycopg.ProgrammingError):
-        log.error("%s", message, exc_info=error)
+        log.error("%s", message)
     return ServiceFault(message)
 
 

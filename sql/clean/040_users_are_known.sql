@@ -37,11 +37,15 @@ select
     'user_id' as column_name,
     experiments.user_id::text as value,
     'unknown_user' as reason,
-    format(
-        'no record of users.csv with user_id %s was taken%s',
-        experiments.user_id,
-        (select keyless.words from keyless)
-    ) as message
+    case
+        when exists (select from staging.users)
+            then format(
+                'no record of users.csv with user_id %s was taken%s',
+                experiments.user_id,
+                (select keyless.words from keyless)
+            )
+        else 'users.csv has no record that was taken'
+    end as message
 from staging.user_experiments as experiments
 where
     experiments.user_id in (

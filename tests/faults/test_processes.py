@@ -330,7 +330,7 @@ def test_a_password_with_an_at_sign_is_refused_at_once(
     ended = run_server("--once", STATE_DIR=state, DATABASE_URL=url)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "DATABASE_URL: an @ too many: in a user or a password, @ is written %40 and"
+        "DATABASE_URL: one @ too many: in a user or a password, @ is written %40 and"
         " / is written %2F\n"
     )
 
