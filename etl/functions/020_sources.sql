@@ -36,8 +36,6 @@ comment on view etl.source_columns is 'The columns of the tables in staging';
 -- The columns of a source, all of which its file has; number is the position of their
 -- values among the fields of a record, and expression the text of a value that its type
 -- takes, in a SELECT that has the array fields.
-drop function if exists etl.columns_of_file(text, text[]);
-
 create or replace function etl.columns_of_file(
     source text, file_columns text[]
 ) returns table (

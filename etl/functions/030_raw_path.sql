@@ -150,8 +150,6 @@ language sql immutable as $$
 $$;
 
 -- What is wrong with a record as a whole, for people.
-drop function if exists etl.record_message(text, text[], integer);
-
 create or replace function etl.record_message(
     reason text, fields text[], expected integer, delimiter text
 ) returns text
@@ -408,6 +406,3 @@ begin
     return loaded;
 end;
 $$;
-
--- Databases of earlier versions have it; nothing calls it any more.
-drop function if exists etl.reject_long(bigint, text, bigint, text, bigint, bigint);

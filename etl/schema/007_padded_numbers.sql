@@ -6,3 +6,8 @@ comment on column etl.type_forms.padding is
 update etl.type_forms
 set form = '[+-]?[0-9]+(?:\.0+)?', padding = '\.0+$'
 where type in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype);
+
+-- They have other columns and arguments now, or are called no more.
+drop function if exists etl.columns_of_file(text, text[]);
+drop function if exists etl.record_message(text, text[], integer);
+drop function if exists etl.reject_long(bigint, text, bigint, text, bigint, bigint);
