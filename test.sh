@@ -23,7 +23,8 @@ if [ $# -gt 0 ]; then
     exec "$python" -m pytest "$@"
 fi
 
-run pytest
+# A process a core, each with a Postgres of its own; the tests of a file stay together.
+run pytest --numprocesses auto --dist loadfile
 tests=$failed failed=
 run ruff check .
 run ruff format --check .

@@ -19,6 +19,7 @@ echo "$*"
 case " $FAILING " in *" $2 "*) exit 3 ;; esac
 """
 
+PYTEST = "-m pytest --numprocesses auto --dist loadfile"
 LINTERS = [
     "-m ruff check .",
     "-m ruff format --check .",
@@ -85,7 +86,7 @@ def test_tests_come_first_and_every_linter_runs(
 ) -> None:
     ended = run(folder, failing=failing)
     assert (ended.returncode, ended.stderr) == (code, words)
-    assert ended.stdout.splitlines() == ["-m pytest", *LINTERS]
+    assert ended.stdout.splitlines() == [PYTEST, *LINTERS]
 
 
 def test_fix_runs_what_can_fix(folder: Path) -> None:
