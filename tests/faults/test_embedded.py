@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from etl.postgres import embedded
+from etl.postgres import embedded, folders
 from etl.postgres.process import EmbeddedError
 
 
@@ -20,8 +20,8 @@ def test_root_opens_no_folder_for_it(
     """A checkout closed to the server's user: state and binaries stand apart."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    monkeypatch.setattr(embedded, "SYSTEM_FOLDER", state_folder / "system")
-    monkeypatch.setattr(embedded, "_open_to_all", lambda path: False)
+    monkeypatch.setattr(folders, "SYSTEM_FOLDER", state_folder / "system")
+    monkeypatch.setattr(folders, "_open_to_all", lambda path: False)
     for _ in range(2):
         cluster = embedded.start(closed / "state")
         assert cluster.binaries.is_relative_to(state_folder / "system")
