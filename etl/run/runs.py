@@ -41,10 +41,7 @@ RECORD_TRIES, RECORD_PAUSE_SECONDS = 20, 0.05
 STOP_SECONDS = 3.0
 
 #: What is answered while no run can begin for that.
-MIGRATING = (
-    "the start of another server is changing the database's schema: "
-    "try again in a moment"
-)
+MIGRATING = "another server's start is changing the schema: try again in a moment"
 
 #: A run, the connection that leads it, and what gives that connection back.
 Begun = tuple[Run, AsyncConnection, AsyncExitStack]
