@@ -178,7 +178,7 @@ def test_settings_follow_the_data(state_folder: Path) -> None:
                 " from generate_series(1, 16 * 1024)"
             )
             embedded.fit(cluster)
-            until(lambda: max_wal_size() == "128MB")
+            until(lambda: max_wal_size() == "512MB")
             connection.execute("drop table large")
             connection.execute("checkpoint")
             embedded.fit(cluster)
@@ -194,12 +194,12 @@ def test_settings_follow_the_data(state_folder: Path) -> None:
         (30, 300, 64),
         (30, 200, 32),
         (30, 10, 32),
-        (1500, 100_000, 1024),
+        (500, 100_000, 1024),
         (1500, 2000, 256),
         (100_000, 100_000, 4096),
     ],
 )
 def test_the_bound_of_wal(data: int, disk: int, most: int) -> None:
-    """In megabytes, as large as the data, and a quarter of the disk at most."""
+    """In megabytes, four times the data, and a quarter of the disk at most."""
     settings = server_settings(data * MEGABYTE, disk * MEGABYTE)
     assert settings["max_wal_size"] == f"{most}MB"
