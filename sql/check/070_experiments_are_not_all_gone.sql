@@ -2,6 +2,7 @@
 -- reads:  staging.user_experiments, features
 -- overridden_by: allow_empty
 select
+    'user_experiments.csv' as file,
     sum(features.total_experiments) as published_experiments,
     0 as new_experiments
 from features

@@ -2,6 +2,7 @@
 -- reads:  staging.compounds, features
 -- overridden_by: allow_empty
 select
+    'compounds.csv' as file,
     count(features.most_common_compound_name) as published_names,
     0 as new_compounds
 from features

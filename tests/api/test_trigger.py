@@ -197,22 +197,22 @@ def empty(data_dir: Path, *names: str) -> None:
         (
             ["users.csv"],
             "010_users_are_not_all_gone.sql found 1 bad row: "
-            "published_rows=10, new_rows=0",
+            "file=users.csv, published_rows=10, new_rows=0",
         ),
         (
             ["user_experiments.csv"],
             "070_experiments_are_not_all_gone.sql found 1 bad row: "
-            "published_experiments=11, new_experiments=0",
+            "file=user_experiments.csv, published_experiments=11, new_experiments=0",
         ),
         (
             ["compounds.csv"],
             "080_compounds_are_not_all_gone.sql found 1 bad row: "
-            "published_names=10, new_compounds=0",
+            "file=compounds.csv, published_names=10, new_compounds=0",
         ),
         (
             ["users.csv", "user_experiments.csv", "compounds.csv"],
             "010_users_are_not_all_gone.sql found 1 bad row: "
-            "published_rows=10, new_rows=0",
+            "file=users.csv, published_rows=10, new_rows=0",
         ),
     ],
 )
@@ -243,7 +243,7 @@ async def test_empty_files_are_published_where_that_is_allowed(
     assert run["allow_empty"] is True
     assert run["warnings"] == [
         "check/070_experiments_are_not_all_gone.sql found 1 bad row: "
-        "published_experiments=11, new_experiments=0"
+        "file=user_experiments.csv, published_experiments=11, new_experiments=0"
     ]
     assert await get(client, f"/runs/{run['id']}") == run
     rows = await features(client)

@@ -2,6 +2,7 @@
 -- reads:  features_next, features
 -- overridden_by: allow_empty
 select
+    'products.csv' as file,
     count(*) as published_rows,
     0 as new_rows
 from features

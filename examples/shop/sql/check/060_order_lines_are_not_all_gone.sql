@@ -2,6 +2,7 @@
 -- reads:  staging.order_lines, features
 -- overridden_by: allow_empty
 select
+    'order_lines.csv' as file,
     sum(features.total_quantity) as published_quantity,
     0 as new_quantity
 from features
