@@ -13,11 +13,11 @@ from itertools import takewhile
 
 from etl.csvfiles.fields import (
     BLANK_LINES,
+    MARKS,
     Fields,
     split_record,
     width_without_values,
 )
-from etl.csvfiles.forms import LEADING_MARKS
 from etl.csvfiles.signatures import LONGEST_SIGNATURE, describe_binary
 from etl.errors import DataFault
 
@@ -36,8 +36,6 @@ MAX_NAMES_SHOWN, MAX_NAME_LENGTH = 10, 40
 SEPARATOR_LINE = re.compile(
     rb'"?sep=(?P<delimiter>[^\r\n"]?)"?[,;|\t ]*+\r*+\n', re.IGNORECASE
 )
-
-MARKS = re.compile(LEADING_MARKS)
 
 #: Taken out of names: byte-order marks, and the end of a file in DOS.
 UNSEEN = dict.fromkeys(map(ord, "\ufeff\x1a"))
@@ -134,7 +132,7 @@ def find_header(
     if not is_enough and any(each.is_unfinished for each in candidates):
         return None
     best = max(candidates, key=lambda each: (each.known, each.fields.end is not None))
-    line = 1 + data.count(b"\n", 0, start)
+    line = _line_of(data, start)
     end = (
         _require_end(name, data, start, best, known)
         if best.known or (best.fields.end and b"\n" in best.names[0])
@@ -191,7 +189,7 @@ def _require_end(
     found, delimiter = best.fields, best.delimiter
     where = found.opened if found.stray is None else found.stray
     if where is not None:
-        line = 1 + data.count(b"\n", 0, where)
+        line = _line_of(data, where)
         place = f"{name}, line {line}, column {len(found.values) + 1}"
         if found.stray is None:
             raise DataFault(
@@ -199,28 +197,30 @@ def _require_end(
                 "or close it after the name"
             )
         begin = data.rfind(delimiter.encode(), start, where) + 1
-        until = re.compile(rb"[^\n%s]*+" % re.escape(delimiter).encode())
-        value = until.match(data, max(begin, start))
-        shown = _text(name, value[0] if value else b"", line)
+        value = data[max(begin, start) :].split(b"\n", 1)[0]
+        shown = _text(name, value.split(delimiter.encode(), 1)[0], line)
         raise DataFault(
             f"{place}: a quote is out of place in the header, in {visible(shown)}: "
             "remove it, or put the whole name in quotes and double this one"
         )
+    line = _line_of(data, start)
     if found.end is None or found.end - start > MAX_HEADER_BYTES:
         _require_line_ends(name, data[start : start + MAX_HEADER_BYTES])
-        line = 1 + data.count(b"\n", 0, start)
         raise DataFault(f"{name}, line {line}: the header is longer than 64 KiB")
     delimiters = min(len(found.values) - 1, max(len(known) - 1, 1))
     for number, each in enumerate(found.values, start=1):
         lines = each.split(b"\n")[1:]
-        if any(line.count(delimiter.encode()) >= delimiters for line in lines):
-            line = 1 + data.count(b"\n", 0, start)
+        if any(text.count(delimiter.encode()) >= delimiters for text in lines):
             raise DataFault(
                 f"{name}, line {line}, column {number}: a quote opens in the header "
                 f"and closes in line {line + len(lines)}, after whole records: remove "
                 "it, or close it after the name"
             )
     return found.end
+
+
+def _line_of(data: bytes, position: int) -> int:
+    return 1 + data.count(b"\n", 0, position)
 
 
 def _require_line_ends(name: str, header: bytes) -> None:
