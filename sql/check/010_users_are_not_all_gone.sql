@@ -6,5 +6,5 @@ select
     count(*) as published_rows,
     0 as new_rows
 from features
-where not exists (select from features_next)
+where not exists (select 1 from features_next)
 having count(*) > 0;

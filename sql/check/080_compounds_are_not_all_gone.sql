@@ -6,5 +6,5 @@ select
     count(features.most_common_compound_name) as published_names,
     0 as new_compounds
 from features
-where not exists (select from staging.compounds)
+where not exists (select 1 from staging.compounds)
 having count(features.most_common_compound_name) > 0;

@@ -6,5 +6,5 @@ select
     sum(features.total_quantity) as published_quantity,
     0 as new_quantity
 from features
-where not exists (select from staging.order_lines)
+where not exists (select 1 from staging.order_lines)
 having sum(features.total_quantity) > 0;
