@@ -1,0 +1,5 @@
+"""The tests; asserts in the modules that they share show their values too."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")

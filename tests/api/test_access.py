@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from psycopg import AsyncConnection
 
 from etl.api.access import OPEN_ROUTES, RUN_ROUTES, Need, need_of
-from tests.conftest import Client, StartService, get, trigger
+from tests.support.client import Client, StartService, get, trigger
 
 RUN, READ = "run-token/=", "read.token"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.api.test_openapi import MORE_COLUMNS
-from tests.faults.test_processes import environment, serving
+from tests.support.processes import environment, serving
+from tests.support.tables import MORE_COLUMNS
 
 #: Requests of each kind for an operation. Many more were made by hand.
 EXAMPLES = 15

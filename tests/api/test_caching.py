@@ -13,7 +13,7 @@ from aiohttp import ClientSession
 from multidict import CIMultiDict
 from psycopg import AsyncConnection
 
-from tests.conftest import Client, StartService, features, trigger
+from tests.support.client import Client, StartService, features, trigger
 
 PATHS = (
     "/features",

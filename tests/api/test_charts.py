@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from etl.api import drawing
 from etl.settings import PROJECT
 from etl.sqlfiles import read_folder
-from tests.conftest import Client, StartService, get, trigger
+from tests.support.client import Client, StartService, get, trigger
 
 SHIPPED = [
     file.name.removesuffix(".sql") for file in read_folder(PROJECT / "sql/charts")

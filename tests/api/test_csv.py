@@ -8,7 +8,8 @@ import io
 import pytest
 from psycopg import AsyncConnection
 
-from tests.conftest import Client, StartService, run_program
+from tests.support.client import Client, StartService
+from tests.support.databases import run_program
 
 #: Booleans in every way that a column may hold them, and types whose text differs from
 #: their output.

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from etl.api.docs import FILES, FOLDER
-from tests.conftest import Client, StartService
+from tests.support.client import Client, StartService
 
 OURS = ("docs.html", "docs.css", "docs.js")
 

@@ -4,81 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
-from aiohttp.web import Application, Server
+from aiohttp.web import Server
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS
 from etl.run.events import Event, Listener
-from tests.api.test_streams import stalled_reader
-from tests.conftest import (
+from tests.support.client import (
     Client,
     StartService,
+    app_of,
     end_of,
     get,
-    held_up,
+    stalled_reader,
+    start,
     trigger,
 )
-
-#: An event: its name, its id, its data.
-Told = tuple[str, str, Any]
-
-
-def told(block: str) -> Told:
-    lines = dict(line.split(": ", 1) for line in block.splitlines())
-    return lines["event"], lines["id"], json.loads(lines["data"])
-
-
-class Listening:
-    """One who listens to a run, and reads an event after the other."""
-
-    def __init__(self, response: ClientResponse) -> None:
-        self.response = response
-
-    async def block(self) -> str:
-        """What comes up to the next blank line; empty at the end."""
-        async with asyncio.timeout(30):
-            lines = b""
-            while line := await self.response.content.readline():
-                if line == b"\n":
-                    break
-                lines += line
-            return lines.decode()
-
-    async def next(self) -> Told:
-        while (block := await self.block()).startswith(":"):
-            pass
-        return told(block)
-
-    async def rest(self) -> list[Told]:
-        """All events up to the end of the stream."""
-        async with asyncio.timeout(30):
-            blocks = (await self.response.text()).split("\n\n")
-        return [told(block) for block in blocks if block and not block.startswith(":")]
-
-
-@asynccontextmanager
-async def listening(client: Client, number: int = 1) -> AsyncIterator[Listening]:
-    async with client.get(f"/runs/{number}/events") as response:
-        assert response.status == 200, await response.text()
-        yield Listening(response)
-
-
-async def start(client: Client) -> int:
-    """Trigger a run without waiting for it; its number."""
-    return int((await trigger(client, 202, wait="false"))["run"]["id"])
-
-
-def app_of(client: Client) -> Application:
-    assert client.app is not None
-    return client.app
+from tests.support.events import Listening, listening, told, until
+from tests.support.locks import held_up
 
 
 def server_of(client: Client) -> Server:
@@ -157,15 +104,6 @@ async def test_a_file_is_told_while_it_is_loaded_and_while_it_runs(
             state = await until(listener, file="build/020_features.sql")
             assert state["phase"] == "build"
     await end_of(client, 2)
-
-
-async def until(listener: Listening, **values: object) -> dict[str, Any]:
-    """The next progress that says so."""
-    while True:
-        name, _, state = await listener.next()
-        assert name == "progress"
-        if values.items() <= state.items():
-            return dict(state)
 
 
 async def slow_down(connection: AsyncConnection, table: str) -> None:

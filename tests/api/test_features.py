@@ -18,7 +18,8 @@ from etl.features import statements
 from etl.features.catalog import read_catalog
 from etl.features.paging import encode_place
 from etl.features.queries import parse_query
-from tests.conftest import Client, StartService
+from tests.support.client import Client, StartService
+from tests.support.locks import waits_for_a_lock
 
 #: Columns of more types, one of them named like a parameter, one as nobody should.
 MORE_COLUMNS = """
@@ -522,16 +523,3 @@ async def test_a_statement_that_takes_too_long(
             " where wait_event_type = 'Lock' and datname = current_database()"
         )
         assert "takes too long" in (await reading)["detail"]
-
-
-async def waits_for_a_lock(connection: AsyncConnection, count: int = 1) -> None:
-    """Until so many statements of this database wait for a lock."""
-    async with asyncio.timeout(30):
-        while True:
-            rows = await connection.execute(
-                "select count(*) from pg_stat_activity"
-                " where wait_event_type = 'Lock' and datname = current_database()"
-            )
-            if await rows.fetchone() == (count,):
-                return
-            await asyncio.sleep(0.02)

@@ -8,7 +8,7 @@ import pytest
 from psycopg import AsyncConnection
 from yarl import URL
 
-from tests.conftest import Client, get
+from tests.support.client import Client, get
 
 RUNS = 25
 

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import AsyncConnection
 
-from tests.conftest import Client, StartService, begun, get, held_up, trigger
+from tests.support.client import Client, StartService, begun, get, trigger
+from tests.support.locks import held_up
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

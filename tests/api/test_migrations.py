@@ -17,7 +17,8 @@ from etl.postgres.migrations import ENGINE_FUNCTIONS, ENGINE_SCHEMA, migrate
 from etl.run.runs import MIGRATING
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import SqlFileError
-from tests.conftest import Client, StartService, begun, held_up, trigger
+from tests.support.client import Client, StartService, begun, trigger
+from tests.support.locks import held_up
 
 #: The engine's schema in 17 files, when functions stood among the tables, with the rows
 #: of its ledger.

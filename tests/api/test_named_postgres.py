@@ -21,7 +21,7 @@ from etl.postgres import folders
 from etl.postgres.process import run_as
 from etl.settings import Settings
 from etl.sqlfiles import SqlFileError
-from tests.conftest import Client, StartService, features, get, trigger
+from tests.support.client import Client, StartService, features, get, trigger
 
 PASSWORD = "p @ss/w'rd"
 

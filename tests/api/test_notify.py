@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from psycopg import AsyncConnection
 
-from tests.conftest import Client, StartService, trigger
+from tests.support.client import Client, StartService, trigger
 
 
 async def heard(connection: AsyncConnection) -> tuple[str, int]:

@@ -11,31 +11,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from psycopg import AsyncConnection
 
 from etl.api.openapi import BASE
-from tests.conftest import Client, StartService, get
-
-#: Columns of all kinds, with names that need quotes.
-MORE_COLUMNS = """
-create domain share as double precision check (value >= 0);
-create domain shares as share[];
-create type mood as enum ('good', 'bad "so"');
-create type pair as (a integer, b text);
-alter table features
-    add column "limit" smallint not null default 1,
-    add column part share,
-    add column parts shares,
-    add column mood mood,
-    add column moods mood[] not null default '{}',
-    add column pair pair,
-    add column seen timestamptz,
-    add column plain timestamp,
-    add column code varchar(3),
-    add column amount numeric(8, 2),
-    add column ok boolean,
-    add column words jsonb,
-    add column id uuid,
-    add column "a.b, ""c"" (d)" text;
-comment on column features.part is 'A part';
-"""
+from tests.support.client import Client, StartService, get
+from tests.support.tables import MORE_COLUMNS
 
 
 async def document(client: Client, **headers: str) -> dict[str, Any]:

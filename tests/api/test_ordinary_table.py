@@ -7,7 +7,8 @@ from pathlib import Path
 
 from psycopg import AsyncConnection, IsolationLevel
 
-from tests.conftest import Client, run_program, trigger
+from tests.support.client import Client, trigger
+from tests.support.databases import run_program
 
 USES = """
 create view best as select user_id, total_experiments from features;

@@ -9,7 +9,7 @@ import pytest
 
 from etl.api.pages import FILES, FOLDER
 from etl.api.routes import ENDPOINTS
-from tests.conftest import Client, StartService
+from tests.support.client import Client, StartService
 
 #: What browsers send when somebody types an address.
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"

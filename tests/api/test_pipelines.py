@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from etl.sqlfiles import SqlFileError
-from tests.conftest import Client, StartService, features, trigger
+from tests.support.client import Client, StartService, features, trigger
 
 NEW_COLUMN = """
 alter table features add column longest_run_time double precision;

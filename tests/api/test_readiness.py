@@ -13,8 +13,8 @@ from psycopg import AsyncConnection
 from etl.api import readiness
 from etl.api.app_keys import DATABASE
 from etl.postgres.pools import Pool
-from tests.api.test_features import waits_for_a_lock
-from tests.conftest import Client, begun, held_up, trigger
+from tests.support.client import Client, begun, trigger
+from tests.support.locks import held_up, waits_for_a_lock
 
 
 async def ready(client: Client) -> tuple[int, dict[str, Any]]:

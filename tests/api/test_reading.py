@@ -10,15 +10,8 @@ from aiohttp import ClientPayloadError
 from psycopg import AsyncConnection
 
 from etl.http.sending import MOST_STREAMS
-from tests.conftest import Client, features, trigger
-
-ROWS = 200_000
-FILL = f"""
-insert into features
-select
-    number, 'User ' || number || repeat('x', 100), e'\\t"\\\\', '2024-01-01', 1, 1, 0.1
-from generate_series(1, {ROWS}) as number
-"""
+from tests.support.client import Client, features, trigger
+from tests.support.tables import FILL, ROWS
 
 
 async def test_before_any_run(client: Client) -> None:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from etl.run import load
 from etl.settings import RejectLimit
-from tests.conftest import Client, StartService, features, get, trigger
+from tests.support.client import Client, StartService, features, get, trigger
 
 ALL = RejectLimit.parse("100%")
 

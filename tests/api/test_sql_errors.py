@@ -8,7 +8,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.sqlfiles import SqlFileError
-from tests.conftest import StartService, features, trigger
+from tests.support.client import StartService, features, trigger
 
 #: A file of a phase, its text, the status, and the error after the file's name.
 WRONG: list[tuple[str, str, int, str]] = [

@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import socket
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from psycopg import AsyncConnection
 
-from tests.api.test_features import waits_for_a_lock
-from tests.api.test_reading import FILL, ROWS
-from tests.conftest import Client, features, trigger
+from tests.support.client import Client, features, stalled_reader, trigger
+from tests.support.locks import waits_for_a_lock
+from tests.support.tables import FILL, ROWS
 
 #: Bytes: some chunks of rows on their way, and not a tenth of what is sent.
 MOST_MEMORY = 8 << 20
@@ -75,27 +74,6 @@ async def test_the_formats_hold_the_same_rows(
             copied.update(row)
     async with client.get("/features?format=csv") as response:
         assert hashlib.sha256(await response.read()).digest() == copied.digest()
-
-
-@contextlib.asynccontextmanager
-async def stalled_reader(
-    client: Client, path: str = "/features"
-) -> AsyncIterator[asyncio.StreamReader]:
-    """A client that has asked for all rows, and has room for few of them."""
-    link = socket.socket()
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
-    link.setblocking(False)
-    address = (client.server.host, client.server.port)
-    await asyncio.get_running_loop().sock_connect(link, address)
-    reader, writer = await asyncio.open_connection(sock=link, limit=1 << 12)
-    writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
-    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-    try:
-        yield reader
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionResetError):
-            await writer.wait_closed()
 
 
 async def test_a_stalled_reader_stops_no_run(

@@ -9,16 +9,16 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.settings import RejectLimit, Settings
-from tests.conftest import (
+from tests.support.client import (
     Client,
     StartService,
     begun,
     end_of,
     features,
     get,
-    held_up,
     trigger,
 )
+from tests.support.locks import held_up
 
 NOT_STARTED = "no ETL process was started"
 

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import FormData
 
 from etl.http.parameters import MAX_BODY_BYTES
-from tests.conftest import Client, end_of, features, get
+from tests.support.client import Client, end_of, features, get
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
-from aiohttp import web
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from etl.api.routes import create_app
 from etl.settings import Settings
-from tests.conftest import Postgres
+from tests.support.browser import PATIENCE, Serve, Watched, served
+from tests.support.databases import Postgres
 
 #: Where Debian and others put it; Playwright brings none.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-#: Milliseconds that a test waits for what it expects.
-PATIENCE = 15_000
-
-#: WCAG A and AA, and what axe calls good practice.
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-Serve = Callable[..., str]
-
 expect.set_options(timeout=PATIENCE)
-
-
-@dataclass
-class Watched:
-    """Pages of which nothing goes wrong unseen.
-
-    A browser logs an answer that is an error: ``expected`` names the statuses.
-    """
-
-    browser: Browser
-    expected: set[int] = field(default_factory=set)
-    faults: list[str] = field(default_factory=list)
-
-    def open(self, url: str, **options: Any) -> Page:
-        """A page of its own context, which is there until the browser closes."""
-        usual = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
-        options = {**usual, **options}
-        page = self.browser.new_context(**options).new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.goto(url)
-        return page
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        statuses = [f"responded with a status of {each} " for each in self.expected]
-        words = message.text
-        if message.type in ("error", "warning") and not any(
-            status in words for status in statuses
-        ):
-            self.faults.append(words)
 
 
 @pytest.fixture(scope="package")
@@ -88,7 +43,7 @@ def serve(settings: Settings) -> Iterator[Serve]:
     with ExitStack() as services:
 
         def start(**changes: Any) -> str:
-            return services.enter_context(_served(replace(settings, **changes)))
+            return services.enter_context(served(replace(settings, **changes)))
 
         yield start
 
@@ -103,75 +58,7 @@ def watched(browser: Browser, serve: Serve) -> Iterator[Watched]:
     assert pages.faults == []
 
 
-@contextmanager
-def _served(settings: Settings) -> Iterator[str]:
-    """A service in a thread with a loop of its own, as Playwright waits in this one."""
-    started: list[str] = []
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def work() -> None:
-        async with AsyncExitStack() as stack:
-            runner = web.AppRunner(create_app(settings), shutdown_timeout=1)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            started.append(f"http://127.0.0.1:{runner.addresses[0][1]}/")
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(work())
-        finally:
-            loop.close()
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        ready.wait()
-        yield started[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-
-
 @pytest.fixture
 def url(serve: Serve) -> str:
     """Where a service with the shipped data is."""
     return serve()
-
-
-@contextmanager
-def held_up(database: str) -> Iterator[None]:
-    """While in here, a run that begins waits for a lock on its first table."""
-    with psycopg.connect(database) as connection:
-        connection.execute("lock table staging.users")
-        yield
-
-
-def run_to_end(page: Page) -> None:
-    """Start a run on the page, and wait until it is over and the table has rows."""
-    page.get_by_role("button", name="Start a run").first.click()
-    page.locator("#run .state.succeeded").wait_for()
-    page.locator("#rows tbody tr").first.wait_for()
-
-
-def come_back(page: Page) -> None:
-    """What a page sees when somebody comes back to it: it looks at once."""
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds: the rule, and the elements that break it."""
-    found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
-    return [
-        f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']]}"
-        for rule in found
-    ]
-
-
-def write(folder: Path, name: str, *lines: str) -> None:
-    """Put a file into the data folder."""
-    (folder / name).write_text("\n".join([*lines, ""]))

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from etl.settings import PROJECT
-from tests.browser.conftest import Serve, Watched, run_to_end, write
+from tests.support.browser import Serve, Watched, run_to_end, write
 
 IMAGES = PROJECT / "docs" / "images"
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from etl.settings import RejectLimit
-from tests.browser.conftest import (
+from tests.support.browser import (
     Serve,
     Watched,
     come_back,

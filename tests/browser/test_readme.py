@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from etl.settings import PROJECT
-from tests.browser.conftest import Watched, held_up
+from tests.support.browser import Watched, held_up
 
 
 def test_an_event_source_follows_a_run(

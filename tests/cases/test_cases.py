@@ -17,7 +17,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.settings import RejectLimit
-from tests.conftest import Client, StartService, features, get, trigger
+from tests.support.client import Client, StartService, features, get, trigger
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent for path in HERE.glob("*/expected.json"))

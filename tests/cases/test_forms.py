@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from tests.conftest import Client, features, trigger
+from tests.support.client import Client, features, trigger
 
 Form = Callable[[list[list[str]]], bytes]
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.settings import RejectLimit
-from tests.conftest import StartService, get, trigger
+from tests.support.client import StartService, get, trigger
 
 RECORDS, USERS = 900, 30
 

@@ -17,7 +17,7 @@ from psycopg import AsyncConnection
 
 from etl.api.routes import create_app
 from etl.settings import Settings
-from tests.conftest import features, trigger
+from tests.support.client import features, trigger
 
 Row = list[str]
 

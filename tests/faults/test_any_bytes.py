@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from etl.api.routes import create_app
 from etl.csvfiles.forms import Column, Forms, forms_of
 from etl.settings import RejectLimit, Settings
-from tests.conftest import Client, features, get, trigger
+from tests.support.client import Client, features, get, trigger
 
 HEADERS = {
     "users": "user_id,name,email,signup_date",

@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from tests.api.test_events import listening, start, until
-from tests.conftest import (
+from tests.support.client import (
     Client,
     StartService,
     begun,
     end_of,
     features,
     get,
-    held_up,
+    start,
     trigger,
 )
-from tests.faults.test_database_faults import OwnPostgres, own_postgres  # noqa: F401
+from tests.support.databases import OwnPostgres
+from tests.support.events import listening, until
+from tests.support.locks import held_up
 
 #: A statement that takes longer than a test, as a file of each kind would have it.
 SLOW = "-- For a test: takes long.\nselect 1 as found from pg_sleep(60);\n"
@@ -255,7 +256,7 @@ async def test_what_cannot_be_cancelled(client: Client) -> None:
 
 async def test_a_cancel_that_comes_after_the_commit(
     start_service: StartService,
-    own_postgres: OwnPostgres,  # noqa: F811
+    own_postgres: OwnPostgres,
 ) -> None:
     """A commit that waits for a standby can only be told to wait no more."""
     settings = {"wal_level": "replica", "max_wal_senders": "1"}

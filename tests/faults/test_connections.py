@@ -27,9 +27,8 @@ from etl.http.connections import (
 )
 from etl.service import create_runner
 from etl.settings import Settings
-from tests.conftest import held_up
-from tests.faults.test_processes import SECONDS, serving
-from tests.faults.test_stop import answer
+from tests.support.locks import held_up
+from tests.support.processes import SECONDS, answer, serving
 
 #: Descriptors that the server may have, and its connections then.
 DESCRIPTORS = 160

@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres import embedded
-from etl.postgres.embedded import Cluster
 from etl.run.publishing import PUBLISH_SETTINGS
-from tests.api.test_events import listening, start, until
-from tests.api.test_features import waits_for_a_lock
-from tests.conftest import (
+from tests.support.client import (
     Client,
     StartService,
     begun,
     features,
     get,
-    held_up,
+    start,
     trigger,
 )
-
-
-class OwnPostgres:
-    """A Postgres of the test's own, to stop and start."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self.state_dir = state_dir
-        self.cluster: Cluster | None = None
-        self.conninfo = self.start()
-
-    def start(self) -> str:
-        self.cluster = embedded.start(self.state_dir)
-        return self.cluster.conninfo
-
-    def stop(self) -> None:
-        if self.cluster is not None:
-            embedded.stop(self.cluster)
-            self.cluster = None
-
-
-@pytest.fixture
-def own_postgres(state_folder: Path) -> Iterator[OwnPostgres]:
-    server = OwnPostgres(state_folder / f"own-{time.monotonic_ns()}")
-    yield server
-    server.stop()
+from tests.support.databases import OwnPostgres
+from tests.support.events import listening, until
+from tests.support.locks import held_up, waits_for_a_lock
 
 
 async def status(client: Client, path: str) -> int:

@@ -21,8 +21,8 @@ from etl.postgres import embedded
 from etl.postgres.pipelines import pipeline_name
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFileError
-from tests.conftest import StartService
-from tests.faults.test_processes import SECONDS, environment, get, run_server, serving
+from tests.support.client import StartService
+from tests.support.processes import SECONDS, environment, get, run_server, serving
 
 SHOP = PROJECT / "examples" / "shop"
 

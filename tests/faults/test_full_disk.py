@@ -19,9 +19,8 @@ from psycopg.conninfo import make_conninfo
 from etl.postgres import embedded
 from etl.postgres.process import bytes_below
 from etl.postgres.tuning import MEGABYTE, server_settings
-from tests.faults.test_killed_postgres import until
-from tests.faults.test_processes import SECONDS, get, serving
-from tests.faults.test_stop import answer, locked
+from tests.support.locks import locked
+from tests.support.processes import SECONDS, answer, get, serving, until
 
 #: Megabytes of a disk that has room for the cluster and little else.
 DISK = 200

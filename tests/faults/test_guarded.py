@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from etl.settings import PROJECT
-from tests.faults.test_processes import SECONDS, environment, run_server, serving
+from tests.support.processes import SECONDS, environment, run_server, serving
 
 TOKEN, READ = "run-t0ken", "read-t0ken"
 

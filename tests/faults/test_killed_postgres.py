@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,14 +18,8 @@ from psycopg.conninfo import make_conninfo
 from etl.postgres import embedded, process
 from etl.postgres.process import is_running
 from etl.postgres.restarting import kept_running
-from tests.faults.test_processes import (
-    SECONDS,
-    get,
-    postgres_runs,
-    serving,
-    state,  # noqa: F401 - a fixture
-)
-from tests.faults.test_stop import answer, locked
+from tests.support.locks import locked
+from tests.support.processes import SECONDS, answer, get, postgres_runs, serving, until
 
 #: What the log says of each restart.
 RESTARTED = "the embedded Postgres is started again"
@@ -54,20 +46,13 @@ def is_gone(number: int) -> bool:
         return True
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def is_restarted(log: Path, times: int) -> bool:
     return log.read_text().count(RESTARTED) == times
 
 
 @pytest.mark.parametrize("only_first", [True, False])
 def test_it_is_started_again(
-    state: Path,  # noqa: F811
+    state: Path,
     tmp_path: Path,
     only_first: bool,
 ) -> None:
@@ -90,7 +75,7 @@ def test_it_is_started_again(
     assert said.count(RESTARTED) == 2
 
 
-def test_a_run_in_progress_fails(state: Path) -> None:  # noqa: F811
+def test_a_run_in_progress_fails(state: Path) -> None:
     data = state / "postgres" / "data"
     with ThreadPoolExecutor() as threads, serving(STATE_DIR=state) as (process, url):
         get(f"{url}/trigger_etl")
@@ -114,7 +99,7 @@ def test_a_run_in_progress_fails(state: Path) -> None:  # noqa: F811
         assert process.wait(SECONDS) == 0
 
 
-def test_a_stop_right_after_it_is_clean(state: Path) -> None:  # noqa: F811
+def test_a_stop_right_after_it_is_clean(state: Path) -> None:
     with serving(STATE_DIR=state) as (process, _):
         kill(state / "postgres" / "data", only_first=False)
         process.terminate()

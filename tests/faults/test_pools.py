@@ -19,7 +19,7 @@ from etl.postgres.database import Database, open_database
 from etl.postgres.pools import Pool
 from etl.run.runs import Runner
 from etl.settings import PROJECT, Settings
-from tests.conftest import Client, trigger
+from tests.support.client import Client, trigger
 
 #: How many users of a connection are cancelled, how many at once, and how many turns
 #: of the event loop the longest of them takes, roughly.

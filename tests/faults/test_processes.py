@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import termios
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,81 +18,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from etl.settings import PROJECT
 from etl.stop_signals import STOP_SIGNALS
-from tests.conftest import Postgres
-
-SECONDS = 60
-
-SERVER = [sys.executable, str(PROJECT / "server.py")]
-
-
-def environment(**settings: object) -> dict[str, str]:
-    """This process's environment without what could name a database or a token."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PG", "DB_", "DATABASE_", "API_", "CORS_", "LOG_"))
-    }
-    return {**kept, **{name: str(value) for name, value in settings.items()}}
-
-
-def run_server(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(PROJECT / "server.py"), *arguments],
-        env=environment(**settings),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-@contextmanager
-def serving(
-    log: Path | None = None,
-    arguments: Sequence[str] = (),
-    wrapper: Sequence[str] = (),
-    **settings: object,
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server as a process of its own, and its address once it serves.
-
-    What it logs goes to the file ``log``; ``wrapper`` is a command that executes it.
-    """
-    with (log or Path(os.devnull)).open("w") as stderr:
-        process = subprocess.Popen(
-            [*wrapper, *SERVER, *arguments],
-            env=environment(**{"PORT": 0, **settings}),
-            cwd="/",
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Serving on http://"), line
-        yield process, line.split()[-1]
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(SECONDS)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-        return json.load(answer)
-
-
-@pytest.fixture
-def state(state_folder: Path) -> Path:
-    """A state folder of the test's own."""
-    return state_folder / f"state-{time.monotonic_ns()}"
-
-
-def postgres_runs(state: Path) -> bool:
-    return (state / "postgres" / "data" / "postmaster.pid").exists()
+from tests.support.databases import Postgres
+from tests.support.processes import (
+    SECONDS,
+    SERVER,
+    environment,
+    get,
+    postgres_runs,
+    run_server,
+    serving,
+)
 
 
 def test_once_shows_the_table(state: Path) -> None:

@@ -18,10 +18,9 @@ import etl
 from etl.postgres.starting_over import how_to_start_over
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import SqlFileError
-from tests.conftest import Client, Postgres, StartService, trigger
-from tests.faults.test_processes import postgres_runs, run_server, state
-
-__all__ = ["state"]
+from tests.support.client import Client, StartService, trigger
+from tests.support.databases import Postgres
+from tests.support.processes import postgres_runs, run_server
 
 
 def refused(*arguments: str, **settings: object) -> str:

@@ -10,9 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,16 +21,9 @@ from psycopg import AsyncConnection
 from etl.api.app_keys import RUNNER
 from etl.settings import PROJECT
 from etl.stop_signals import STOP_SIGNALS
-from tests.api.test_events import app_of
-from tests.api.test_features import waits_for_a_lock
-from tests.conftest import Client, end_of, get, trigger
-from tests.faults.test_processes import (
-    SECONDS,
-    environment,
-    postgres_runs,
-    serving,
-    state,  # noqa: F401 - a fixture
-)
+from tests.support.client import Client, app_of, end_of, get, trigger
+from tests.support.locks import locked, waits_for_a_lock
+from tests.support.processes import SECONDS, answer, environment, postgres_runs, serving
 
 SERVER = str(PROJECT / "server.py")
 
@@ -61,39 +52,6 @@ def started(*arguments: str, **settings: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def answer(url: str) -> tuple[int, bytes]:
-    try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-
-
-@contextmanager
-def locked(database: str, statement: str) -> Iterator[Callable[[], None]]:
-    """Hold the locks that a statement takes; what is given waits for who waits."""
-    with (
-        psycopg.connect(database) as one,
-        psycopg.connect(database, autocommit=True) as other,
-    ):
-        one.execute(statement.encode())
-
-        def until_waited_for() -> None:
-            deadline = time.monotonic() + SECONDS
-            while time.monotonic() < deadline:
-                found = other.execute(
-                    "select from pg_stat_activity"
-                    " where %s = any(pg_blocking_pids(pid))",
-                    [one.info.backend_pid],
-                )
-                if found.fetchall():
-                    return
-                time.sleep(0.02)
-            raise TimeoutError
-
-        yield until_waited_for
 
 
 def until_closed(url: str) -> None:
@@ -157,7 +115,7 @@ def test_a_request_is_answered_or_let_go_of(database: str, is_answered: bool) ->
             assert isinstance(reading.exception(SECONDS), OSError)
 
 
-def test_signals_after_the_first_do_no_harm(state: Path) -> None:  # noqa: F811
+def test_signals_after_the_first_do_no_harm(state: Path) -> None:
     with serving(STATE_DIR=state) as (process, url):
         assert answer(f"{url}/trigger_etl")[0] == 200
         while process.poll() is None:
@@ -190,7 +148,7 @@ def test_a_signal_before_anything_is_started(
     number: int,
     arguments: list[str],
     code: int,
-    state: Path,  # noqa: F811
+    state: Path,
 ) -> None:
     with started(
         *("-c", SIGNAL_WHILE_IMPORTING, str(int(number)), SERVER, *arguments),

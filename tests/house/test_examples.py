@@ -17,7 +17,7 @@ from psycopg import AsyncConnection
 from etl.postgres.folders import client_binaries
 from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
-from tests.faults.test_processes import SECONDS, get, run_server, serving
+from tests.support.processes import SECONDS, get, run_server, serving
 
 ADDRESS = "http://127.0.0.1:5000"
 

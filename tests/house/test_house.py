@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -41,6 +42,13 @@ SQL = sorted(
 EXAMPLES = PROJECT / "examples"
 PIPELINES = [PROJECT / "sql", *sorted(EXAMPLES.glob("*/sql"))]
 
+TESTS = sorted((PROJECT / "tests").rglob("*.py"))
+
+#: Modules that test files share.
+SUPPORT = sorted((PROJECT / "tests" / "support").glob("[!_]*.py"))
+
+MAX_LINES_OF_SUPPORT = 300
+
 #: A line of a module, and of the entry point.
 MOST_LINES, MOST_LINES_OF_SERVER = 350, 40
 
@@ -75,6 +83,28 @@ def test_modules_are_short_and_say_what_they_own(path: Path) -> None:
     most = MOST_LINES_OF_SERVER if path.name == "server.py" else MOST_LINES
     assert len(text.splitlines()) <= most
     assert text.startswith('"""')
+
+
+@pytest.mark.parametrize("path", SUPPORT, ids=names(SUPPORT))
+def test_support_modules_are_short_and_say_what_they_own(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_LINES_OF_SUPPORT
+    assert text.startswith('"""')
+
+
+@pytest.mark.parametrize("path", TESTS, ids=names(TESTS))
+def test_tests_import_from_support_alone(path: Path) -> None:
+    """What two test files share belongs into tests/support; fixtures into conftest."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            # An imported name may be a module: ``from tests.support import client``.
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    ours = {name for name in modules if f"{name}.".startswith("tests.")}
+    assert {name for name in ours if not name.startswith("tests.support.")} == set()
 
 
 @pytest.mark.parametrize("room", ["", *ROOMS])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from etl.settings import PROJECT, RejectLimit
-from tests.conftest import StartService, features, get, trigger
-from tests.faults.test_processes import SECONDS, environment, serving
+from tests.support.client import StartService, features, get, trigger
+from tests.support.processes import SECONDS, environment, serving
 
 SHOP = PROJECT / "examples" / "shop"
 README = (SHOP / "README.md").read_text()
