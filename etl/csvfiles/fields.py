@@ -1,18 +1,15 @@
-"""A record taken apart into its fields: for the header, and the first records below it.
+"""A record split into its fields: the header, and the first records after it.
 
-All others are matched as bytes, and taken apart by Postgres.
+All others are matched as bytes, and PostgreSQL parses them.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from etl.csvfiles.forms import BYTE_ORDER_MARK, END_OF_FILE, LEADING_MARKS, repeated
-
-#: Records that are read to see whether an unnamed column has values.
-SAMPLE_RECORDS = 100
+from etl.csvfiles.patterns import BYTE_ORDER_MARK, LEADING_MARKS, match_end, repeated
 
 #: Lines that hold nothing under any delimiter, rows of these among them.
 BLANK_LINES = re.compile(
@@ -21,81 +18,50 @@ BLANK_LINES = re.compile(
 
 MARKS = re.compile(LEADING_MARKS)
 
-#: What a field without a value may hold.
-NOTHING = b" \t\r\n" + END_OF_FILE + BYTE_ORDER_MARK
-
 
 @dataclass(frozen=True)
 class Fields:
-    """A record in its fields, without quotes around them.
+    """The values of a record, without quotes around them, and where its line ends.
 
-    ``end`` is after its line end, None where the bytes end before. ``stray`` and
-    ``opened`` are where a quote is that may not be there, and one that never closes.
+    ``end`` is None if there is a quote in the field after these ``values`` that may not
+    be at its position, ``bad_quote``, or never closes: then it ``is_open``.
     """
 
     values: list[bytes]
     end: int | None = None
-    stray: int | None = None
-    opened: int | None = None
+    bad_quote: int = -1
+    is_open: bool = False
 
 
 def split_record(data: bytes, start: int, delimiter: str) -> Fields:
-    """Take the record apart that begins there, as strictly as records are matched.
+    """Split the record that begins at ``start``, as strictly as records are matched.
 
-    A quote opens only at the start of a field, blanks before it aside, and closes
-    before a delimiter or the end of the line.
+    A quote opens only at the start of a field, after spaces and tabs, and closes before
+    a delimiter or the end of the line. ``data`` ends in a newline.
     """
     ends = re.escape(delimiter).encode()
-    blanks = rb"[ ]*+" if delimiter == "\t" else rb"[ \t]*+"
-    quoted = re.compile(blanks + rb'"([^"]*+' + repeated(rb'""[^"]*+') + rb')(")?+')
-    after = re.compile(blanks + rb"\r*+(?=%s|\n|\Z)" % ends)
-    unquoted = re.compile(rb'[^"%s\n]*+' % ends)
+    spaces = rb"[ ]*+" if delimiter == "\t" else rb"[ \t]*+"
+    quoted = rb'%s"([^"]*+%s)' % (spaces, repeated(rb'""[^"]*+'))
+    unquoted = rb'([^"%s\n]*+)' % ends
+    field = re.compile(rb'(?:%s"%s\r*+|%s)(?=%s|\n)' % (quoted, spaces, unquoted, ends))
     values: list[bytes] = []
-    marks = MARKS.match(data, start)
-    position = marks.end() if marks else start
-    while True:
-        if value := quoted.match(data, position):
-            quote = data.index(b'"', position)
-            if value[2] is None:
-                return Fields(values, opened=quote)
-            closed = after.match(data, value.end())
-            if closed is None:
-                return Fields(values, stray=quote)
-            values.append(value[1].replace(b'""', b'"'))
-            position = closed.end()
-        else:
-            value = unquoted.match(data, position)
-            position = value.end() if value else position
-            if data[position : position + 1] == b'"':
-                return Fields(values, stray=position)
-            values.append(value[0] if value else b"")
-        if position >= len(data):
-            return Fields(values)
-        if data[position : position + 1] == b"\n":
-            return Fields(values, end=position + 1)
-        position += 1
+    position = match_end(MARKS, data, start)
+    while found := field.match(data, position):
+        value = found[2] if found[1] is None else found[1].replace(b'""', b'"')
+        values.append(value)
+        position = found.end() + 1
+        if data[found.end()] == ord("\n"):
+            return Fields(values, end=position)
+    is_open = re.compile(quoted + rb"\Z").match(data, position) is not None
+    return Fields(values, bad_quote=data.index(b'"', position), is_open=is_open)
 
 
-def width_without_values(records: bytes, delimiter: str, widths: range) -> int | None:
-    """How many fields most of the first records have, of the ``widths`` that they may
-    have; None where most have more than the first of these, and one has a value there.
-
-    Where most have no such field, a value in one shows a record with a delimiter too
-    many, and no column.
+def split_records(data: bytes, start: int, delimiter: str) -> Iterator[list[bytes]]:
+    """The values of the records from ``start`` on, without blank lines and records with
+    a quote that may not be at its position.
     """
-    counts = Counter({widths.start: 0})
-    has_values = False
-    position = 0
-    for _ in range(SAMPLE_RECORDS):
-        blank = BLANK_LINES.match(records, position)
-        position = blank.end() if blank else position
-        found = split_record(records, position, delimiter)
-        if len(found.values) in widths and found.stray is None:
-            counts[len(found.values)] += 1
-            more = found.values[widths.start :]
-            has_values = has_values or any(value.strip(NOTHING) for value in more)
-        position = found.end or records.find(b"\n", position) + 1
-        if position == 0:
-            break
-    width = counts.most_common(1)[0][0]
-    return None if has_values and width > widths.start else width
+    while (start := match_end(BLANK_LINES, data, start)) < len(data):
+        fields = split_record(data, start, delimiter)
+        if fields.end is not None:
+            yield fields.values
+        start = fields.end or data.index(b"\n", start) + 1

@@ -1,11 +1,10 @@
-"""An open CSV file: its bytes from start to end, proven to be text, and unchanged."""
+"""An open CSV file: its bytes from start to end, checked to be text, and unchanged."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from codecs import IncrementalDecoder
 from pathlib import Path
 
 from etl.errors import DataFault
@@ -13,9 +12,34 @@ from etl.errors import DataFault
 #: Bytes that are read at once to count lines.
 COUNTED_AT_ONCE = 1 << 20
 
+#: Characters of a value that a message has.
+MAX_SHOWN = 40
+
+UNPACK = "unpack it, and put the CSV file in its place"
+EXPORT = "save the data as CSV in UTF-8"
+
+#: First bytes of formats that people save under the name of a CSV file, what each is,
+#: and what to do.
+SIGNATURES = (
+    (b"\x1f\x8b", "is compressed (gzip)", UNPACK),
+    (b"PK\x03\x04", "is a ZIP archive or an Excel workbook", f"{UNPACK}, or {EXPORT}"),
+    (b"PK\x05\x06", "is a ZIP archive without files", EXPORT),
+    (b"BZh", "is compressed (bzip2)", UNPACK),
+    (b"\xfd7zXZ\0", "is compressed (xz)", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "is compressed (zstd)", UNPACK),
+    (b"\x04\x22\x4d\x18", "is compressed (lz4)", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive", UNPACK),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Excel workbook", EXPORT),
+    (b"PAR1", "is a Parquet file", EXPORT),
+    (b"SQLite format 3\0", "is an SQLite database", EXPORT),
+    (b"%PDF-", "is a PDF document", EXPORT),
+    (b"\xff\xfe", "is UTF-16 or UTF-32", EXPORT),
+    (b"\xfe\xff", "is UTF-16 or UTF-32", EXPORT),
+)
+
 
 class TextFile:
-    """A file on its way through; ``bytes`` and ``sha256`` tell of what was read so far.
+    """A file that is read once; ``bytes`` and ``sha256`` are of what was read so far.
 
     ``size`` is that of the whole file.
     """
@@ -26,8 +50,8 @@ class TextFile:
         self.bytes = 0
         self._digest = hashlib.sha256()
         self._file = _open(path)
-        self._found = _state(self._file)
-        self.size = self._found[0]
+        self._opened = _version(self._file)
+        self.size = self._opened[0]
 
     @property
     def sha256(self) -> str:
@@ -41,58 +65,70 @@ class TextFile:
 
     def read(self, length: int) -> bytes:
         """The next bytes, at most so many; none at the end. Raises DataFault."""
-        try:
-            data = os.read(self._file, length)
-        except OSError as error:
-            raise DataFault(f"{self.name}: cannot be read: {error.strerror}") from None
+        data = self.read_at(self.bytes, length)
         self.bytes += len(data)
-        if self.bytes > self.size or not data:
-            self.require_unchanged()
         self._digest.update(data)
         return data
 
-    def read_again(self, offset: int, length: int) -> bytes:
-        """Bytes that were read before. Raises DataFault where they may be others."""
-        data = os.pread(self._file, length, offset)
-        self.require_unchanged()
+    def read_at(self, offset: int, length: int) -> bytes:
+        """The bytes from ``offset`` on, at most so many; they do not count as read.
+
+        Raises DataFault where the file cannot be read, or was changed.
+        """
+        try:
+            data = os.pread(self._file, length, offset)
+        except OSError as error:
+            raise DataFault(f"{self.name}: cannot be read: {error.strerror}") from None
+        if _version(self._file) != self._opened:
+            raise DataFault(
+                f"{self.name}: was changed while it was read: write it elsewhere, then "
+                "move it here, and trigger again"
+            )
         return data
 
     def count_lines(self) -> int:
         """The lines of the file, one without an end included. Raises DataFault."""
         lines = 1
         for offset in range(0, self.size, COUNTED_AT_ONCE):
-            lines += self.read_again(offset, COUNTED_AT_ONCE).count(b"\n")
+            lines += self.read_at(offset, COUNTED_AT_ONCE).count(b"\n")
         return lines
 
-    def require_unchanged(self) -> None:
-        if _state(self._file) != self._found:
-            raise DataFault(
-                f"{self.name}: was changed while it was read: write it elsewhere, then "
-                "move it here, and trigger again"
-            )
 
-    def require_text(
-        self, data: bytes, line: int, decoder: IncrementalDecoder | None = None
-    ) -> str:
-        """What ``data`` says, which begins in ``line``; where more of it follows, by a
-        decoder that goes on. Raises DataFault.
-        """
-        if (nul := data.find(b"\0")) >= 0:
-            at = line + data.count(b"\n", 0, nul)
-            raise DataFault(f"{self.name}, line {at}: holds a NUL byte: remove it")
+def decode(name: str, data: bytes, line: int) -> str:
+    """The text of bytes that begin in ``line`` of a file. Raises DataFault."""
+    problem, remedy = "holds a NUL byte", "remove it"
+    position = data.find(b"\0")
+    if position < 0:
         try:
-            return decoder.decode(data) if decoder else data.decode()
+            return data.decode()
         except UnicodeDecodeError as error:
-            at = line + data.count(b"\n", 0, error.start)
-            raise DataFault(
-                f"{self.name}, line {at}: is not UTF-8: save the file as UTF-8"
-            ) from None
+            problem, remedy = "is not UTF-8", "save the file as UTF-8"
+            position = error.start
+    line += data.count(b"\n", 0, position)
+    raise DataFault(f"{name}, line {line}: {problem}: {remedy}")
+
+
+def printable(text: str) -> str:
+    """A text as a message has it: cut, invisible characters by their code points."""
+    cut = text[:MAX_SHOWN] + ("…" if len(text) > MAX_SHOWN else "")
+    return "".join(
+        char if char.isprintable() else f"<U+{ord(char):04X}>" for char in cut
+    )
+
+
+def describe_binary(data: bytes) -> str | None:
+    """What a file is that begins with ``data``, and what to do; None for text."""
+    for signature, what, remedy in SIGNATURES:
+        if data.startswith(signature):
+            return f"{what}: {remedy}"
+    # A header begins with ASCII: without a byte-order mark, zeros are around it.
+    return f"is UTF-16 or UTF-32: {EXPORT}" if b"\0" in data[:2] else None
 
 
 def _open(path: Path) -> int:
     """A file descriptor for a file. Raises DataFault."""
     try:
-        # not to wait for a writer, should it be a pipe
+        # O_NONBLOCK: not to wait for a writer, should it be a pipe
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise DataFault(
@@ -110,7 +146,7 @@ def _open(path: Path) -> int:
     raise DataFault(f"{path.name}: is {what}: put the CSV file in its place")
 
 
-def _state(file: int) -> tuple[int, int]:
-    """What tells that a file was changed: its size, and when that was, in ns."""
+def _version(file: int) -> tuple[int, int]:
+    """What shows that a file was changed: its size, and when that was, in ns."""
     found = os.fstat(file)
     return found.st_size, found.st_mtime_ns

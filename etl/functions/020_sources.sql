@@ -12,7 +12,10 @@ select
     types.typcategory = 'S' as is_text,
     type_forms.form,
     coalesce(plain_forms.plain, type_forms.plain) as plain,
-    case when plain_forms.plain is null then type_forms.frame else '' end as frame,
+    case
+        when plain_forms.plain is not null or type_forms.frame is not null
+            then replace(coalesce(plain_forms.plain, type_forms.plain), '[0-9]', '0')
+    end as frame,
     plain_forms.separator,
     type_forms.meaning,
     type_forms.padding

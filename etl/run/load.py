@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
-from etl.csvfiles.blocks import LARGEST_BLOCK, Block, Record
+from etl.csvfiles.blocks import MAX_BLOCK_BYTES, Block, CsvRecord
 from etl.errors import DataFault, all_together
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import transaction
@@ -116,7 +116,9 @@ def _send_ahead(worker: AsyncConnection) -> None:
     with socket.socket(fileno=os.dup(worker.fileno())) as near_end:
         if near_end.family == socket.AF_UNIX:
             with suppress(OSError):  # of a system that allows less, and says so
-                near_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_BLOCK)
+                near_end.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BLOCK_BYTES
+                )
 
 
 async def _look_over(
@@ -148,8 +150,8 @@ async def _blocks(
     for stream in streams:
         file, reader = stream.file, stream.reader
         begun(file)
-        while not reader.is_over:  # known or found out: a hop to a thread saved
-            block = await asyncio.to_thread(reader.next_block, stream.forms)
+        while not reader.is_finished:  # known or found out: a hop to a thread saved
+            block = await asyncio.to_thread(reader.next_block, stream.patterns)
             file.bytes = stream.opened.bytes
             if block is None:
                 break
@@ -174,7 +176,7 @@ async def _load(
             words = f"{stream.file.file}, in or after line {block.line}"
             raise DataFault(f"{words}: {one_line(error)}") from error
     if taken.good:
-        stream.blocks[taken.xid] = replace(block, plain=b"", odd=())
+        stream.blocks[taken.xid] = replace(block, regular=b"", irregular=())
     if block.lines - taken.records >= MAX_LINES:
         await asyncio.to_thread(stream.find_long_values, block)
     stream.file.records += taken.records
@@ -187,11 +189,11 @@ async def _try(
 ) -> _Taken:
     """Load one block, its odd records by the raw path."""
     async with _loading(worker) as taken:
-        if block.plain:
+        if block.regular:
             taken.good = taken.records = await _copy(worker, stream, block)
-        if block.odd:
-            taken.good += await _take_apart(worker, run_id, stream, block.odd)
-            taken.records += len(block.odd)
+        if block.irregular:
+            taken.good += await _take_apart(worker, run_id, stream, block.irregular)
+            taken.records += len(block.irregular)
     return taken
 
 
@@ -220,21 +222,21 @@ async def _copy(worker: AsyncConnection, stream: Stream, block: Block) -> int:
 
     Before PostgreSQL 18 a line of `\\.` ends COPY as if all were well.
     """
-    quotes = b'"' in block.plain or b"\\" in block.plain
+    quotes = b'"' in block.regular or b"\\" in block.regular
     statement = stream.statement if quotes else stream.unquoted_statement
     async with worker.cursor() as cursor:
         async with cursor.copy(statement) as copy:
-            await copy.write(block.plain)
+            await copy.write(block.regular)
         records = cursor.rowcount
-    if records < block.plain_lines:
-        quoted = sum(field[0].count(b"\n") for field in QUOTED.finditer(block.plain))
-        if records < block.plain_lines - quoted:
+    if records < block.regular_lines:
+        quoted = sum(field[0].count(b"\n") for field in QUOTED.finditer(block.regular))
+        if records < block.regular_lines - quoted:
             raise _TookFewer
     return records
 
 
 async def _take_apart(
-    worker: AsyncConnection, run_id: int, stream: Stream, records: Sequence[Record]
+    worker: AsyncConnection, run_id: int, stream: Stream, records: Sequence[CsvRecord]
 ) -> int:
     """Send records the raw path; the number of those that were good."""
     row = await worker.execute(

@@ -85,7 +85,6 @@ async def _attempt(
         streams = await open_streams(
             *(lead, settings.data_dir, block_bytes(settings.load_workers)),
             *(run.warnings.append, files),
-            strict=strict,
         )
         run.warnings += _not_loaded(settings.data_dir, streams)
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
@@ -139,9 +138,6 @@ class _Pipeline:
                 raise
             except DataFault as fault:
                 failed_in = run.phase
-                hidden = any(stream.forms.may_hide for stream in self._streams)
-                if failed_in == "build" and hidden:
-                    raise _Doubt(str(fault)) from fault
                 log.info("run %d: looks at rules after: %s", run.id, fault)
                 failed = fault.checks if isinstance(fault, CheckFault) else None
                 wanted = partial(_may_mend, failed=failed)

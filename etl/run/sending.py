@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from etl.csvfiles.blocks import Record
+from etl.csvfiles.blocks import CsvRecord
 from etl.csvfiles.headers import Header
 
 
-def as_arrays(records: Sequence[Record]) -> tuple[str, str]:
+def as_arrays(records: Sequence[CsvRecord]) -> tuple[str, str]:
     """The texts of records and their lines, as Postgres writes text[] and bigint[].
 
     Psycopg would dump 20,000 of them in 47 ms, and holds up all other threads then.

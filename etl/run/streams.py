@@ -10,19 +10,22 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from psycopg import AsyncConnection, sql
 
-from etl.csvfiles.blocks import MOST_RECORDS_AT_ONCE, Block, BlockReader, Choice, Record
-from etl.csvfiles.forms import Column, Forms, forms_of
-from etl.csvfiles.headers import Header, visible
-from etl.csvfiles.textfile import TextFile
+from etl.csvfiles.blocks import MAX_RECORDS_AT_ONCE, Block, BlockReader, CsvRecord
+from etl.csvfiles.headers import Header
+from etl.csvfiles.patterns import Column, RecordPatterns, compile_patterns
+from etl.csvfiles.textfile import TextFile, printable
 from etl.errors import DataFault, ServiceFault
 from etl.run.sending import copy_statement
+
+#: Leaves some of the records that are given with their lines; each has its line end.
+Choice = Callable[[Iterable[tuple[int, bytes]]], Iterable[tuple[int, bytes]]]
 
 #: Unknown columns, and long values, that warnings name; columns that a file may have.
 SHOWN, MOST_COLUMNS = 5, 1000
@@ -94,7 +97,7 @@ class Stream:
     opened: TextFile
     reader: BlockReader
     header: Header
-    forms: Forms
+    patterns: RecordPatterns
     table: sql.Identifier
     statement: sql.Composed
     unquoted_statement: sql.Composed
@@ -114,7 +117,8 @@ class Stream:
             return (each for each in records if each[1].count(b"\n") > MAX_LINES)
 
         quoted = re.compile(QUOTED_FIELD % re.escape(self.header.delimiter))
-        for record in self.reader.records_of(block, self.forms, choose):
+        for each in choose(self.reader.records_of(block, self.patterns)):
+            record = self.reader.csv_record(*each)
             for value in quoted.finditer(record.text):
                 if (lines := 1 + value[1].count("\n")) > MAX_LINES:
                     line = record.line + record.text.count("\n", 0, value.start(1))
@@ -136,14 +140,17 @@ class Stream:
 
     def records_of(
         self, block: Block, showing: Mapping[str, Collection[str]] | None = None
-    ) -> Iterator[list[Record]]:
+    ) -> Iterator[list[CsvRecord]]:
         """The records of a block, read again from the file, in lists of a bounded
         length; only those that show one of the values of a column, where these are
         given. Raises DataFault.
         """
         choose = iter if showing is None else self._choice(showing)
-        records = self.reader.records_of(block, self.forms, choose)
-        while some := list(islice(records, MOST_RECORDS_AT_ONCE)):
+        records = (
+            self.reader.csv_record(*each)
+            for each in choose(self.reader.records_of(block, self.patterns))
+        )
+        while some := list(islice(records, MAX_RECORDS_AT_ONCE)):
             yield some
 
     def _choice(self, values: Mapping[str, Collection[str]]) -> Choice:
@@ -197,12 +204,8 @@ async def open_streams(
     block_size: int,
     warn: Callable[[str], None],
     files: ExitStack,
-    *,
-    strict: bool,
 ) -> list[Stream]:
     """Open the file of every source, before any is loaded; ``files`` closes them.
-
-    Where ``strict``, every record is matched with what is plain, whatever it costs.
 
     ``warn`` is told of columns that a source lacks: they are skipped. Raises DataFault
     where a file cannot be read or its header is wrong, ServiceFault where a plain form
@@ -221,20 +224,18 @@ async def open_streams(
                 "are the most: leave out those that nobody needs"
             )
         if header.unknown:
-            names = ", ".join(repr(visible(each)) for each in header.unknown[:SHOWN])
+            names = ", ".join(repr(printable(each)) for each in header.unknown[:SHOWN])
             names += ", …" if len(header.unknown) > SHOWN else ""
             word = "columns" if len(header.unknown) > 1 else "column"
             what = f"{word} {names}"
             warn(f"{opened.name}: staging.{source.name} lacks the {what}: skipped")
         table = await _table_for(connection, source, header)
         try:
-            forms = forms_of(_columns_of(source, header), header.delimiter)
+            patterns = compile_patterns(_columns_of(source, header), header.delimiter)
         except re.error as error:
             raise ServiceFault(
                 f"staging.{source.name}: a plain form is no regular expression: {error}"
             ) from None
-        if strict:
-            forms = replace(forms, frame=None)
         streams.append(
             Stream(
                 source=source,
@@ -242,7 +243,7 @@ async def open_streams(
                 opened=opened,
                 reader=reader,
                 header=header,
-                forms=forms,
+                patterns=patterns,
                 table=table,
                 statement=copy_statement(table, header),
                 unquoted_statement=copy_statement(table, header, quotes=False),
@@ -269,7 +270,7 @@ def _columns_of(source: Source, header: Header) -> list[Column | None]:
     """The columns as records are matched with them; None for an unknown one."""
     known = {column.name: column for column in source.columns}
     return [
-        Column(name, is_required=False, is_text=False, plain="")
+        Column(name, is_required=False, is_text=False, pattern="", skeleton="")
         if is_blank
         else known.get(name)
         for name, is_blank in zip(header.columns, header.is_blank, strict=True)

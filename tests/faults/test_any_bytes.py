@@ -1,4 +1,4 @@
-"""Whatever stands in a file: good records arrive by any path, and nothing breaks."""
+"""Whatever a file holds: good records arrive by either path, and nothing breaks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl.api.routes import create_app
-from etl.csvfiles.forms import Column, Forms, forms_of
+from etl.csvfiles.patterns import Column, RecordPatterns, compile_patterns
 from etl.settings import RejectLimit, Settings
 from tests.support.client import Client, features, get, trigger
 
@@ -159,24 +159,26 @@ def test_both_paths_give_the_same_rows(
     given_blanks = cycle(no_tabs if delimiter == "\t" else blanks)
     for name, records in files.items():
         service.write(name, written(name, records, delimiter, end, given_blanks))
-    by_copy = service.do(trigger(service.client, allow_empty="true"))
+    by_fast_path = service.do(trigger(service.client, allow_empty="true"))
     staged = service.staged()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("etl.run.streams.forms_of", _nothing_is_plain)
-        raw = service.do(trigger(service.client, allow_empty="true"))
+        patch.setattr("etl.run.streams.compile_patterns", _nothing_is_regular)
+        by_slow_path = service.do(trigger(service.client, allow_empty="true"))
     assert service.staged() == staged
     assert service.odd_rows() == sum(map(len, files.values()))
-    for answer in (by_copy, raw):
+    for answer in (by_fast_path, by_slow_path):
         assert {
             file["file"]: (file["records"], file["rejected"])
             for file in answer["run"]["files"]
         } == {f"{name}.csv": (len(records), 0) for name, records in files.items()}
 
 
-def _nothing_is_plain(columns: Sequence[Column | None], delimiter: str) -> Forms:
+def _nothing_is_regular(
+    columns: Sequence[Column | None], delimiter: str
+) -> RecordPatterns:
     nothing = re.compile(b"")
-    forms = forms_of(columns, delimiter)
-    return replace(forms, plain=nothing, unquoted=nothing, frame=None)
+    patterns = compile_patterns(columns, delimiter)
+    return replace(patterns, regular=nothing, unquoted=nothing, skeleton=None)
 
 
 @HYPOTHESIS
