@@ -2,7 +2,7 @@
 
 Ten experiments a user. A service for each variant, each with a database of its own on
 one embedded Postgres, take turns, each round in another order. ``unchecked`` is the
-same service without rules and without a look at the bytes and at keys. Where a few
+same service without rules and without matching bytes before COPY. Where a few
 percent are told apart, there are more rounds.
 """
 
@@ -145,8 +145,6 @@ def _service(
         for prefix in ("040", "050", "060"):
             for check in (sql_dir / "check").glob(f"{prefix}_*.sql"):
                 check.unlink()
-        keys = sql_dir / "schema" / "999_no_keys.sql"
-        keys.write_text("delete from etl.unique_keys;\n")
     environ = {
         "PYTHONPATH": str(PROJECT),
         "DATABASE_URL": postgres.new_database(variant),

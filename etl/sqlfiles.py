@@ -7,6 +7,7 @@ import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 NAME = re.compile(r"[0-9]{3}_[a-z0-9_]+\.sql")
@@ -29,21 +30,18 @@ IGNORED = re.compile(
     re.IGNORECASE,
 )
 
-#: A file that reads this setting is run once per build worker, each with its share.
-SLICE_SETTING = "etl.slices"
+#: What a file calls that takes a share of the rows on each build worker.
+SLICES = "etl.slices()"
 
-#: The line of a check whose rows are told and stop nothing.
-ONLY_WARNS = re.compile(r"^-- severity: warn$", re.MULTILINE)
+#: A line of a file's header, as ``-- severity: warn``.
+HEADER = re.compile(r"^-- (\w+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
-#: The line of a check that a run may override, and the parameters of the trigger that
-#: may do so.
-OVERRIDDEN_BY = re.compile(r"^-- overridden_by:(.*)$", re.MULTILINE)
+#: Parameters of the trigger that may override a check.
 OVERRIDES = ("allow_empty",)
 
-#: The line of a rule that is not looked at while the check that it names finds nothing,
-#: and of one that is looked at after the file of the build that it names.
-PROOF = re.compile(r"^-- proof: +(\S+)$", re.MULTILINE)
-AFTER = re.compile(r"^-- after: +(\S+)$", re.MULTILINE)
+#: What a rule rejects, ``source.column`` or ``source (column, column)``, and why.
+REJECTS = re.compile(r"(\w+)(?:\.(\w+)| ?\((\w+(?:, ?\w+)*)\))")
+REASON = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class SqlFileError(ValueError):
@@ -70,33 +68,68 @@ class SqlFile:
         """As people name it: ``build/020_features.sql``."""
         return f"{self.folder}/{self.name}"
 
+    @cached_property
+    def header(self) -> dict[str, str]:
+        """The values of its header lines, by name."""
+        return {found[1]: found[2] for found in HEADER.finditer(self.text)}
+
     @property
     def in_slices(self) -> bool:
         """Whether build workers share its work, each running it on its slice."""
-        return SLICE_SETTING in self.text
-
-    @property
-    def proof(self) -> str | None:
-        """The check whose success proves that every row obeys this rule, if any."""
-        found = PROOF.search(self.text)
-        return found[1] if found else None
-
-    @property
-    def after(self) -> str | None:
-        """The file of the build after which this rule is looked at, if any."""
-        found = AFTER.search(self.text)
-        return found[1] if found else None
-
-    @property
-    def overridden_by(self) -> str | None:
-        """The parameter of the trigger with which this check only warns, if any."""
-        found = OVERRIDDEN_BY.search(self.text)
-        return found[1].strip() if found else None
+        return SLICES in self.text
 
     @property
     def only_warns(self) -> bool:
-        """Whether the rows of this check are a warning, and no reason to stop."""
-        return ONLY_WARNS.search(self.text) is not None
+        """Whether the rows of this check are a warning, and do not stop the run."""
+        return self.header.get("severity") == "warn"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A file of ``clean``: a query for the values that mark bad records.
+
+    It rejects records of ``source.csv``; ``at_fault`` are the columns that its rejects
+    name. With ``keeps_first``, the first record of those that share a value stays.
+    ``runs_after`` is a file of the build, and ``verified_by`` a check that finds rows
+    whenever the rule does: then it need not run.
+    """
+
+    file: SqlFile
+    source: str
+    at_fault: list[str]
+    reason: str
+    keeps_first: bool
+    runs_after: str | None
+    verified_by: str | None
+
+    @classmethod
+    def of(cls, file: SqlFile) -> Rule:
+        """Read the header of a file. Raises SqlFileError."""
+        header = file.header
+        rejects = REJECTS.fullmatch(header.get("rejects", ""))
+        if rejects is None:
+            raise _wrong_header(
+                file, "rejects", "source.column, or source (column, column)"
+            )
+        if not REASON.fullmatch(header.get("reason", "")):
+            raise _wrong_header(file, "reason", "one word, such as unknown_user")
+        if header.get("keeps", "first") != "first":
+            raise _wrong_header(file, "keeps", "first, or left out")
+        return cls(
+            file=file,
+            source=rejects[1],
+            at_fault=re.split(", ?", rejects[2] or rejects[3]),
+            reason=header["reason"],
+            keeps_first="keeps" in header,
+            runs_after=header.get("runs_after"),
+            verified_by=header.get("verified_by"),
+        )
+
+
+def _wrong_header(file: SqlFile, name: str, expected: str) -> SqlFileError:
+    given = file.header.get(name)
+    said = f'"-- {name}: {given}"' if given is not None else f'no line "-- {name}: …"'
+    return SqlFileError(f"{file.path} has {said}: a rule says {expected} there")
 
 
 def read_pipeline(
@@ -105,7 +138,7 @@ def read_pipeline(
     """The SQL files of a pipeline by folder, those of ``folders`` alone.
 
     Raises SqlFileError for what read_folder refuses, a folder that is missing, empty or
-    unknown, and a rule that names a check or a file of the build that is not there.
+    unknown, and a rule whose header is wrong, or names a file that is not there.
     """
     _require_folders(sql_dir)
     files = {folder: read_folder(sql_dir / folder) for folder in folders}
@@ -113,12 +146,11 @@ def read_pipeline(
         if folder in files and not files[folder]:
             raise SqlFileError(f"SQL_DIR: {sql_dir / folder} holds no SQL file")
     paths = {file.path for folder in files.values() for file in folder}
-    for rule in files.get("clean", ()):
-        for header, named in (("proof", rule.proof), ("after", rule.after)):
-            if named and named not in paths:
-                raise SqlFileError(
-                    f'{rule.path}: "-- {header}: {named}" names no file that is there'
-                )
+    for rule in map(Rule.of, files.get("clean", ())):
+        for name in ("runs_after", "verified_by"):
+            if rule.file.header.get(name, "") not in (*paths, ""):
+                header = f'"-- {name}: {rule.file.header[name]}"'
+                raise SqlFileError(f"{rule.file.path}: {header} names no file")
     return files
 
 
@@ -217,11 +249,11 @@ def _read(path: Path, name: str) -> SqlFile:
         raise SqlFileError(f"{name}, {where}: a null byte: save the file as UTF-8")
     sha256 = hashlib.sha256(content).hexdigest()
     file = SqlFile(path.parent.name, path.name, text, sha256)
-    if file.overridden_by not in (None, *OVERRIDES):
-        header = f'"-- overridden_by: {file.overridden_by}"'
+    override = file.header.get("overridden_by")
+    if override not in (None, *OVERRIDES):
         raise SqlFileError(
-            f"{name}: {header} is no parameter of the trigger that may override a "
-            f"check: say {' or '.join(OVERRIDES)}"
+            f'{name}: "-- overridden_by: {override}" is no parameter of the trigger '
+            f"that may override a check: say {' or '.join(OVERRIDES)}"
         )
     return file
 

@@ -171,7 +171,7 @@ def _unquoted(column: Column, pattern: str, delimiter: str, spaces: bytes) -> by
     A text keeps the spaces around it: none may follow the last separator of a list.
     """
     if column.separator == delimiter:  # then no value without quotes contains it
-        pattern = pattern.replace(delimiter, "(?!)")
+        pattern = pattern.replace(re.escape(delimiter), "(?!)")
     after = b"" if column.is_text else spaces
     value = rb"%s(?>%s)%s" % (spaces, pattern.encode(), after)
     if column.is_required:

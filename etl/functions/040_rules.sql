@@ -1,38 +1,331 @@
--- What runs when: the share of a connection, and the rules that are looked at though a
--- check would tell.
+-- Rules of sql/clean: each is a query for the values that mark bad records. What it
+-- returns becomes rejects here, the same for every rule.
 
--- Which share of the rows a connection is to take, and of how many, where a file runs
--- on several at once; the whole where it does not.
+-- Which share of the rows a connection takes, and of how many, where a file runs on
+-- several at once. They are immutable so that the planner takes them for constants: a
+-- statement that calls them must not be prepared.
 create or replace function etl.slice() returns integer
-language sql stable as $$
+language sql immutable parallel safe as $$
     select coalesce(nullif(current_setting('etl.slice', true), ''), '0')::integer;
 $$;
 
 create or replace function etl.slices() returns integer
-language sql stable as $$
+language sql immutable parallel safe as $$
     select coalesce(nullif(current_setting('etl.slices', true), ''), '1')::integer;
 $$;
 
--- The rules that are to be looked at before the build, though a check would tell: those
--- that found something in the last run, and those of keys that look repeated.
-create or replace function etl.rules_in_doubt(run_id bigint) returns setof text
+-- The rules that rejected something in the last run.
+create or replace function etl.rules_that_rejected(run_id bigint) returns setof text
 language sql stable as $$
     select steps.step ->> 'file'
     from json_array_elements(
         (
             select runs.steps
             from etl.runs
-            where runs.id < rules_in_doubt.run_id
+            where runs.id < rules_that_rejected.run_id
             order by runs.id desc
             limit 1
         )
     ) as steps (step)
     where
         steps.step ->> 'file' like 'clean/%'
-        and (steps.step ->> 'rows')::bigint > 0
-    union
-    select keys.rule
-    from etl.unique_keys as keys
-    inner join etl.key_ranges as ranges using (source, column_name)
-    where ranges.may_repeat;
+        and (steps.step ->> 'rows')::bigint > 0;
+$$;
+
+-- Whether whole numbers surely hold duplicates: there are more of them than numbers
+-- from the least to the greatest, or as many that add up to another sum. Costs a
+-- quarter of what a sort does; where numbers leave gaps it says nothing.
+create or replace function etl.has_duplicates(source text, key text) returns boolean
+language plpgsql stable as $$
+declare
+    answer boolean;
+begin
+    execute format(
+        $f$
+        select
+            keys.total > keys.range
+            or keys.total = keys.range
+            and keys.sum <> keys.total * (keys.least + keys.greatest) / 2
+        from (
+            select
+                count(%1$I)::numeric as total,
+                sum(%1$I) as sum,
+                min(%1$I)::numeric as least,
+                max(%1$I)::numeric as greatest,
+                max(%1$I)::numeric - min(%1$I) + 1 as range
+            from staging.%2$I
+        ) as keys
+        $f$,
+        key,
+        source
+    )
+    into answer;
+    return coalesce(answer, false);
+end;
+$$;
+
+-- The functions below are checked against them.
+select etl.create_working_tables();
+
+-- The columns of a source whose values a rule has found; value casts one of them in a
+-- SELECT that has row_values.
+create or replace function etl.columns_of_violations(
+    source text
+) returns table (nth integer, column_name text, value text)
+language sql stable as $$
+    select
+        columns.position,
+        columns.column_name,
+        format('(row_values ->> %L)::%s', columns.column_name, columns.type) as value
+    from etl.source_columns as columns
+    where
+        columns.source = columns_of_violations.source
+        and exists (
+            select 1
+            from (select * from pg_temp.violations limit 1) as one
+            where one.row_values ? columns.column_name
+        );
+$$;
+
+-- The condition for rows of a source that have the values that a rule has found, one
+-- for each combination of columns that are null. The values are part of its text: so
+-- the planner knows them.
+create or replace function etl.condition_of_violations(source text) returns text
+language sql stable as $$
+    select
+        string_agg(
+            format(
+                '(%s)',
+                concat_ws(
+                    ' and ',
+                    '(' || parts.names || ') in (select ' || parts.casts
+                    || format(
+                        ' from jsonb_array_elements(%L::jsonb) as given (row_values))',
+                        found.all_values
+                    ),
+                    parts.absent
+                )
+            ),
+            ' or '
+        )
+    from (
+        select
+            blank.columns as absent,
+            jsonb_agg(violations.row_values) as all_values
+        from pg_temp.violations
+        cross join lateral (
+            select array(
+                select members.key
+                from jsonb_each(violations.row_values) as members
+                where members.value = 'null'
+                order by members.key
+            ) as columns
+        ) as blank
+        group by blank.columns
+    ) as found
+    cross join lateral (
+        select
+            string_agg(format('%I is null', columns.column_name), ' and ')
+            filter (where columns.column_name = any (found.absent)) as absent,
+            string_agg(
+                quote_ident(columns.column_name), ', ' order by columns.nth
+            )
+            filter (where columns.column_name <> all (found.absent)) as names,
+            string_agg(columns.value, ', ' order by columns.nth)
+            filter (where columns.column_name <> all (found.absent)) as casts
+        from etl.columns_of_violations(source) as columns
+    ) as parts;
+$$;
+
+-- Deletes the rows that have what a rule has found. Returns how many that were; how
+-- many of them are to be kept where the first of each value is; and whether all follow
+-- from other rejected records.
+create or replace function etl.delete_violations(
+    source text, keeps_first boolean
+) returns table (records bigint, kept bigint, is_consequence boolean)
+language plpgsql as $$
+declare
+    unknown text;
+begin
+    select members.key
+    into unknown
+    from (select * from pg_temp.violations limit 1) as one
+    cross join lateral jsonb_object_keys(one.row_values) as members (key)
+    where
+        members.key not in (
+            select columns.column_name
+            from etl.columns_of_violations(source) as columns
+        );
+    if unknown is not null then
+        raise 'it returns the column %, which staging.% lacks', unknown, source
+            using errcode = 'undefined_column';
+    end if;
+
+    execute format(
+        'delete from staging.%I where %s', source, etl.condition_of_violations(source)
+    );
+    get diagnostics records = row_count;
+    select
+        case when keeps_first then count(distinct violations.at_fault) else 0 end,
+        bool_and(violations.cause_file is not null)
+    into kept, is_consequence
+    from pg_temp.violations;
+    return next;
+end;
+$$;
+
+-- Finds the raw records that have what a rule has found, and were not rejected before.
+-- Returns how many were found by now, and how many of them are to be kept.
+create or replace function etl.match_violations(
+    run_id       bigint,
+    source       text,
+    file_columns text[],
+    delimiter    text,
+    keeps_first  boolean
+) returns table (found bigint, kept bigint)
+language plpgsql as $$
+begin
+    perform etl.parse_records(source, file_columns, delimiter);
+
+    execute (
+        select
+            format(
+                $f$
+                insert into pg_temp.pending_rejects (
+                    line, record, texts, at_fault, message, cause_file, cause_line
+                )
+                select distinct on (parsed.line)
+                    parsed.line,
+                    parsed.record,
+                    parsed.texts,
+                    found.at_fault,
+                    found.message,
+                    found.cause_file,
+                    found.cause_line
+                from (
+                    select
+                        parsed_records.*,
+                        jsonb_build_array(%s) as found_values
+                    from pg_temp.parsed_records
+                    where
+                        parsed_records.reason is null
+                        and array_position(parsed_records.texts, null) is null
+                ) as parsed
+                inner join (
+                    select
+                        violations.*,
+                        jsonb_build_array(%s) as found_values
+                    from pg_temp.violations
+                ) as found using (found_values)
+                where
+                    not exists (
+                        select 1
+                        from etl.rejects
+                        where
+                            rejects.run_id = %s
+                            and rejects.is_consequence in (false, true)
+                            and rejects.file = %L
+                            and rejects.line = parsed.line
+                    )
+                order by parsed.line
+                $f$,
+                string_agg(in_file.value, ', ' order by in_file.nth),
+                string_agg(in_violations.value, ', ' order by in_file.nth),
+                match_violations.run_id,
+                source || '.csv'
+            )
+        from etl.columns_of_violations(source) as in_violations
+        inner join etl.columns_of_file(source, file_columns) as in_file
+            using (column_name)
+    );
+    return query
+    select
+        count(*),
+        case when keeps_first then count(distinct pending.at_fault) else 0 end
+    from pg_temp.pending_rejects as pending;
+end;
+$$;
+
+-- Writes what was matched to etl.rejects; of those to be kept, the first record in the
+-- file with a value comes back into its table. Returns how many were rejected.
+create or replace function etl.reject_pending(
+    run_id       bigint,
+    source       text,
+    file_columns text[],
+    at_fault     text[],
+    reason       text,
+    keeps_first  boolean
+) returns bigint
+language plpgsql as $$
+declare
+    rejected bigint;
+begin
+    with
+    numbered as (
+        select
+            pending_rejects.*,
+            row_number() over same_value as nth,
+            first_value(pending_rejects.line) over same_value as first_line
+        from pg_temp.pending_rejects
+        window same_value as (
+            partition by pending_rejects.at_fault order by pending_rejects.line
+        )
+    ),
+
+    keys as materialized (
+        select
+            columns.nth,
+            columns.column_name
+        from etl.columns_of_file(source, file_columns) as columns
+        where columns.is_required
+    )
+
+    insert into etl.rejects (
+        run_id,
+        file,
+        line,
+        column_name,
+        value,
+        reason,
+        message,
+        record,
+        keys,
+        cause_file,
+        cause_line
+    )
+    select
+        reject_pending.run_id,
+        source || '.csv',
+        numbered.line,
+        array_to_string(reject_pending.at_fault, ', '),
+        nullif(etl.trimmed(array_to_string(numbered.at_fault, ', ')), ''),
+        reject_pending.reason,
+        etl.one_line(
+            coalesce(
+                numbered.message,
+                format('line %s has it already', numbered.first_line)
+            )
+        ),
+        numbered.record,
+        (
+            select jsonb_object_agg(keys.column_name, numbered.texts[keys.nth])
+            from keys
+        ),
+        numbered.cause_file,
+        numbered.cause_line
+    from numbered
+    where not keeps_first or numbered.nth > 1
+    order by numbered.line;
+    get diagnostics rejected = row_count;
+
+    if keeps_first then
+        execute etl.insert_of_texts(
+            source,
+            file_columns,
+            '(select distinct on (at_fault) texts from pg_temp.pending_rejects'
+            ' order by at_fault, line) as first_ones'
+        );
+    end if;
+    return rejected;
+end;
 $$;

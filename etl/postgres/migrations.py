@@ -88,7 +88,6 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
             _locked(connection, LOCK, "the start of another server"),
             _locked(connection, RUN_LOCK, "the run in progress"),
         ):
-            await _leave_earlier_layout(connection, tables)
             await _apply_new(connection, "engine", tables)
             await _apply_changed(connection, "functions", functions)
             await _apply_new(connection, "pipeline", pipeline)

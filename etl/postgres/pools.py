@@ -119,4 +119,7 @@ def _has_word(connection: AsyncConnection) -> bool:
 
 async def release_locks(connection: AsyncConnection) -> None:
     """What a connection held for a run goes when it comes back to its pool."""
-    await connection.execute("select pg_advisory_unlock_all()")
+    await connection.execute(
+        "select pg_advisory_unlock_all(),"
+        " set_config('etl.slice', '', false), set_config('etl.slices', '', false)"
+    )

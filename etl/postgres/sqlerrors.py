@@ -29,7 +29,7 @@ _LINE_OF_BLOCK = re.compile(r"^PL/pgSQL function inline_code_block line (\d+)", 
 _BLOCK = re.compile(r"^\s*do\s+(?:language\s+\w+\s+)?\$\w*\$", re.I | re.M)
 
 
-def describe(file: SqlFile, error: psycopg.Error) -> str:
+def describe(file: SqlFile, error: psycopg.Error, sent_before: int = 0) -> str:
     """Where the error of a file is, and the server's message, detail and hint, in one
     line: ``build/020_a.sql, line 3, column 8: column "b" does not exist``.
 
@@ -39,7 +39,7 @@ def describe(file: SqlFile, error: psycopg.Error) -> str:
     diagnostic = error.diag
     if diagnostic.message_primary is None:
         return f"{file.path}: {_reason(error)}"
-    where = _position(file.text, diagnostic)
+    where = _position(file.text, diagnostic, sent_before)
     message = _message(diagnostic)
     function = _FUNCTION.search(diagnostic.context or "")
     if function and not (where and "inline_code_block" in function[0]):
@@ -68,12 +68,14 @@ def _reason(error: psycopg.Error) -> str:
     return _shorten(str(error)) or type(error).__name__
 
 
-def _position(text: str, diagnostic: Diagnostic) -> str | None:
+def _position(text: str, diagnostic: Diagnostic, sent_before: int) -> str | None:
     """The line and column that the server reports, or the line in the one DO block."""
     if diagnostic.statement_position:
         # What is missing at the end is missing after the last word.
-        offset = min(int(diagnostic.statement_position) - 1, len(text.rstrip()))
-        return locate(text, offset)
+        offset = int(diagnostic.statement_position) - 1 - sent_before
+        if offset < 0:  # in what the engine sent around it
+            return None
+        return locate(text, min(offset, len(text.rstrip())))
     line = _LINE_OF_BLOCK.search(diagnostic.context or "")
     blocks = list(_BLOCK.finditer(text))
     if line is None or len(blocks) != 1:

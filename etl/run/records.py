@@ -110,7 +110,7 @@ async def read_runs(
 async def note(connection: AsyncConnection, run: Run) -> Record:
     """Put what is known of a run on record, and read the record."""
     await count_reasons(connection, run.id, run.files)
-    files = [file.record for file in run.files]
+    files = [file.summary for file in run.files]
     steps = [vars(step) for step in run.steps]
     record = await value_of(
         connection,

@@ -1,148 +1,174 @@
-"""Runs the SQL files of one phase, whole or in slices. Knows no statement in them."""
+"""Runs the SQL files of a phase, whole or in slices. Knows no statement in them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
 from psycopg.errors import DiskFull, ProgramLimitExceeded
 
-from etl.errors import DataFault, RunFault, ServiceFault
+from etl.errors import DataFault, ServiceFault, all_together
 from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
-from etl.postgres.transactions import local, transaction
-from etl.sqlfiles import SLICE_SETTING, SqlFile
+from etl.sqlfiles import SqlFile
 
-#: Bad rows that the error of a check shows.
-SHOWN_ROWS = 5
+#: Bad rows that the error of a check names.
+MAX_ROWS_NAMED = 5
+
+#: Which slice a connection has, of how many, for as long as it works for the run.
+SET_SLICE = (
+    "select set_config('etl.slice', %s, false), set_config('etl.slices', %s, false)"
+)
+
+Job = Callable[[AsyncConnection], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
-    """What a run's record tells of a SQL file: rows that it wrote or returned."""
+    """What a run reports of a SQL file; ``rows`` are those that it wrote or returned,
+    of a rule the records that were rejected.
+    """
 
     file: str
     sha256: str
-    rows: int
-    milliseconds: float
+    rows: int = 0
+    milliseconds: float = 0.0
 
 
-async def run_file(
-    file: SqlFile,
-    lead: AsyncConnection,
-    workers: Sequence[AsyncConnection],
-    warn: Callable[[str], None],
-    overrides: Collection[str] = (),
-) -> Step:
-    """Run one SQL file to its end, on ``lead`` or in slices on all ``workers``.
+@contextmanager
+def timed(file: SqlFile, sent_before: int = 0) -> Iterator[Step]:
+    """The step of a file that runs in here, which sets its rows.
 
-    ``warn`` is told what a check finds that only warns, by itself or since one of the
-    ``overrides`` has it so. Raises DataFault where a value or a constraint stops it, or
-    a check finds rows; ServiceFault where the file itself is wrong;
-    psycopg.OperationalError where the connection is lost, or the disk full.
+    ``sent_before`` characters were sent before its text. Raises DataFault where a
+    value, a constraint or a size stops the file, ServiceFault where the file is wrong;
+    psycopg.Error where the connection is lost, or the disk full.
     """
     began = time.perf_counter()
-    counts = [0] * len(workers)
-
-    async def run_slice(number: int, worker: AsyncConnection) -> None:
-        slices = {"etl.slice": str(number), SLICE_SETTING: str(len(workers))}
-        async with transaction(worker, local(slices)):
-            counts[number] = await _execute(file, worker, warn, overrides)
-
+    step = Step(file.path, file.sha256)
     try:
-        if file.in_slices:
-            await _until_one_fails(run_slice, workers)
-        else:
-            counts = [await _execute(file, lead, warn, overrides)]
+        yield step
     except psycopg.Error as error:
         if is_lost(error) or isinstance(error, DiskFull):
             raise
-        raise _fault_of(file, error) from error
-    milliseconds = round((time.perf_counter() - began) * 1000, 3)
-    step = Step(file.path, file.sha256, sum(counts), milliseconds)
+        message = describe(file, error, sent_before)
+        if isinstance(error, DataError | IntegrityError | ProgramLimitExceeded):
+            raise DataFault(message) from error
+        if not isinstance(error, psycopg.ProgrammingError):
+            log.error("%s", message)
+        raise ServiceFault(message) from error
+    step.milliseconds = round((time.perf_counter() - began) * 1000, 3)
     log.info("%(file)s: %(rows)d rows in %(milliseconds).1f ms", vars(step))
+
+
+async def run_jobs(workers: Sequence[AsyncConnection], jobs: Sequence[Job]) -> None:
+    """Run all jobs, as many at once as there are workers."""
+    waiting = iter(jobs)
+
+    async def work(worker: AsyncConnection) -> None:
+        for job in waiting:
+            await job(worker)
+
+    await all_together(work(worker) for worker in workers)
+
+
+async def build(
+    file: SqlFile, lead: AsyncConnection, builders: Sequence[AsyncConnection]
+) -> Step:
+    """Run a file of the build, on ``lead`` or in slices on all ``builders``.
+
+    Raises what ``timed`` does.
+    """
+    with timed(file) as step:
+        if file.in_slices:
+            step.rows = await _run_slices(file, builders)
+        else:
+            step.rows = await _execute(file, lead)
     return step
 
 
-def _fault_of(file: SqlFile, error: psycopg.Error) -> RunFault:
-    """The data's fault where a value, a constraint or a size stops the file."""
-    message = describe(file, error)
-    if isinstance(error, DataError | IntegrityError | ProgramLimitExceeded):
-        return DataFault(message)
-    if not isinstance(error, psycopg.ProgrammingError):
-        log.error("%s", message)
-    return ServiceFault(message)
-
-
-async def _until_one_fails(
-    run_slice: Callable[[int, AsyncConnection], Coroutine[None, None, None]],
-    workers: Sequence[AsyncConnection],
-) -> None:
-    """Run all slices; the error of one ends the others and is raised.
+async def _run_slices(file: SqlFile, builders: Sequence[AsyncConnection]) -> int:
+    """Run a file on all builders; the error of one ends the others and is raised.
 
     They are ended by the server: where a task is cancelled in the middle of a query,
-    psycopg may have to close the connection, and the run has use for it yet.
+    psycopg may have to close the connection, and the run still needs it.
     """
-    slices = enumerate(workers)
-    tasks = [asyncio.create_task(run_slice(*numbered)) for numbered in slices]
+    tasks = [asyncio.create_task(_execute(file, builder)) for builder in builders]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         errors = [task.exception() for task in tasks if task.done()]
-        for task, worker in zip(tasks, workers, strict=True):
+        for task, builder in zip(tasks, builders, strict=True):
             if not task.done():
-                await worker.cancel_safe()
+                await builder.cancel_safe()
         await asyncio.wait(tasks)
         for error in filter(None, errors):
             raise error
+        return sum(task.result() for task in tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _execute(
-    file: SqlFile,
-    connection: AsyncConnection,
-    warn: Callable[[str], None],
-    overrides: Collection[str],
-) -> int:
-    """Run all statements of a file; the rows of the last one that tells of any."""
+async def _execute(file: SqlFile, connection: AsyncConnection) -> int:
+    """Run all statements of a file; the rows of the last one that has any.
+
+    It is never prepared: a plan has the slice of the connection as a constant.
+    """
     rows = 0
     async with connection.cursor() as cursor:
-        await cursor.execute(file.text.encode())
+        await cursor.execute(file.text.encode(), prepare=False)
         if had_no_statement(cursor):
             raise ServiceFault(f"{file.path} {NO_STATEMENT}")
         while True:
-            if cursor.rowcount >= 0 and not (
-                file.folder == "clean" and cursor.description
-            ):
-                rows = cursor.rowcount
-            if file.folder == "check" and cursor.description and rows:
-                words = await _bad_rows(file, cursor)
-                if file.only_warns or file.overridden_by in overrides:
-                    warn(words)
-                elif file.overridden_by:
-                    advice = f"trigger with ?{file.overridden_by}=true"
-                    raise DataFault(f"{words}. If that is meant, {advice}")
-                else:
-                    raise DataFault(words)
+            rows = cursor.rowcount if cursor.rowcount >= 0 else rows
             if not cursor.nextset():
                 return rows
 
 
-async def _bad_rows(file: SqlFile, cursor: AsyncCursor) -> str:
+async def check(
+    file: SqlFile,
+    connection: AsyncConnection,
+    warn: Callable[[str], None],
+    overrides: Collection[str],
+) -> Step:
+    """Run a check. Raises DataFault where it finds rows, and what ``timed`` does.
+
+    ``warn`` gets what it finds where it only warns, by itself or because of one of the
+    ``overrides``.
+    """
+    with timed(file) as step:
+        async with connection.cursor() as cursor:
+            await cursor.execute(file.text.encode())
+            if had_no_statement(cursor):
+                raise ServiceFault(f"{file.path} {NO_STATEMENT}")
+            while cursor.nextset():
+                pass
+            step.rows = max(cursor.rowcount, 0) if cursor.description else 0
+            message = await _describe_rows(file, cursor) if step.rows else ""
+    override = file.header.get("overridden_by")
+    if message and (file.only_warns or override in overrides):
+        warn(message)
+    elif message and override:
+        raise DataFault(f"{message}. If that is meant, trigger with ?{override}=true")
+    elif message:
+        raise DataFault(message)
+    return step
+
+
+async def _describe_rows(file: SqlFile, cursor: AsyncCursor) -> str:
     """What a check found, in one line with its first rows."""
     names = [column.name for column in cursor.description or ()]
-    shown = [
+    first = [
         ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
-        for row in await cursor.fetchmany(SHOWN_ROWS)
+        for row in await cursor.fetchmany(MAX_ROWS_NAMED)
     ]
-    more = "; …" if cursor.rowcount > SHOWN_ROWS else ""
+    more = "; …" if cursor.rowcount > MAX_ROWS_NAMED else ""
     rows = "1 bad row" if cursor.rowcount == 1 else f"{cursor.rowcount} bad rows"
-    return f"{file.path} found {rows}: {'; '.join(shown)}{more}"
+    return f"{file.path} found {rows}: {'; '.join(first)}{more}"

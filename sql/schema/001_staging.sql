@@ -1,8 +1,8 @@
--- The raw records, as they stand in the files: data/<name>.csv goes to staging.<name>.
+-- The raw records, as they are in the files: data/<name>.csv goes to staging.<name>.
 -- Unlogged, for they can be loaded again; no autovacuum, for every run empties them and
 -- analyses them itself. Keys are not null; whatever else is empty in a file is null.
 create schema staging;
-comment on schema staging is 'One table per CSV file, filled anew by every run';
+comment on schema staging is 'One table per CSV file, filled again by every run';
 
 create unlogged table staging.users (
     user_id     bigint not null,
@@ -12,8 +12,8 @@ create unlogged table staging.users (
 ) with (autovacuum_enabled = false);
 comment on table staging.users is 'users.csv: one row per user';
 comment on column staging.users.user_id is 'Number of the user';
-comment on column staging.users.name is 'Name as in the file, with its blanks';
-comment on column staging.users.email is 'Address as in the file, with its blanks';
+comment on column staging.users.name is 'Name as in the file, not trimmed';
+comment on column staging.users.email is 'Address as in the file, not trimmed';
 comment on column staging.users.signup_date is 'Day on which the user signed up';
 
 create unlogged table staging.user_experiments (
@@ -39,3 +39,15 @@ comment on table staging.compounds is 'compounds.csv: one row per compound';
 comment on column staging.compounds.compound_id is 'Number of the compound';
 comment on column staging.compounds.compound_name is 'Name as in the file';
 comment on column staging.compounds.compound_structure is 'Sum formula as in the file';
+
+-- The engine holds lists to the type of their elements, as it does other values, and
+-- removes spaces and empty elements.
+insert into etl.list_columns (source, column_name, element_type, separator, meaning)
+values
+(
+    'user_experiments',
+    'experiment_compound_ids',
+    'bigint',
+    ';',
+    'the number of a compound'
+);

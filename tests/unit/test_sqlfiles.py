@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from etl.sqlfiles import SqlFileError, locate, read_folder, read_pipeline
+from etl.sqlfiles import Rule, SqlFileError, locate, read_folder, read_pipeline
 
 
 def test_files_come_in_order_with_their_hashes(tmp_path: Path) -> None:
-    (tmp_path / "020_second.sql").write_bytes(b"select current_setting('etl.slices');")
+    (tmp_path / "020_second.sql").write_bytes(b"select etl.slices();")
     (tmp_path / "010_first.sql").write_bytes(b"select 1;")
     (tmp_path / "README.md").write_text("no SQL")
     first, second = read_folder(tmp_path)
@@ -46,9 +46,12 @@ def test_line_ends_and_a_byte_order_mark_change_neither_text_nor_hash(
 
 
 def test_header_lines_are_read_with_any_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "010_a.sql").write_bytes(b"-- severity: warn\r\n-- proof: b\r\nselect;")
+    (tmp_path / "010_a.sql").write_bytes(
+        b"-- severity: warn\r\n-- reads:  b \r\nselect;"
+    )
     (file,) = read_folder(tmp_path)
-    assert (file.only_warns, file.proof) == (True, "b")
+    assert file.header == {"severity": "warn", "reads": "b"}
+    assert file.only_warns
 
 
 #: Names that a SQL file was given by mistake.
@@ -93,9 +96,11 @@ def test_a_check_may_be_overridden_by_a_parameter_that_there_is(
 ) -> None:
     check = tmp_path / "010_a.sql"
     check.write_text("-- overridden_by: allow_empty\nselect 1;")
-    assert [file.overridden_by for file in read_folder(tmp_path)] == ["allow_empty"]
+    assert [file.header for file in read_folder(tmp_path)] == [
+        {"overridden_by": "allow_empty"}
+    ]
     check.write_text("select 1;")
-    assert [file.overridden_by for file in read_folder(tmp_path)] == [None]
+    assert [file.header for file in read_folder(tmp_path)] == [{}]
     for value in ("", " ", " allow_all", " allow_empty, dry_run"):
         check.write_text(f"-- overridden_by:{value}\nselect 1;")
         with pytest.raises(SqlFileError, match="say allow_empty"):
@@ -229,12 +234,53 @@ def test_a_file_in_the_place_of_a_folder_is_refused(pipeline: Path) -> None:
     assert refused(pipeline) == said
 
 
-@pytest.mark.parametrize("header", ["proof: check/010_a.sql", "after: build/020_a.sql"])
+RULE = "-- rejects: users.user_id\n-- reason: any\n"
+
+
+@pytest.mark.parametrize(
+    "header", ["verified_by: check/010_a.sql", "runs_after: build/020_a.sql"]
+)
 def test_a_rule_that_names_a_file_that_is_not_there_is_refused(
     pipeline: Path, header: str
 ) -> None:
-    """It would never be evaluated, or only where the build fails."""
+    """It would never run, or only where the build fails."""
     (pipeline / "clean").mkdir()
-    (pipeline / "clean" / "010_rule.sql").write_text(f"-- {header}\nselect 1;")
-    said = f'clean/010_rule.sql: "-- {header}" names no file that is there'
-    assert refused(pipeline) == said
+    (pipeline / "clean" / "010_rule.sql").write_text(f"{RULE}-- {header}\nselect 1;")
+    assert refused(pipeline) == f'clean/010_rule.sql: "-- {header}" names no file'
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("-- reason: any\n", ' has no line "-- rejects: …": a rule says source.column'),
+        ("-- rejects: users\n", ' has "-- rejects: users": a rule says source.column'),
+        ("-- rejects: users ()\n", ' has "-- rejects: users ()": a rule says source.'),
+        ("-- rejects: a.b\n", ' has no line "-- reason: …": a rule says one word, su'),
+        ("-- rejects: a.b\n-- reason: Two words\n", ' has "-- reason: Two words": a '),
+        (f"{RULE}-- keeps: last\n", ' has "-- keeps: last": a rule says first, or le'),
+    ],
+)
+def test_a_rule_says_what_it_rejects_and_why(
+    pipeline: Path, header: str, said: str
+) -> None:
+    (pipeline / "clean").mkdir()
+    (pipeline / "clean" / "010_rule.sql").write_text(f"{header}select 1;")
+    assert refused(pipeline).startswith(f"clean/010_rule.sql{said}")
+
+
+def test_a_rule_is_read_from_its_header(pipeline: Path) -> None:
+    (pipeline / "clean").mkdir()
+    (pipeline / "clean" / "010_rule.sql").write_text(
+        "-- rejects:     orders (order_id, line_no)\n-- reason:      duplicate_key\n"
+        "-- keeps:       first\n-- runs_after:  build/010_features.sql\nselect 1;"
+    )
+    (file,) = read_pipeline(pipeline)["clean"]
+    assert Rule.of(file) == Rule(
+        file=file,
+        source="orders",
+        at_fault=["order_id", "line_no"],
+        reason="duplicate_key",
+        keeps_first=True,
+        runs_after="build/010_features.sql",
+        verified_by=None,
+    )
