@@ -118,8 +118,7 @@ class BlockReader:
 
         Leaves out blank lines. Raises DataFault.
         """
-        data = _with_line_end(self._file.read_at(block.offset, block.length))
-        yield from _records(data, block.line, patterns)
+        yield from _records(self._read_again(block), block.line, patterns)
 
     def records_containing(
         self, block: Block, patterns: RecordPatterns, needles: Collection[bytes]
@@ -128,7 +127,7 @@ class BlockReader:
 
         A needle is searched for as the file has it: with quotes doubled in quotes.
         """
-        data = _with_line_end(self._file.read_at(block.offset, block.length))
+        data = self._read_again(block)
         needles = [needle for needle in needles if needle in data]
         if b'"' in data and needles:
             for line, record in _records(data, block.line, patterns):
@@ -148,6 +147,9 @@ class BlockReader:
     def csv_record(self, line: int, record: bytes) -> CsvRecord:
         """The text of a record, without its line end. Raises DataFault."""
         return CsvRecord(line, decode(self._file.name, record, line).strip(EDGES))
+
+    def _read_again(self, block: Block) -> bytes:
+        return _with_line_end(self._file.read_at(block.offset, block.length))
 
     def _cut(self, patterns: RecordPatterns) -> Block | None:
         """The whole records of ``_rest``, which starts with one; the others stay there.

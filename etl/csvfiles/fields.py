@@ -23,12 +23,14 @@ MARKS = re.compile(LEADING_MARKS)
 class Fields:
     """The values of a record, without quotes around them, and where its line ends.
 
-    ``end`` is None if there is a quote in the field after these ``values`` that may not
-    be at its position, ``bad_quote``, or never closes: then it ``is_open``.
+    ``end`` is None if the field of this ``number`` has a quote, ``bad_quote``, that may
+    not be at its position, or never closes: then it ``is_open``. ``values`` are then
+    the first line split at every delimiter: enough to see which delimiter is meant.
     """
 
     values: list[bytes]
     end: int | None = None
+    number: int = 0
     bad_quote: int = -1
     is_open: bool = False
 
@@ -52,8 +54,13 @@ def split_record(data: bytes, start: int, delimiter: str) -> Fields:
         position = found.end() + 1
         if data[found.end()] == ord("\n"):
             return Fields(values, end=position)
-    is_open = re.compile(quoted + rb"\Z").match(data, position) is not None
-    return Fields(values, bad_quote=data.index(b'"', position), is_open=is_open)
+    first_line = data[start : data.index(b"\n", start)].split(delimiter.encode())
+    return Fields(
+        values=[value.strip(b' \t\r"') for value in first_line],
+        number=len(values) + 1,
+        bad_quote=data.index(b'"', position),
+        is_open=re.compile(quoted + rb"\Z").match(data, position) is not None,
+    )
 
 
 def split_records(data: bytes, start: int, delimiter: str) -> Iterator[list[bytes]]:

@@ -89,46 +89,27 @@ def find_header(name: str, head: bytes, known: Sequence[str]) -> tuple[Header, i
     start, delimiters = _skip_to_header(name, data)
     if start == len(data):
         raise DataFault(f"{name}: is empty: its first line names the columns")
-    candidates = [_Candidate.read(data, start, each) for each in delimiters]
-    best = max(candidates, key=lambda each: each.rank(known))
+    candidates = {each: split_record(data, start, each) for each in delimiters}
+
+    def rank(delimiter: str) -> tuple[int, bool]:
+        fields = candidates[delimiter]
+        names = {_folded(each.decode("utf-8", "replace")) for each in fields.values}
+        return len(names & set(map(_folded, known))), fields.end is not None
+
+    delimiter = max(candidates, key=rank)
+    fields = candidates[delimiter]
     line = _line_of(data, start)
-    header = data[start : best.fields.end or data.index(b"\n", start)]
+    header = data[start : fields.end or data.index(b"\n", start)]
     if b"\r" in re.sub(rb'"[^"]*"', b"", header[:MAX_HEADER_BYTES].strip(b"\r\n")):
         raise DataFault(
             f"{name}: its lines end in a carriage return alone: end them in a newline"
         )
-    names = [_name(name, each, line) for each in best.names]
-    is_recognised = best.rank(known) > (0, False)
-    end = _require_end(name, data, start, best, known) if is_recognised else start
+    names = [_name(name, each, line) for each in fields.values]
+    end = start
+    if rank(delimiter) > (0, False):
+        end = _require_end(name, data, start, fields, delimiter.encode(), len(known))
     _require_known(f"{name}, line {line}", names, known)
-    return _header(names, best.delimiter, known, data, end), min(end, len(head))
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """The header under a delimiter.
-
-    If a quote in it is not at its position, ``names`` are its first line split at every
-    delimiter: enough to see which delimiter is meant.
-    """
-
-    delimiter: str
-    fields: Fields
-    names: list[bytes]
-
-    @classmethod
-    def read(cls, data: bytes, start: int, delimiter: str) -> _Candidate:
-        fields = split_record(data, start, delimiter)
-        if fields.end is not None:
-            return cls(delimiter, fields, fields.values)
-        line = data[start : data.index(b"\n", start)]
-        names = [each.strip(b' \t\r"') for each in line.split(delimiter.encode())]
-        return cls(delimiter, fields, names)
-
-    def rank(self, known: Sequence[str]) -> tuple[int, bool]:
-        """How many known columns it has, and whether all of its quotes close."""
-        names = {_folded(each.decode("utf-8", "replace")) for each in self.names}
-        return len(names & set(map(_folded, known))), self.fields.end is not None
+    return _header(names, delimiter, known, data, end), min(end, len(head))
 
 
 def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:
@@ -159,30 +140,29 @@ def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:
 
 
 def _require_end(
-    name: str, data: bytes, start: int, best: _Candidate, known: Sequence[str]
+    name: str, data: bytes, start: int, fields: Fields, delimiter: bytes, known: int
 ) -> int:
     """Where the header ends. Raises DataFault where a quote is not at its position, or
-    a name in quotes spans a line with as many delimiters as a record of the known
+    a name in quotes spans a line with as many delimiters as a record of the ``known``
     columns has.
     """
-    fields, delimiter = best.fields, best.delimiter.encode()
     if fields.end is None:
         line = _line_of(data, fields.bad_quote)
-        place = f"{name}, line {line}, column {len(fields.values) + 1}"
+        where = f"{name}, line {line}, column {fields.number}"
         if fields.is_open:
             raise DataFault(
-                f"{place}: a quote opens in the header that never closes: remove it, "
+                f"{where}: a quote opens in the header that never closes: remove it, "
                 "or close it after the name"
             )
         begin = max(data.rfind(delimiter, start, fields.bad_quote) + 1, start)
         value = data[begin:].split(b"\n", 1)[0].split(delimiter, 1)[0]
         raise DataFault(
-            f"{place}: a quote is out of place in the header, in "
+            f"{where}: a quote is out of place in the header, in "
             f"{printable(_name(name, value, line))}: remove it, or put the whole name "
             "in quotes and double this one"
         )
     line = _line_of(data, start)
-    delimiters = min(len(fields.values) - 1, max(len(known) - 1, 1))
+    delimiters = min(len(fields.values) - 1, max(known - 1, 1))
     for number, value in enumerate(fields.values, start=1):
         lines = value.split(b"\n")[1:]
         if any(each.count(delimiter) >= delimiters for each in lines):
@@ -209,7 +189,7 @@ def _folded(name: str) -> str:
     return "_".join(name.casefold().split())
 
 
-def _require_known(place: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _require_known(where: str, names: Sequence[str], known: Sequence[str]) -> None:
     """Raise DataFault where a known column is missing, or named twice."""
     found = ", ".join(printable(each) or "''" for each in names[:MAX_NAMES])
     found += ", …" if len(names) > MAX_NAMES else ""
@@ -220,18 +200,18 @@ def _require_known(place: str, names: Sequence[str], known: Sequence[str]) -> No
     missing = [column for column in known if not names_of[column]]
     if len(missing) == len(known):
         raise DataFault(
-            f"{place}: names none of the columns {', '.join(known)} "
+            f"{where}: names none of the columns {', '.join(known)} "
             f"(found: {found}): is this the right file?"
         )
     for column, same in names_of.items():
         if len(same) > 1:
             raise DataFault(
-                f"{place}: names the column {column!r} twice "
+                f"{where}: names the column {column!r} twice "
                 f"({', '.join(map(printable, same))}): leave one of them out"
             )
     if missing:
         raise DataFault(
-            f"{place}: lacks the column {missing[0]!r} (found: {found}): "
+            f"{where}: lacks the column {missing[0]!r} (found: {found}): "
             "add it to the file"
         )
 

@@ -54,8 +54,8 @@ class RecordPatterns:
     record then ends at the line end.
 
     ``unquoted`` is ``regular`` for lines without quotes that have ``delimiters`` each,
-    and ``skeleton`` is one line of it once every digit is a zero; None where a column
-    has no skeleton. See ``count_regular``.
+    and ``skeleton`` is the same once every digit is a zero; None where a column has no
+    skeleton. See ``count_regular``.
     """
 
     regular: re.Pattern[bytes]
@@ -77,7 +77,7 @@ class RecordPatterns:
             return None
         if self.skeleton:
             skeletons = set(io.BytesIO(lines.translate(TO_ZEROS)))
-            if all(map(self.skeleton.fullmatch, skeletons)):
+            if self.skeleton.fullmatch(b"".join(skeletons)):
                 return lines.count(b"\n")
         if has_marks(lines) or not self.unquoted.fullmatch(lines):
             return None
@@ -157,7 +157,7 @@ def compile_patterns(
     return RecordPatterns(
         regular=re.compile(repeated(line(regular))),
         unquoted=re.compile(repeated(line(unquoted))),
-        skeleton=re.compile(line(skeletons)) if has_skeleton else None,
+        skeleton=re.compile(repeated(line(skeletons))) if has_skeleton else None,
         blank=re.compile(repeated(blank)),
         record=re.compile(LEADING_MARKS + field + repeated(ends + field) + rb"\n"),
         delimiter=delimiter.encode(),

@@ -12,8 +12,8 @@ from etl.errors import DataFault
 #: Bytes that are read at once to count lines.
 COUNTED_AT_ONCE = 1 << 20
 
-#: Characters of a value that a message has.
-MAX_SHOWN = 40
+#: Characters of a name that a message contains.
+MAX_NAME_LENGTH = 40
 
 UNPACK = "unpack it, and put the CSV file in its place"
 EXPORT = "save the data as CSV in UTF-8"
@@ -109,8 +109,8 @@ def decode(name: str, data: bytes, line: int) -> str:
 
 
 def printable(text: str) -> str:
-    """A text as a message has it: cut, invisible characters by their code points."""
-    cut = text[:MAX_SHOWN] + ("…" if len(text) > MAX_SHOWN else "")
+    """A name for a message: truncated, invisible characters as code points."""
+    cut = text[:MAX_NAME_LENGTH] + ("…" if len(text) > MAX_NAME_LENGTH else "")
     return "".join(
         char if char.isprintable() else f"<U+{ord(char):04X}>" for char in cut
     )

@@ -93,7 +93,7 @@ def test_an_empty_name_at_the_end_with_values_is_a_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("id\n", ", line 1: lacks the column 'full_name' (found: id): add it"),
         ("id,full_name,Id\n", ", line 1: names the column 'id' twice (id, Id): leave"),
@@ -158,10 +158,10 @@ def test_an_empty_name_at_the_end_with_values_is_a_column() -> None:
         ),
     ],
 )
-def test_a_wrong_header_is_refused(text: str, said: str) -> None:
+def test_a_wrong_header_is_refused(text: str, message: str) -> None:
     with pytest.raises(DataFault) as refused:
         header_of(text)
-    assert str(refused.value).startswith(f"file.csv{said}")
+    assert str(refused.value).startswith(f"file.csv{message}")
     assert "\n" not in str(refused.value)
 
 
@@ -171,17 +171,17 @@ PIECES = st.sampled_from(
 
 
 @given(
-    places=st.lists(st.tuples(st.integers(0, 20), PIECES), max_size=4),
+    insertions=st.lists(st.tuples(st.integers(0, 20), PIECES), max_size=4),
     quoted=st.booleans(),
 )
-@example(places=[(12, ',"x')], quoted=True)
+@example(insertions=[(12, ',"x')], quoted=True)
 def test_a_header_is_refused_or_all_records_follow_it(
-    places: list[tuple[int, str]], quoted: bool
+    insertions: list[tuple[int, str]], quoted: bool
 ) -> None:
     """Whatever is put into a header."""
     header = "id,full_name"
-    for place, piece in places:
-        header = header[:place] + piece + header[place:]
+    for position, piece in insertions:
+        header = header[:position] + piece + header[position:]
     value = '"a, ""b"""' if quoted else "a"
     records = "".join(f"{number},{value}\n" for number in range(30))
     data = f"{header}\n{records}".encode()
