@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 
 
 class RunFault(Exception):
     """A run that failed; the message is one line for its record and its caller."""
+
+    #: The state of a run that ended so.
+    state = "failed"
 
 
 class DataFault(RunFault):
@@ -18,28 +21,26 @@ class TooManyRejects(DataFault):
     """More records of a file are rejected than MAX_REJECTS allows."""
 
 
-class CheckFault(DataFault):
-    """Checks found rows; ``checks`` are their files, as ``check/010_name.sql``."""
-
-    def __init__(self, words: str, checks: Collection[str]) -> None:
-        super().__init__(words)
-        self.checks = checks
-
-
 class ServiceFault(RunFault):
     """The service or a SQL file is at fault."""
 
 
-class DatabaseAway(RunFault):
-    """The database cannot be reached, or left in the middle."""
+class DiskFull(ServiceFault):
+    """There is no space left on the disk of the database."""
+
+
+class DatabaseUnavailable(RunFault):
+    """The database cannot be reached, or the connection to it was lost."""
 
 
 class Interrupted(RunFault):
-    """The service was stopped while it ran, or before it could begin."""
+    """The service was stopped during the run, or before it could begin."""
+
+    state = "interrupted"
 
 
 class Cancelled(RunFault):
-    """Somebody asked for its end."""
+    """A client cancelled the run."""
 
 
 async def all_together(coroutines: Iterable[Coroutine[None, None, None]]) -> None:

@@ -21,7 +21,7 @@ from aiohttp import web
 from psycopg_pool import PoolTimeout
 
 from etl.api.routes import create_app
-from etl.errors import DatabaseAway
+from etl.errors import DatabaseUnavailable
 from etl.http.connections import (
     IDLE_SECONDS,
     accept_clients,
@@ -31,7 +31,7 @@ from etl.http.connections import (
 from etl.logs import BareLines, JsonLines, RequestLog, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.process import EmbeddedError
-from etl.run.runs import Runner, RunUnderWay
+from etl.run.runs import RunInProgress, Runner
 from etl.settings import Settings, SettingsError, unused_names
 from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
@@ -121,11 +121,11 @@ async def _run_once(settings: Settings, pipeline: Path | None) -> int:
         runner = Runner(database, settings)
         try:
             run = await runner.start()
-        except RunUnderWay as busy:
-            number = busy.record["id"] if busy.record else "?"
+        except RunInProgress as busy:
+            number = busy.summary["id"] if busy.summary else "?"
             print(f"run {number} of another server is under way", file=sys.stderr)
             return FAILED
-        except DatabaseAway as away:
+        except DatabaseUnavailable as away:
             print(away, file=sys.stderr)
             return FAILED
         try:
@@ -141,7 +141,7 @@ async def _run_once(settings: Settings, pipeline: Path | None) -> int:
                 print(f"run {run.id} failed: {run.fault}", file=sys.stderr)
                 return FAILED
             await show_rejects(database, run)
-            await runner.tidied()
+            await runner.wait_for_cleanup()
             await show_features(database, pipeline)
         finally:
             await runner.stop()

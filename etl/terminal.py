@@ -84,7 +84,7 @@ def _summary(run: Run) -> str:
         (file.file, _grouped(file.records), _grouped(file.rejected), _size(file.bytes))
         for file in run.files
     ]
-    lines = [f"run {run.id} {run.record['state']} in {run.record['seconds']} s", ""]
+    lines = [f"run {run.id} {run.summary['state']} in {run.summary['seconds']} s", ""]
     lines += table(names, rows, right=names[1:]).splitlines()
     lines += [f"warning: {warning}" for warning in run.warnings]
     return "\n".join([*lines, ""])

@@ -9,13 +9,14 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.api.listening import send_events
+from etl.errors import Cancelled
 from etl.features.exports import as_objects, stream
 from etl.http.negotiation import CONTENT_TYPES
 from etl.http.parameters import choice, positive, refuse_parameters, word
 from etl.http.problems import BadParameter, NotThere, problem
 from etl.http.sending import Export, send_rows
 from etl.run.events import LAST_EVENT_ID
-from etl.run.records import Record, Run, read_runs
+from etl.run.records import Run, RunSummary, read_runs
 from etl.run.rejects import START, Place, last_of_page, rejects_of
 
 #: Runs of a page, and the number of a run: what a bigint holds.
@@ -80,30 +81,30 @@ async def cancel(request: web.Request) -> web.Response:
     refuse_parameters(request)
     record, run = await _run(request)
     if run is not None:
-        if request.app[RUNNER].cancel(run):
+        if run.end_early(Cancelled("cancelled")):
             headers = {"Cache-Control": "no-store"}
             return web.json_response(record, status=202, headers=headers)
         await run.done.wait()
-        record = run.record
+        record = run.summary
     is_over = record["state"] != "running"
     words = f"is over: {record['state']}" if is_over else "is another server's"
     return problem(409, f"run {record['id']} {words}", run=record)
 
 
-async def _run(request: web.Request) -> tuple[Record, Run | None]:
+async def _run(request: web.Request) -> tuple[RunSummary, Run | None]:
     """The record of the run that the path names, or 404; and the run, while it is ours
     and goes on.
     """
     runner, number = request.app[RUNNER], _number(request)
     if run := runner.running(number):
-        return run.record, run
+        return run.summary, run
     record = await _record(request)
     if record["state"] == "running":
-        await runner.settled()
+        await runner.wait_until_started()
     return record, runner.running(number)
 
 
-async def _record(request: web.Request) -> Record:
+async def _record(request: web.Request) -> RunSummary:
     """The record of the run that the path names, or 404."""
     number = _number(request)
     async with request.app[DATABASE].readers.connection() as connection:

@@ -8,7 +8,7 @@ from aiohttp import ClientConnectionResetError, web
 
 from etl.http.problems import problem
 from etl.run.events import Event, Events, Listener
-from etl.run.records import Record, Run
+from etl.run.records import Run, RunSummary
 
 #: Seconds of silence after which a listener hears that the connection lives: less than
 #: the minute after which proxies give one up.
@@ -34,7 +34,7 @@ HEARTBEAT = Event(b":\n\n")
 
 
 async def send_events(
-    request: web.Request, events: Events, record: Record, run: Run | None
+    request: web.Request, events: Events, record: RunSummary, run: Run | None
 ) -> web.StreamResponse:
     """Answer with the events of a run until it is over; to HEAD without any."""
     if events.listeners >= MOST_LISTENERS:

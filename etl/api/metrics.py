@@ -105,7 +105,7 @@ class Metrics(Collector):
 
     def count_run(self, run: Run) -> None:
         """Count a run that is over, with all that it did."""
-        state = run.record.get("state")
+        state = run.summary.get("state")
         self._runs.labels(state if state in ENDED else "interrupted").inc()
         for phase, seconds in run.seconds_by_phase().items():
             self._phases.labels(phase).observe(seconds)

@@ -62,11 +62,11 @@ class Readiness:
 
     async def _can_read(self) -> None:
         async with self._database.readers.connection() as connection:
-            await connection.execute("select from etl.feature_columns limit 1")
+            await connection.execute("select 1 from etl.feature_columns limit 1")
 
     async def _can_begin_run(self) -> None:
         """A run in progress has its connections, and may take all there are."""
-        if not self._runner.is_running:
+        if self._runner.current is None:
             async with self._database.runners.connection() as connection:
                 await connection.execute("select 1")
 

@@ -22,7 +22,7 @@ from etl.api.metrics import METRICS, Metrics, counting
 from etl.api.openapi import describe, read_table
 from etl.api.pages import answer_page, page_file, wants_page
 from etl.api.readiness import Readiness
-from etl.errors import Cancelled, DatabaseAway, DataFault, Interrupted, RunFault
+from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.features.catalog import read_catalog
 from etl.features.reading import Reader
 from etl.http.parameters import flag, read_parameters, refuse_parameters
@@ -30,8 +30,8 @@ from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, probl
 from etl.http.sending import MOST_STREAMS, STREAMS
 from etl.postgres.database import open_database
 from etl.run.events import Events
-from etl.run.records import Record, Run
-from etl.run.runs import Runner, RunUnderWay
+from etl.run.records import Run, RunSummary
+from etl.run.runs import RunInProgress, Runner
 from etl.settings import Settings
 from etl.sqlfiles import OVERRIDES
 
@@ -132,15 +132,15 @@ async def trigger_etl(request: web.Request) -> web.Response:
         # A run that is on record goes on, though its caller hangs up this very moment.
         starting = request.app[RUNNER].start(dry=dry, overrides=overrides)
         started = await asyncio.shield(starting)
-    except RunUnderWay as busy:
-        return _not_started(409, str(busy), busy.record)
-    except (DatabaseAway, Interrupted) as none_begun:
+    except RunInProgress as busy:
+        return _not_started(409, str(busy), busy.summary)
+    except (DatabaseUnavailable, Interrupted) as none_begun:
         return _not_started(503, str(none_begun))
     if wait:
         await started.done.wait()
         return _outcome(started)
     where = f"/runs/{started.id}"
-    body = {"message": STARTED, "result": f"see {where}", "run": started.record}
+    body = {"message": STARTED, "result": f"see {where}", "run": started.summary}
     headers = {"Location": where, "Cache-Control": "no-store"}
     return web.json_response(body, status=202, headers=headers)
 
@@ -148,10 +148,10 @@ async def trigger_etl(request: web.Request) -> web.Response:
 def _outcome(run: Run) -> web.Response:
     """The answer to a trigger whose run is over."""
     if run.fault is not None:
-        words = {"message": STARTED, "result": str(run.fault), "run": run.record}
+        words = {"message": STARTED, "result": str(run.fault), "run": run.summary}
         return problem(_status(run.fault), str(run.fault), **words)
     result = DRY if run.dry else INSERTED
-    body = {"message": STARTED, "result": result, "run": run.record}
+    body = {"message": STARTED, "result": result, "run": run.summary}
     return web.json_response(body, headers={"Cache-Control": "no-store"})
 
 
@@ -163,11 +163,11 @@ def _status(fault: RunFault) -> int:
         # be sent again; 503 would have clients do so by themselves, against the will
         # of whoever has cancelled it.
         return 409
-    return 503 if isinstance(fault, DatabaseAway | Interrupted) else 500
+    return 503 if isinstance(fault, DatabaseUnavailable | Interrupted) else 500
 
 
 def _not_started(
-    status: int, result: str, record: Record | None = None
+    status: int, result: str, record: RunSummary | None = None
 ) -> web.Response:
     """The answer to a trigger that began no run; ``record`` is of one in progress."""
     return problem(status, result, message=NOT_STARTED, result=result, run=record)

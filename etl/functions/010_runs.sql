@@ -1,6 +1,6 @@
--- What guards a run: one at a time, and nothing left of a dead one. Two advisory locks,
--- both in class 6648940 (the bytes of "etl"): 1 is held by the one connection that
--- leads a run, 2 is shared by every connection that works for it.
+-- One run at a time, and no process of a dead run left. Two advisory locks, both in
+-- class 6648940 (the bytes of "etl"): 1 is held by the leader, the one connection that
+-- leads a run, and 2 is shared by all connections that work for it.
 
 create or replace view etl.locks as
 select
@@ -15,54 +15,72 @@ where
     and locks.objid in (1, 2);
 comment on view etl.locks is 'Server processes that lead a run, or work for one';
 
--- A run whose leader is gone was interrupted, whatever its row says.
+-- A run as it is now: interrupted if its leader is gone, whatever its row says. The
+-- given row may be older than the lock is free. So where the lock is free, the row is
+-- read again, which a volatile function does in a snapshot of its own.
+create or replace function etl.current_run(given etl.runs) returns etl.runs
+language plpgsql volatile as $$
+begin
+    if given.state <> 'running' or exists (
+        select 1 from etl.locks as locks
+        where locks.leads and locks.pid = given.backend_pid
+    ) then
+        return given;
+    end if;
+    select * into given from etl.runs where id = given.id;
+    if given.state = 'running' then
+        given.state := 'interrupted';
+        given.error := 'interrupted: the service that led it, or its connection, ended';
+    end if;
+    return given;
+end;
+$$;
+
 create or replace view etl.run_records as
 select
     runs.id,
-    case
-        when runs.state = 'running' and locks.pid is null
-            then 'interrupted'
-        else runs.state
-    end as state,
-    runs.phase,
+    current_run.state,
+    current_run.phase,
     runs.started_at,
-    runs.finished_at,
+    current_run.finished_at,
     case
-        when runs.state <> 'running' or locks.pid is not null
+        when current_run.state = 'running' or current_run.finished_at is not null
             then round(
                 extract(
                     epoch
-                    from coalesce(runs.finished_at, clock_timestamp()) - runs.started_at
+                    from coalesce(current_run.finished_at, clock_timestamp())
+                    - runs.started_at
                 ),
                 3
             )
     end as seconds,
-    runs.files,
-    runs.steps,
-    runs.warnings,
-    case
-        when runs.state = 'running' and locks.pid is null
-            then 'interrupted: the service that led it, or its connection, ended'
-        else runs.error
-    end as error,
+    current_run.files,
+    current_run.steps,
+    current_run.warnings,
+    current_run.error,
     runs.dry_run,
     runs.allow_empty
 from etl.runs
-left join etl.locks on runs.backend_pid = locks.pid and locks.leads;
+cross join lateral etl.current_run(runs) as current_run;
 comment on view etl.run_records is 'The runs as GET /runs gives them';
 
--- Takes the lead and begins a run, or returns null while another run has it. What
--- works for a run that died is ended first: the lock that its connections share is
--- waited for, and kept from late comers until the death is on record.
+-- Takes the lead and begins a run; or, while another one has the lead, does nothing but
+-- return the record of that, if it is to be seen yet. Processes that still work for a
+-- dead run are terminated first; then lock 2 is held alone, so that no other can attach
+-- to that run until it is marked as dead.
 create or replace function etl.begin_run(
-    dry boolean, allow_empty boolean
-) returns bigint
+    dry boolean, allow_empty boolean, out has_begun boolean, out summary json
+)
 language plpgsql as $$
 declare
     new_id bigint;
 begin
-    if not pg_try_advisory_lock(6648940, 1) then
-        return null;
+    has_begun := pg_try_advisory_lock(6648940, 1);
+    if not has_begun then
+        select row_to_json(records) into summary
+        from etl.run_records as records
+        where records.state = 'running';
+        return;
     end if;
 
     perform pg_terminate_backend(locks.pid)
@@ -77,13 +95,15 @@ begin
         error = 'interrupted: the service that led it, or its connection, ended'
     where state = 'running';
 
-    -- A run whose number was given away is on record though the server dies right now:
-    -- its commit waits for this server's disk, and for no standby.
+    -- A number that was given away must not be given again if the server crashes now:
+    -- the commit waits for this server's disk, and for no standby.
     perform set_config('synchronous_commit', 'local', true);
-    insert into etl.runs (dry_run, allow_empty)
-    values (dry, begin_run.allow_empty)
+    insert into etl.runs (phase, dry_run, allow_empty)
+    values ('load', dry, begin_run.allow_empty)
     returning id into new_id;
-    return new_id;
+    select row_to_json(records) into summary
+    from etl.run_records as records
+    where records.id = new_id;
 end;
 $$;
 
@@ -95,66 +115,60 @@ language sql stable as $$
     where runs.state = 'running';
 $$;
 
--- Called by each connection that will work for a run, before it does. A connection of
--- a run that is over is refused, so it cannot reach the tables of a later one.
-create or replace function etl.join_run(worked_for bigint) returns void
+-- Called by each connection before it works for a run. It is refused once the run has
+-- ended, so that it cannot write to the tables of a later one.
+create or replace function etl.attach_worker(run_id bigint) returns void
 language plpgsql as $$
 begin
     perform pg_advisory_lock_shared(6648940, 2);
     if not exists (
-        select from etl.runs where id = worked_for and state = 'running'
+        select 1 from etl.runs where id = run_id and state = 'running'
     ) then
-        raise exception 'run % is over', worked_for
+        raise exception 'run % has ended', run_id
             using errcode = 'invalid_transaction_state';
     end if;
 end;
 $$;
 
--- Notes how far a run is, and returns its record as GET /runs/{id} gives it.
-create or replace function etl.note_run(
-    noted bigint, new_phase text, new_files json, new_steps json, new_warnings json
+-- Saves how far a run is, or with another state than running how it ended; one that has
+-- ended stays as it is. Returns its record.
+create or replace function etl.update_run(
+    run_id bigint, new_state text, new_error text, new_phase text,
+    new_files json, new_steps json, new_warnings json
 ) returns json
 language sql as $$
     update etl.runs
-    set phase = new_phase, files = new_files, steps = new_steps, warnings = new_warnings
-    where id = noted and state in ('running', 'succeeded');
+    set
+        state = new_state,
+        finished_at = case when new_state <> 'running' then clock_timestamp() end,
+        error = new_error,
+        phase = new_phase,
+        files = new_files,
+        steps = new_steps,
+        warnings = new_warnings
+    where id = run_id and state = 'running';
 
-    select row_to_json(records) from etl.run_records as records where id = noted;
+    select row_to_json(records) from etl.run_records as records where id = run_id;
 $$;
 
--- Ends a run that did not publish. One that is over already stays as it is.
-create or replace function etl.end_run(
-    ended bigint, new_state text, reason text
-) returns void
+-- Terminates what a run that is to end has left at work: a statement may ignore that it
+-- was cancelled. As long as the run's leader has its lock, no other run has a process
+-- here. Idle connections are spared: they wait in a pool.
+create or replace function etl.terminate_leftover_backends(run_id bigint) returns void
 language sql as $$
-    update etl.runs
-    set state = new_state, error = reason, finished_at = clock_timestamp()
-    where id = ended and state = 'running';
-$$;
+    with locks as materialized (
+        select * from etl.locks
+    )
 
--- Ends the server processes that still work for a run that is over, or still lead it:
--- a statement may refuse to be cancelled, and its client may have hung up on it. Who
--- leads may end all that work, since there is no other run; connections that only wait
--- for the next one are spared.
-create or replace function etl.end_remains(ended bigint) returns void
-language sql as $$
-    select pg_terminate_backend(locks.pid, 5000)
-    from etl.locks
+    select pg_terminate_backend(activities.pid, 5000)
+    from etl.runs
+    inner join locks as leaders on runs.backend_pid = leaders.pid and leaders.leads
+    cross join locks
     inner join pg_stat_activity as activities on locks.pid = activities.pid
-    cross join (
-        select coalesce(bool_or(leaders.pid = pg_backend_pid()), false) as am_leader
-        from etl.locks as leaders
-        where leaders.leads
-    ) as caller
     where
-        locks.pid <> pg_backend_pid()
-        and case
-            when caller.am_leader
-                then not locks.leads and activities.state <> 'idle'
-            else
-                locks.leads
-                and locks.pid = (select runs.backend_pid from etl.runs where id = ended)
-        end;
+        runs.id = run_id
+        and activities.state <> 'idle'
+        and activities.pid <> pg_backend_pid();
 $$;
 
 -- Forgets all runs but the newest and the one that filled features.

@@ -34,12 +34,24 @@ $$;
 
 -- Whether whole numbers surely hold duplicates: there are more of them than numbers
 -- from the least to the greatest, or as many that add up to another sum. Costs a
--- quarter of what a sort does; where numbers leave gaps it says nothing.
+-- quarter of what a sort does; where numbers leave gaps, or keys are no numbers, it
+-- says nothing.
 create or replace function etl.has_duplicates(source text, key text) returns boolean
 language plpgsql stable as $$
 declare
     answer boolean;
 begin
+    if not exists (
+        select 1
+        from etl.source_columns as columns
+        where
+            columns.source = has_duplicates.source
+            and columns.column_name = key
+            and columns.type in ('smallint', 'integer', 'bigint')
+    ) then
+        return false;
+    end if;
+
     execute format(
         $f$
         select
@@ -166,7 +178,10 @@ begin
     );
     get diagnostics records = row_count;
     select
-        case when keeps_first then count(distinct violations.at_fault) else 0 end,
+        case
+            when keeps_first then least(records, count(distinct violations.at_fault))
+            else 0
+        end,
         bool_and(violations.cause_file is not null)
     into kept, is_consequence
     from pg_temp.violations;

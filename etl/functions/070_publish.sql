@@ -1,10 +1,10 @@
 -- Putting what a run built in the place of what the last one published, and what is
 -- told of that.
 
--- Replaces the rows of features by those of features_next, and ends the run, in the
--- caller's transaction: whoever reads sees all of the old or all of the new. Nothing
--- is locked that a reader or a vacuum could wait for. Returns the number of rows, for
--- to count them later takes its time.
+-- Replaces the rows of features by those of features_next, in the caller's transaction,
+-- which ends the run too: readers see all of the old rows or all of the new. Nothing is
+-- locked that a reader or a vacuum could wait for. The commit waits for the disk.
+-- Returns the number of rows.
 create or replace function etl.publish(run_id bigint) returns bigint
 language plpgsql as $$
 declare
@@ -20,6 +20,7 @@ begin
         and not attributes.attisdropped
         and attributes.attgenerated = '';
 
+    perform set_config('synchronous_commit', 'on', true);
     -- A foreign key to features looks at the rows when they are all there again.
     set constraints all deferred;
     delete from features;
@@ -33,13 +34,6 @@ begin
         run_id = publish.run_id,
         published_at = clock_timestamp(),
         rows = row_total;
-    update etl.runs
-    set state = 'succeeded', finished_at = clock_timestamp()
-    where runs.id = publish.run_id and runs.state = 'running';
-    if not found then
-        raise exception 'run % is over', run_id
-            using errcode = 'invalid_transaction_state';
-    end if;
     return row_total;
 end;
 $$;

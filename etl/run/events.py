@@ -21,7 +21,7 @@ from psycopg_pool import PoolTimeout
 
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import one_line
-from etl.run.records import Record, Run, read_runs
+from etl.run.records import Run, RunSummary, read_runs
 
 #: Seconds between two looks at a run of this process, and at one of another server.
 REFRESH_SECONDS, POLL_SECONDS = 0.2, 1.0
@@ -82,7 +82,7 @@ def progress_of(run: Run) -> Progress:
     }
 
 
-def progress_on_record(record: Record) -> Progress:
+def progress_on_record(record: RunSummary) -> Progress:
     """The same of a run of another server, as far as its record tells."""
     names = ("bytes", "records", "rejected")
     files = [
@@ -107,12 +107,12 @@ def progress_on_record(record: Record) -> Progress:
     }
 
 
-def end_of(record: Record) -> Event:
+def end_of(record: RunSummary) -> Event:
     """The last event of a run: its record as ``/runs/{id}`` gives it."""
     return Event(_text("end", LAST_EVENT_ID, record), is_last=True)
 
 
-def _text(name: str, number: object, data: Record) -> bytes:
+def _text(name: str, number: object, data: RunSummary) -> bytes:
     text = f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
     return text.encode()
 
@@ -192,7 +192,7 @@ class Events:
         return sum(len(feed.listeners) for feed in self._feeds.values())
 
     @contextlib.contextmanager
-    def listen(self, record: Record, run: Run | None) -> Iterator[Listener]:
+    def listen(self, record: RunSummary, run: Run | None) -> Iterator[Listener]:
         """A listener to the run with this record; ``run`` is it, where it is ours."""
         if run is None and record["state"] != "running":
             yield Listener(end_of(record))
@@ -220,7 +220,7 @@ class Events:
         for feed in self._feeds.values():  # whose task had not even begun
             feed.put(NOTHING)
 
-    async def _follow(self, feed: Feed, record: Record, run: Run | None) -> None:
+    async def _follow(self, feed: Feed, record: RunSummary, run: Run | None) -> None:
         """Fill a feed until its run is over or nobody listens any more."""
         try:
             await (self._watch(feed, run) if run else self._poll(feed, record))
@@ -243,9 +243,9 @@ class Events:
         finally:
             run.on_phase.remove(tell)
             if run.done.is_set():
-                feed.put(end_of(run.record))
+                feed.put(end_of(run.summary))
 
-    async def _poll(self, feed: Feed, record: Record) -> None:
+    async def _poll(self, feed: Feed, record: RunSummary) -> None:
         """A run of another server: what its record tells."""
         while record["state"] == "running":
             feed.tell(progress_on_record(record))

@@ -17,7 +17,7 @@ from psycopg import AsyncConnection, sql
 from etl.csvfiles.blocks import block_bytes
 from etl.errors import DataFault, ServiceFault, TooManyRejects
 from etl.run.load import load_files
-from etl.run.records import Run, note
+from etl.run.records import Run, save_run
 from etl.run.rules import run_rule
 from etl.run.steps import SET_SLICE, Job, Step, build, check, run_jobs
 from etl.run.streams import Stream, open_streams
@@ -239,7 +239,7 @@ class _Pipeline:
 async def enter(run: Run, lead: AsyncConnection, phase: str) -> None:
     """Put on record that a phase begins."""
     run.phase = phase
-    run.record = await note(lead, run)
+    run.summary = await save_run(lead, run)
 
 
 def _not_loaded(data_dir: Path, streams: Sequence[Stream]) -> list[str]:

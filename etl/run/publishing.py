@@ -1,22 +1,18 @@
-"""The one transaction that puts what was built in the place of the last rows."""
+"""The one transaction that replaces the rows of features by those that were built."""
 
 from __future__ import annotations
 
 import asyncio
-from asyncio import FIRST_COMPLETED
-from typing import Any
+from contextlib import suppress
 
 import psycopg
-from psycopg import AsyncConnection, DataError, IntegrityError, Rollback
+from psycopg import AsyncConnection, DataError, IntegrityError, Rollback, sql
 
 from etl.errors import DataFault, ServiceFault
+from etl.postgres.sessions import RUN_SETTINGS
 from etl.postgres.sqlerrors import one_line
-from etl.postgres.transactions import local, transaction
-from etl.run.records import Run, note
-
-#: For the one transaction whose rows must be on disk when the run is said to be over.
-#: A row of features that somebody else has locked is waited for, but not for ever.
-PUBLISH_SETTINGS = {"synchronous_commit": "on", "lock_timeout": "60s"}
+from etl.postgres.transactions import transaction
+from etl.run.records import Run, save_run
 
 
 async def publish(
@@ -24,29 +20,30 @@ async def publish(
 ) -> None:
     """Write the rows in one transaction, and commit it when all is checked.
 
-    Where a check fails in the meantime, the writing is cancelled by the server,
-    since the run has use for the connection yet. Raises RunFault.
+    If a check fails in the meantime, the server cancels the writing, since the run
+    still needs the connection. Raises RunFault.
     """
-    record = run.record
+
+    async def cancel_if_check_fails() -> None:
+        await asyncio.wait([checked])
+        if not checked.result():
+            with suppress(psycopg.Error):
+                await lead.cancel_safe()
+
+    canceling = asyncio.create_task(cancel_if_check_fails())
+    summary = run.summary
+    write = sql.SQL("select etl.publish({})").format(run.id)
     try:
-        async with transaction(lead, local(PUBLISH_SETTINGS)):
-            writing = asyncio.create_task(
-                lead.execute("select etl.publish(%s)", [run.id])
-            )
-            try:
-                either: list[asyncio.Future[Any]] = [writing, checked]
-                await asyncio.wait(either, return_when=FIRST_COMPLETED)
-                if checked.done() and not checked.result():
-                    await lead.cancel_safe()
-                await writing
-                if not await checked:
-                    raise Rollback
-                # Whoever sees that it has succeeded sees all that it did.
-                record = await note(lead, run)
-            finally:
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
-        run.record = record
+        async with transaction(lead, write):
+            canceling.cancel()
+            if not await checked:
+                raise Rollback
+            # All who see that it has succeeded see all that it did.
+            summary = await save_run(lead, run, "succeeded")
+            if summary["state"] != "succeeded":
+                raise ServiceFault(f"publish: the run has ended: {summary['state']}")
+            run.is_committing = True
+        run.summary = summary
     except psycopg.errors.ForeignKeyViolation as error:
         raise DataFault(
             f"publish: {one_line(error)} A foreign key to features must be "
@@ -55,6 +52,8 @@ async def publish(
     except (DataError, IntegrityError) as error:
         raise DataFault(f"publish: {one_line(error)}") from error
     except psycopg.errors.LockNotAvailable as error:
-        waited = PUBLISH_SETTINGS["lock_timeout"]
-        words = f"publish: features was locked by somebody else for over {waited}"
-        raise ServiceFault(words) from error
+        waited = RUN_SETTINGS["lock_timeout"]
+        message = f"publish: another session locked features for over {waited}"
+        raise ServiceFault(message) from error
+    finally:
+        canceling.cancel()

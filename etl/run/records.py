@@ -1,4 +1,4 @@
-"""What is known of a run, and its row in the database."""
+"""What is known of a run, in this process and in its row of the database."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from etl.run.rejects import count_reasons
 from etl.run.steps import Step
 from etl.run.streams import LoadedFile
 
-Record = dict[str, Any]
+#: A run as ``/runs/{id}`` gives it.
+RunSummary = dict[str, Any]
 
 
 @dataclass
 class Run:
     """A run of this process: what is known of it so far, and how it ended.
 
-    ``record`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
-    failed; ``done`` is set when it is over, in whichever way. A change of ``phase`` is
-    timed. ``sql_file`` is the one that began last in this phase; ``began`` is a time of
-    the monotonic clock. What is in ``on_phase`` is called whenever a phase begins.
-    ``ended_by`` is why it was told to end early; ``overrides`` are the parameters of
-    the trigger that have checks only warn.
+    ``summary`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
+    has failed; ``done`` is set when it has ended, in whichever way. ``work`` is the
+    task of its phases, ``ended_by`` why that was told to end early. Others may see its
+    success while it ``is_committing``. A change of ``phase`` is timed, and calls what
+    is in ``on_phase``; ``sql_file`` is the one that began last in this phase. ``began``
+    is a time of the monotonic clock. ``overrides`` are the parameters of the trigger
+    that have checks only warn.
     """
 
     id: int
     dry: bool
-    record: Record
+    summary: RunSummary
     overrides: frozenset[str] = frozenset()
     files: list[LoadedFile] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -41,6 +43,8 @@ class Run:
     bytes_to_load: int = 0
     fault: RunFault | None = None
     ended_by: RunFault | None = None
+    work: asyncio.Task[None] | None = None
+    is_committing: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     sql_file: str | None = None
     began: float = field(default_factory=time.monotonic)
@@ -48,6 +52,22 @@ class Run:
     _phase: str | None = field(default=None, init=False)
     _entered: float = field(default=0.0, init=False)
     _seconds: dict[str, float] = field(default_factory=dict, init=False)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing is left to do but to commit, or to record its end."""
+        return self.is_committing or (self.work is not None and self.work.done())
+
+    def end_early(self, fault: RunFault) -> bool:
+        """End its work for this reason, or the first that was given; False if that has
+        ended already. It can still succeed: it may be committing at this moment.
+        """
+        if self.work is None or self.work.done() or self.summary["state"] != "running":
+            return False
+        if self.ended_by is None:  # a second cancellation could disturb the end
+            self.ended_by = fault
+            self.work.cancel()
+        return True
 
     @property
     def phase(self) -> str | None:
@@ -59,8 +79,8 @@ class Run:
         self._seconds = self.seconds_by_phase()
         self._phase, self._entered = phase, time.perf_counter()
         self.sql_file = None
-        for tell in self.on_phase:
-            tell()
+        for call in self.on_phase:
+            call()
 
     def seconds_by_phase(self) -> dict[str, float]:
         """The seconds spent in each phase so far, the present one included."""
@@ -77,50 +97,37 @@ async def read_runs(
     *,
     older_than: int | None = None,
     limit: int | None = None,
-) -> list[Record]:
-    """The records of all runs, newest first, or of the one of this ``number``.
-
-    Of those older than another, and so many, where that is said. ``connection`` is
-    autocommit.
+) -> list[RunSummary]:
+    """Summaries of runs, newest first: of all, of the one of this ``number``, of those
+    older than another one, and at most ``limit``. ``connection`` is autocommit.
     """
-    values = {"id": number, "older_than": older_than, "limit": limit}
-    leaderless: set[int] = set()
-    while True:
-        rows = await connection.execute(
-            "select row_to_json(records) from etl.run_records as records"
-            " where (%(id)s::bigint is null or id = %(id)s)"
-            " and (%(older_than)s::bigint is null or id < %(older_than)s)"
-            " order by id desc limit %(limit)s",
-            values,
-        )
-        records = [record for (record,) in await rows.fetchall()]
-        # Rows are of the statement's snapshot, locks of the moment: a run may have put
-        # its end on record and gone between the two. What is still without a leader,
-        # and without an end, in a later snapshot was interrupted indeed.
-        found = {
-            record["id"]
-            for record in records
-            if record["state"] == "interrupted" and record["finished_at"] is None
-        }
-        if found <= leaderless:
-            return records
-        leaderless |= found
+    rows = await connection.execute(
+        "select row_to_json(records) from etl.run_records as records"
+        " where (%(id)s::bigint is null or id = %(id)s)"
+        " and (%(older_than)s::bigint is null or id < %(older_than)s)"
+        " order by id desc limit %(limit)s",
+        {"id": number, "older_than": older_than, "limit": limit},
+    )
+    return [summary for (summary,) in await rows.fetchall()]
 
 
-async def note(connection: AsyncConnection, run: Run) -> Record:
-    """Put what is known of a run on record, and read the record."""
+async def save_run(
+    connection: AsyncConnection, run: Run, state: str = "running"
+) -> RunSummary:
+    """Save what is known of a run, unless its end is recorded; what is recorded then.
+
+    With another ``state`` than running it has ended.
+    """
+    error = str(run.fault) if run.fault else None
     await count_reasons(connection, run.id, run.files)
     files = [file.summary for file in run.files]
     steps = [vars(step) for step in run.steps]
-    record = await value_of(
-        connection,
-        "select etl.note_run(%s, %s, %s::json, %s::json, %s::json)",
-        *(run.id, run.phase, *map(json.dumps, [files, steps, run.warnings])),
+    cursor = await connection.execute(
+        "select etl.update_run(%s, %s, %s, %s, %s::json, %s::json, %s::json)",
+        [
+            *(run.id, state, error, run.phase),
+            *map(json.dumps, [files, steps, run.warnings]),
+        ],
     )
-    return dict(record)
-
-
-async def value_of(connection: AsyncConnection, query: str, *values: object) -> Any:
-    """The one value that ``query`` returns."""
-    row = await (await connection.execute(query.encode(), values)).fetchone()
-    return row[0] if row else None
+    (summary,) = await cursor.fetchone() or ({},)
+    return dict(summary)

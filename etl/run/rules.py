@@ -102,7 +102,7 @@ class _Rejection:
                 raise Rollback
             if records:
                 await self._find(lambda found, _: found == records)
-                await self._write()
+                rejected = await self._write()
                 file.rejected += rejected
             return rejected
         await self._find(
@@ -187,16 +187,20 @@ class _Rejection:
         found, kept = await row.fetchone() or (0, 0)
         return found, kept
 
-    async def _write(self) -> None:
-        """Write what was matched to etl.rejects, and put back what is kept."""
+    async def _write(self) -> int:
+        """Write what was matched to etl.rejects, and put back what is kept; how many
+        are rejected.
+        """
         rule, fields = self.rule, list(self.stream.header.fields)
-        await self.lead.execute(
+        row = await self.lead.execute(
             "select etl.reject_pending(%s, %s, %s, %s, %s, %s)",
             [
                 *(self.run_id, rule.source, fields),
                 *(rule.at_fault, rule.reason, rule.keeps_first),
             ],
         )
+        (rejected,) = await row.fetchone() or (0,)
+        return int(rejected)
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ async def test_a_run_waits_while_the_schema_is_changed(
     async with client.get("/metrics") as response:
         assert "etl_runs_under_way 0.0" in (await response.text()).splitlines()
     assert answer["run"] is None
-    monkeypatch.setattr("etl.run.runs.RECORD_TRIES", 1000)
+    monkeypatch.setattr("etl.run.runs.BEGIN_TRIES", 1000)
     running = asyncio.create_task(trigger(client))
     await asyncio.wait([running], timeout=0.2)
     assert not running.done()

@@ -476,16 +476,41 @@ async def test_two_keys_of_a_table_in_partitions(
     assert files["pairs.csv"]["rejected"] == 4
 
 
+@pytest.mark.parametrize("keeps", ["", "-- keeps: first\n"])
 async def test_values_that_no_row_has_reject_nothing(
-    start_service: StartService, sql_dir: Path
+    start_service: StartService, sql_dir: Path, keeps: str
 ) -> None:
     (sql_dir / "clean" / "990_nobody.sql").write_text(
-        "-- rejects: users.user_id\n-- reason: nobody\n"
+        f"-- rejects: users.user_id\n-- reason: nobody\n{keeps}"
         "select -1 as user_id, 'nobody' as message;"
     )
     answer = await trigger(await start_service(sql_dir=sql_dir))
     steps = {step["file"]: step["rows"] for step in answer["run"]["steps"]}
     assert steps["clean/990_nobody.sql"] == 0
+
+
+async def test_a_key_of_text_that_a_check_verifies(
+    start_service: StartService,
+    data_dir: Path,
+    sql_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    (sql_dir / "schema" / "004_codes.sql").write_text(
+        "create table staging.codes (code text not null);"
+    )
+    (sql_dir / "clean" / "990_codes_are_unique.sql").write_text(
+        "-- rejects: codes.code\n-- reason: duplicate_key\n-- keeps: first\n"
+        "-- verified_by: check/990_codes_are_unique.sql\n"
+        "select code from staging.codes group by code having count(*) > 1;"
+    )
+    (sql_dir / "check" / "990_codes_are_unique.sql").write_text(
+        "select code from staging.codes group by code having count(*) > 1;"
+    )
+    (data_dir / "codes.csv").write_text("code\na\n b\nb\na\n")
+    client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
+    entries = await rejects(client, await trigger(client))
+    assert [(one["line"], one["value"]) for one in entries] == [(5, "a")]
 
 
 @pytest.mark.parametrize(

@@ -142,16 +142,17 @@ WRONG: list[tuple[str, str, int, str]] = [
     ),
     (
         "clean/900_typo.sql",
-        "select etl.find_repeats('staging.user', 'user_id');",
+        "-- rejects: users.user_id\n-- reason: any\n"
+        "select user_id, '' as message from staging.user;",
         500,
-        ', line 1, column 25: relation "staging.user" does not exist',
+        ', line 3, column 36: relation "staging.user" does not exist',
     ),
     (
         "clean/900_column.sql",
-        "select etl.find_repeats('staging.users', 'id');",
+        "-- rejects: users.id\n-- reason: any\n"
+        "select user_id, '' as message from staging.users;",
         500,
-        ': column "id" does not exist (in PL/pgSQL function etl.find_all_repeats'
-        "(regclass,text) line N at EXECUTE)",
+        ": column found.id does not exist",
     ),
 ]
 
@@ -268,10 +269,10 @@ async def test_the_first_schema_files_count_together_or_not_at_all(
 ) -> None:
     """So that none of them is frozen before all are right."""
     first = sql_dir / "schema" / "001_staging.sql"
-    last = sql_dir / "schema" / "006_unknown_users.sql"
+    last = sql_dir / "schema" / "003_activity.sql"
     text = last.read_text()
     last.write_text("select nothing;")
-    with pytest.raises(SqlFileError, match=r"^schema/006_unknown_users\.sql, line 1"):
+    with pytest.raises(SqlFileError, match=r"^schema/003_activity\.sql, line 1"):
         await start_service(sql_dir=sql_dir, database=empty_database)
     first.write_text(f"{first.read_text()}-- another word\n")
     last.write_text(text)

@@ -89,7 +89,7 @@ async def test_two_triggers_at_once(
             assert refused["run"]["id"] == 1
             assert refused["run"]["state"] == "running"
             assert refused["message"] == NOT_STARTED
-            assert refused["result"] == refused["detail"] == "a run is under way"
+            assert refused["result"] == refused["detail"] == "a run is in progress"
     assert (await first)["run"]["id"] == 1
     assert (await trigger(other_server))["run"]["id"] == 2
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.run.publishing import PUBLISH_SETTINGS
+from etl.postgres.sessions import RUN_SETTINGS
 from tests.support.client import (
     Client,
     StartService,
@@ -44,7 +44,7 @@ async def test_a_database_that_goes_away_is_503_and_comes_back(
             assert "socket" not in text  # internals stay in the log
     away = await trigger(client, 503)
     assert away["run"] is None
-    assert away["result"].startswith("the database is away")
+    assert away["result"].startswith("the database is unavailable")
     assert await status(client, "/healthz") == 200
     async with client.get("/metrics") as response:
         counted = (await response.text()).splitlines()
@@ -109,7 +109,9 @@ async def test_a_run_that_ends_while_it_is_read_is_not_interrupted(
         await connection.execute("select pg_advisory_lock(42)")
         reading = asyncio.create_task(get(client, "/runs/1"))
         await waits_for_a_lock(connection)
-        await leader.execute("select etl.end_run(1, 'failed', 'said why')")
+        await leader.execute(
+            "update etl.runs set state = 'failed', finished_at = now()"
+        )
         await leader.execute("select pg_advisory_unlock_all()")
         await connection.execute("select pg_advisory_unlock(42)")
         assert (await reading)["state"] == "failed"
@@ -121,9 +123,11 @@ async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
     leader = await AsyncConnection.connect(database, autocommit=True)
     worker = await AsyncConnection.connect(database, autocommit=True)
     async with leader, worker:
-        begun = await leader.execute("select etl.begin_run(false, false)")
-        assert await begun.fetchone() == (1,)
-        await worker.execute("select etl.join_run(1)")
+        begun = await leader.execute(
+            "select summary ->> 'id' from etl.begin_run(false, false)"
+        )
+        assert await begun.fetchone() == ("1",)
+        await worker.execute("select etl.attach_worker(1)")
         work = asyncio.create_task(_work_for_long(worker))
         await _until_active(client, database)
         await leader.close()
@@ -132,8 +136,8 @@ async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
         assert (await trigger(client))["run"]["id"] == 2
         with pytest.raises(psycopg.OperationalError):  # it was ended before run 2 began
             await work
-        with pytest.raises(psycopg.Error, match="run 1 is over"):
-            await connection.execute("select etl.join_run(1)")
+        with pytest.raises(psycopg.Error, match="run 1 has ended"):
+            await connection.execute("select etl.attach_worker(1)")
     assert len(await features(client)) == 10
 
 
@@ -173,7 +177,7 @@ async def test_a_leader_that_loses_its_connection_fails_its_run(
         assert await ended.fetchall() == [(True,)]
     answer = await running
     assert answer["run"]["state"] == "failed"
-    assert answer["result"].startswith("the database went away")
+    assert answer["result"].startswith("the connection to the database was lost")
     await trigger(client)
 
 
@@ -200,21 +204,24 @@ async def test_a_worker_that_loses_its_connection_fails_its_run(
             )
             ended = await found.fetchall()
     answer = await running
-    assert answer["result"].startswith("the database went away")
+    assert answer["result"].startswith("the connection to the database was lost")
     assert answer["run"]["state"] == "failed"
     async with client.get("/runs/1") as response:
         assert await response.json() == answer["run"]
 
 
 async def test_a_locked_row_is_not_waited_for_forever(
-    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(RUN_SETTINGS, "lock_timeout", "100ms")
+    client = await start_service()
     await trigger(client)
-    monkeypatch.setitem(PUBLISH_SETTINGS, "lock_timeout", "100ms")
     async with connection.transaction():
         await connection.execute("select from features limit 1 for update")
         failed = await trigger(client, 500)
-    assert "locked by somebody else" in failed["result"]
+    assert "another session locked features for over 100ms" in failed["result"]
     await trigger(client)
 
 
@@ -239,7 +246,7 @@ async def test_listeners_while_the_database_goes_away(
         name, _, record = (await here.rest())[-1]
         assert (name, record["id"]) == ("end", number)
         assert record["state"] == "interrupted"
-        assert record["error"].startswith("the database went away")
+        assert record["error"].startswith("the connection to the database was lost")
         await asyncio.to_thread(own_postgres.start)
         name, _, record = (await there.rest())[-1]
         assert (name, record["state"]) == ("end", "interrupted")

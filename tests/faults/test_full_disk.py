@@ -48,10 +48,10 @@ def fill(data_dir: Path, megabytes: int) -> None:
 
 
 @pytest.mark.parametrize(("phase", "megabytes"), [("load", DISK), ("build", DISK // 2)])
-def test_a_run_too_large_for_the_disk_says_so(
+def test_a_run_too_large_for_the_disk(
     small_disk: Path, data_dir: Path, tmp_path: Path, phase: str, megabytes: int
 ) -> None:
-    """And leaves room for the next one, without a restart."""
+    """It reports the full disk, and leaves room for the next run without a restart."""
     log, kept = tmp_path / "log", tmp_path / "kept"
     shutil.copytree(data_dir, kept)
     with serving(log, STATE_DIR=small_disk, DATA_DIR=data_dir) as (process, url):
@@ -69,13 +69,13 @@ def test_a_run_too_large_for_the_disk_says_so(
             assert answer(f"{url}/trigger_etl")[0] == 200
         process.terminate()
         assert process.wait(SECONDS) == 0
-    said = log.read_text()
-    assert "Traceback" not in said
-    assert "is started again" not in said
+    logged = log.read_text()
+    assert "Traceback" not in logged
+    assert "is started again" not in logged
 
 
 def test_a_disk_without_room_for_wal(small_disk: Path) -> None:
-    """Postgres ends itself; the run says why, and the next one finds it again."""
+    """Postgres ends itself; the run reports why; the next one finds it restarted."""
     with ThreadPoolExecutor() as threads, serving(STATE_DIR=small_disk) as (_, url):
         assert answer(f"{url}/trigger_etl")[0] == 200
         host = str((small_disk / "postgres").resolve())
@@ -99,9 +99,9 @@ def test_a_disk_without_room_for_wal(small_disk: Path) -> None:
         status, body = running.result(SECONDS)
         ballast.unlink()
         assert status == 500
-        said = json.loads(body)["result"]
-        assert said.startswith("load: the disk of the database is full: could not ")
-        assert "pg_wal" in said
+        result = json.loads(body)["result"]
+        assert result.startswith("load: the disk of the database is full: could not ")
+        assert "pg_wal" in result
         until(lambda: answer(f"{url}/readyz")[0] == 200)
         assert answer(f"{url}/trigger_etl")[0] == 200
         assert len(get(f"{url}/features")) == 10

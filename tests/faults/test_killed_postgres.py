@@ -90,7 +90,9 @@ def test_a_run_in_progress_fails(state: Path) -> None:
             kill(data)
             status, body = running.result(SECONDS)
         assert status == 503
-        assert json.loads(body)["result"].startswith("the database went away")
+        assert json.loads(body)["result"].startswith(
+            "the connection to the database was lost"
+        )
         until(lambda: is_running(data) and answer(f"{url}/readyz")[0] == 200)
         assert get(f"{url}/runs/2")["state"] in ("failed", "interrupted")
         assert get(f"{url}/runs/2")["error"]

@@ -8,6 +8,7 @@ import re
 import selectors
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from psycopg import Error
 from psycopg.errors import DivisionByZero
 
 from etl.api.app_keys import DATABASE
+from etl.errors import Cancelled
 from etl.postgres.database import Database, open_database
 from etl.postgres.pools import Pool
 from etl.run.runs import Runner
@@ -157,15 +159,15 @@ async def test_runs_are_cancelled(
         began = turns.count
         if kind in turns_of_a_run:
             moment = int(turns_of_a_run[kind] * dice.random() ** 0.5)  # mostly late
-            turns.act(moment, lambda run=run: runner.cancel(run))  # type: ignore[misc]
+            turns.act(moment, partial(run.end_early, Cancelled("cancelled")))
         async with asyncio.timeout(20):
             await run.done.wait()
-        error = run.record["error"]
+        error = run.summary["error"]
         assert error in (None, "cancelled") or (kind == "broken" and "lacks" in error)
         turns_of_a_run.setdefault(kind, turns.count - began)
         turns.forget()
     with suppress(Error):
-        await runner.tidied()
+        await runner.wait_for_cleanup()
     await gives_all(opened.runners)
 
 

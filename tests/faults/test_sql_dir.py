@@ -121,17 +121,17 @@ async def test_what_the_message_says_starts_over_with_a_named_database(
 ) -> None:
     await trigger(await start_service(sql_dir=sql_dir))
     schema = sql_dir / "schema"
-    (schema / "006_unknown_users.sql").rename(schema / "006_other_name.sql")
+    (schema / "003_activity.sql").rename(schema / "003_other_name.sql")
     with pytest.raises(SqlFileError) as raised:
         await start_service(sql_dir=sql_dir)
     said, _, advice = str(raised.value).partition("; or start over: ")
     assert said == (
-        "schema/006_unknown_users.sql was applied to this database and is gone: put it "
-        "back"
+        "schema/003_activity.sql was applied to this database and is gone: put it back"
     )
     assert advice == (
         "stop the service, and name an empty database, or run in this one: drop schema "
-        "etl, staging cascade; drop table activity_next, features, features_next;"
+        "etl, staging cascade; drop table activity_next, features, features_next, "
+        "totals_next;"
     )
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(re.sub(".*: ", "", advice).encode())
@@ -157,7 +157,7 @@ async def test_after_a_release_nobody_is_told_to_start_over(
     start_service: StartService, sql_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await start_service(sql_dir=sql_dir)
-    (sql_dir / "schema" / "006_unknown_users.sql").unlink()
+    (sql_dir / "schema" / "003_activity.sql").unlink()
     monkeypatch.setattr(etl, "RELEASED", "1.0.0")
     with pytest.raises(SqlFileError, match=r"and is gone: put it back$"):
         await start_service(sql_dir=sql_dir)

@@ -90,7 +90,7 @@ def test_what_is_cut_fits(text: str, width: int) -> None:
 
 
 def test_the_progress_of_a_run_is_one_line() -> None:
-    run = Run(7, dry=False, record={}, bytes_to_load=200, began=time.monotonic())
+    run = Run(7, dry=False, summary={}, bytes_to_load=200, began=time.monotonic())
     run.phase = "load"
     run.files.append(LoadedFile("a.csv", 200, bytes=100, records=1234))
     line = progress(run, 100)

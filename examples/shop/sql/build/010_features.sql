@@ -2,6 +2,17 @@
 -- grain:  one row per product, ordered or not
 -- reads:  staging.products, staging.orders, staging.order_lines
 -- writes: features_next
+insert into features_next (
+    product_id,
+    product_name,
+    category,
+    total_orders,
+    total_quantity,
+    revenue,
+    category_share,
+    rank_in_category,
+    last_ordered_on
+)
 with
 sales as (
     select
@@ -28,17 +39,6 @@ product_sales as (
     left join sales on products.product_id = sales.product_id
 )
 
-insert into features_next (
-    product_id,
-    product_name,
-    category,
-    total_orders,
-    total_quantity,
-    revenue,
-    category_share,
-    rank_in_category,
-    last_ordered_on
-)
 select
     product_sales.product_id,
     product_sales.product_name,
