@@ -1,9 +1,12 @@
-"""The ways in which a run can fail, as its callers tell them apart."""
+"""The errors that callers distinguish: of runs, and of requests."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+
+#: Characters of a value that a message repeats.
+MAX_QUOTED = 60
 
 
 class RunFault(Exception):
@@ -41,6 +44,29 @@ class Interrupted(RunFault):
 
 class Cancelled(RunFault):
     """A client cancelled the run."""
+
+
+class RequestError(Exception):
+    """A request that is answered with an error; the message is its detail."""
+
+    status = 500
+
+
+class BadParameter(RequestError, ValueError):
+    """A parameter that cannot be used; the message says which and why."""
+
+    status = 400
+
+
+class NotAcceptable(RequestError):
+    """No format that the request accepts is available; the message says which are."""
+
+    status = 406
+
+
+def truncated(text: str) -> str:
+    """As much of what was sent as a message can hold, in quotes."""
+    return repr(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
 
 
 async def all_together(coroutines: Iterable[Coroutine[None, None, None]]) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from etl.features.catalog import read_catalog
-from etl.features.statements import first_rows
 from etl.postgres.database import Database
+from etl.reading.catalog import read_catalog
+from etl.reading.statements import first_rows
 from etl.run.records import Run
 from etl.run.rejects import START, rejects_of
 from etl.texttable import cut, printable, table

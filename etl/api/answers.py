@@ -1,54 +1,95 @@
-"""What ``/features`` and ``/features/{key}`` are answered: headers, status and body.
+"""The answers of ``/features`` and ``/features/{key}``: headers, status and body.
 
-Puts together what a query asks for, what the reader has already, and what is read.
+A client that has the present representation already gets 304 (RFC 9110, section 13),
+without a row being read. The entity tag is made of the published version, a digest of
+the files of data and SQL that went into ``features``, and of the request.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 
-from aiohttp import web
-from multidict import CIMultiDict
+from aiohttp import ETag, web
+from aiohttp.web import ContentCoding
 from psycopg import AsyncConnection
 
-from etl.features.catalog import Catalog
-from etl.features.exports import as_array, compress, compressed
-from etl.features.queries import (
-    Query,
-    is_storable,
-    parse_select,
-    read_query,
-    select_digest,
-)
-from etl.features.reading import CHANGES, REFUSALS, Page, Reader, StaleCatalog
-from etl.http.caching import Asked, is_conditional, is_known
-from etl.http.negotiation import (
-    CONTENT_TYPES,
-    MEDIA_TYPES,
-    choose_coding,
-    choose_format,
-)
-from etl.http.problems import BadParameter, NotAcceptable, NotThere
-from etl.http.sending import Export, send_rows
+from etl.errors import BadParameter, NotAcceptable
+from etl.http.negotiation import choose_coding, choose_format
+from etl.http.problems import NotThere
+from etl.http.sending import send_rows
 from etl.postgres.database import Database
+from etl.postgres.sqlerrors import one_line
+from etl.reading.catalog import Catalog
+from etl.reading.exports import CONTENT_TYPES, MEDIA_TYPES, as_array, stream
+from etl.reading.query import Query, digest, is_text, read_query, read_select
+from etl.reading.reader import (
+    CHANGES,
+    REFUSALS,
+    Page,
+    PublishedVersion,
+    Reader,
+    StaleCatalog,
+    read_page,
+)
+from etl.reading.statements import rows
 
 READER = web.AppKey("reader", Reader)
 
 #: Rows of a page that is made as one text; more are streamed, so that memory is flat.
-MOST_ROWS_AT_ONCE = 1000
+MAX_PAGE_ROWS = 1000
 
-#: Times that an answer is begun where the table changes its columns meanwhile.
-TRIES = 3
+#: Attempts at an answer, if the table changes its columns meanwhile.
+MAX_ATTEMPTS = 3
 
 FORMATS = tuple(MEDIA_TYPES)
 
-#: A query string in which nothing is escaped, and may stand in a Link header as it is.
-_PLAIN_QUERY = re.compile(r"[A-Za-z0-9_.~=&,*()-]*")
-_AFTER = re.compile(r"&?\bafter=[^&]*")
 
-T = TypeVar("T")
+@dataclass(frozen=True)
+class Representation:
+    """One form of an answer; ``digest`` identifies the request."""
+
+    digest: str
+    vary: str
+    coding: ContentCoding | None = None
+
+    def describe(
+        self, response: web.StreamResponse, published: PublishedVersion
+    ) -> None:
+        """Set the headers of every answer, also of a 304."""
+        response.etag = self._etag(published)
+        # A client may store an answer, and must ask each time whether it is current.
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Vary"] = self.vary
+        if published.run_id is not None:
+            response.headers["X-Run-Id"] = str(published.run_id)
+            response.last_modified = published.modified
+
+    def compress(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Apply the coding to the body."""
+        if self.coding is None:
+            return
+        if request.method == "HEAD" and not isinstance(response, web.Response):
+            # aiohttp would send the end of a compressed stream as the body.
+            response.headers["Content-Encoding"] = self.coding.value
+        else:
+            response.enable_compression(self.coding)
+
+    def not_modified(
+        self, request: web.Request, published: PublishedVersion
+    ) -> web.Response | None:
+        """A 304 if the client has this representation, else None."""
+        current = (self._etag(published).value, "*")
+        if not any(tag.value in current for tag in request.if_none_match or ()):
+            return None
+        response = web.Response(status=304)
+        self.describe(response, published)
+        return response
+
+    def _etag(self, published: PublishedVersion) -> ETag:
+        """A strong entity tag; each coding has its own."""
+        coding = f"-{self.coding.value}" if self.coding else ""
+        return ETag(f"{published.version}-{self.digest}{coding}")
 
 
 async def answer_features(
@@ -58,19 +99,40 @@ async def answer_features(
     reader = request.app[READER]
     coding = choose_coding(request.headers.get("Accept-Encoding", ""))
     accepted = choose_format(request.headers.get("Accept", ""), FORMATS)
+    cursors = request.query.getall("after", [])
+    if len(cursors) > 1:
+        raise BadParameter("parameter 'after' is given more than once")
+    after = cursors[0] if cursors else None
+    parameters = tuple(each for each in request.query.items() if each[0] != "after")
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        query = read_query(catalog, request.rel_url.raw_query_string, accepted)
-        asked = Asked(query.digest, "Accept, Accept-Encoding", coding)
+        query = read_query(catalog, parameters, accepted)
+        identity = digest(query.digest, after)
+        form = Representation(identity, "Accept, Accept-Encoding", coding)
+
+        async def open_rows(
+            connection: AsyncConnection, response: web.StreamResponse
+        ) -> AsyncGenerator[bytes]:
+            page = await read_page(connection, catalog, query, after, with_rows=False)
+            _describe(request, response, form, query, page)
+            return stream(connection, rows(query, after), query.format)
+
         try:
-            if known := await _known(request, reader, catalog, asked):
-                return known
-            if query.format == "json" and _is_short(query.shape.limit):
-                page = await reader.page(catalog, query)
-                return await _page(request, query, asked, page)
-            return await _stream(request, database, reader, catalog, query, asked)
+            if request.if_none_match:
+                published = await reader.published(catalog)
+                if answer := form.not_modified(request, published):
+                    return answer
+            if query.format == "json" and query.limit in range(MAX_PAGE_ROWS + 1):
+                async with database.readers.connection() as connection:
+                    page = await read_page(
+                        connection, catalog, query, after, with_rows=True
+                    )
+                response = web.Response(body=as_array(page.rows))
+                _describe(request, response, form, query, page)
+                return response
+            return await send_rows(request, database, open_rows)
         except REFUSALS as error:
-            raise await reader.refused(query, error) from error
+            raise BadParameter(one_line(error)) from error
 
     return await _with_catalog(reader, attempt)
 
@@ -83,35 +145,36 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
     parameters = list(request.query.items())
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        columns = parse_select(catalog, parameters)
+        columns = read_select(catalog, parameters)
         if len(catalog.key) != 1:
             raise NotThere("features has no key of one column")
         missing = NotThere(
             f"features has no row whose {catalog.key[0].name} is {key!r}"
         )
-        if not is_storable(key):
+        if not is_text(key):
             raise missing
-        asked = Asked(select_digest(columns, key), "Accept")
-        tags = request.headers.get("If-None-Match", "").strip()
-        if tags != "*" and (known := await _known(request, reader, catalog, asked)):
-            return known
-        state, row = await reader.row(catalog, columns, key)
+        form = Representation(digest(key, parameters), "Accept")
+        if request.if_none_match and ETag("*") not in request.if_none_match:
+            published = await reader.published(catalog)
+            if answer := form.not_modified(request, published):
+                return answer
+        published, row = await reader.row(catalog, columns, key)
         if row is None:
             raise missing
-        headers = asked.headers(state)
-        if tags == "*":
-            return web.Response(status=304, headers=headers)
-        headers["Content-Type"] = CONTENT_TYPES["json"]
-        return web.Response(body=row.encode(), headers=headers)
+        answer = form.not_modified(request, published) or web.Response(
+            body=row.encode(), headers={"Content-Type": CONTENT_TYPES["json"]}
+        )
+        form.describe(answer, published)
+        return answer
 
     return await _with_catalog(reader, attempt)
 
 
 async def _with_catalog(
-    reader: Reader, attempt: Callable[[Catalog], Awaitable[T]]
-) -> T:
-    """Attempt it with the catalog in use, and again where the table has changed."""
-    for _ in range(TRIES - 1):
+    reader: Reader, attempt: Callable[[Catalog], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Attempt it with the catalog in use, and again if the table has changed."""
+    for _ in range(MAX_ATTEMPTS - 1):
         try:
             return await attempt(reader.catalog)
         except (StaleCatalog, BadParameter, *CHANGES):
@@ -120,67 +183,19 @@ async def _with_catalog(
     return await attempt(reader.catalog)
 
 
-async def _known(
-    request: web.Request, reader: Reader, catalog: Catalog, asked: Asked
-) -> web.Response | None:
-    """The answer for a reader who has the present state already, else None."""
-    if not is_conditional(request.headers):
-        return None
-    state = await reader.state(catalog)
-    if not is_known(request.headers, state, asked):
-        return None
-    return web.Response(status=304, headers=asked.headers(state))
-
-
-def _is_short(limit: int | None) -> bool:
-    return limit is not None and limit <= MOST_ROWS_AT_ONCE
-
-
-async def _page(
-    request: web.Request, query: Query, asked: Asked, page: Page
-) -> web.Response:
-    body = as_array(page.rows)
-    if asked.coding:
-        body = await compress(body, asked.coding)
-    return web.Response(body=body, headers=_headers(request, query, asked, page))
-
-
-async def _stream(
+def _describe(
     request: web.Request,
-    database: Database,
-    reader: Reader,
-    catalog: Catalog,
+    response: web.StreamResponse,
+    form: Representation,
     query: Query,
-    asked: Asked,
-) -> web.StreamResponse:
-    async def open_export(connection: AsyncConnection) -> Export:
-        page, chunks = await reader.open(connection, catalog, query)
-        headers = _headers(request, query, asked, page)
-        return Export(
-            headers, compressed(chunks, asked.coding) if asked.coding else chunks
-        )
-
-    return await send_rows(request, database, open_export)
-
-
-def _headers(
-    request: web.Request, query: Query, asked: Asked, page: Page
-) -> CIMultiDict[str]:
-    headers = asked.headers(page.state)
-    headers["Content-Type"] = CONTENT_TYPES[query.format]
-    if asked.coding:
-        headers["Content-Encoding"] = asked.coding
-    if page.following is not None:
-        headers["Link"] = f'<{_following(request, query, page.following)}>; rel="next"'
+    page: Page,
+) -> None:
+    """Set the headers of an answer with rows."""
+    form.describe(response, page.published)
+    response.headers["Content-Type"] = CONTENT_TYPES[query.format]
+    if page.cursor is not None:
+        following = request.rel_url.update_query(after=page.cursor)
+        response.headers["Link"] = f'<{following}>; rel="next"'
     if page.total is not None:
-        headers["X-Total-Count"] = str(page.total)
-    return headers
-
-
-def _following(request: web.Request, query: Query, place: str) -> str:
-    """Where the next page is: this query, with another place."""
-    text = request.rel_url.raw_query_string
-    if _PLAIN_QUERY.fullmatch(text):  # the long way below costs a tenth of a page
-        before = _AFTER.sub("", text) if query.shape.place else text
-        return f"{request.rel_url.raw_path}?{before}&after={place}"
-    return str(request.rel_url.update_query(after=place))
+        response.headers["X-Total-Count"] = str(page.total)
+    form.compress(request, response)

@@ -7,14 +7,14 @@ from hashlib import sha256
 
 from aiohttp import web
 
-from etl.api.answers import READER
+from etl.api.answers import READER, Representation
 from etl.api.app_keys import SETTINGS
 from etl.api.drawing import Chart, ChartFault, Charts, read_charts
-from etl.features.exports import compress
-from etl.http.caching import Asked, State, is_known
-from etl.http.negotiation import CONTENT_TYPES, choose_coding
+from etl.http.negotiation import choose_coding
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import NotThere, problem
+from etl.reading.exports import CONTENT_TYPES
+from etl.reading.reader import PublishedVersion
 
 CHARTS = web.AppKey("charts", Charts)
 
@@ -36,7 +36,7 @@ async def charts(request: web.Request) -> web.Response:
     members = ("name", "title", "description")
     listed = [{member: getattr(each, member) for member in members} for each in found]
     state = await request.app[READER].published()
-    return await _answer(asked, state, json.dumps(listed).encode())
+    return _answer(request, asked, state, json.dumps(listed).encode())
 
 
 async def chart(request: web.Request) -> web.Response:
@@ -50,7 +50,7 @@ async def chart(request: web.Request) -> web.Response:
         drawn = await request.app[CHARTS].drawn(named)
     except ChartFault as fault:
         return problem(fault.status, str(fault))
-    return await _answer(asked, drawn.state, drawn.body)
+    return _answer(request, asked, drawn.state, drawn.body)
 
 
 def _named(request: web.Request) -> Chart:
@@ -62,28 +62,25 @@ def _named(request: web.Request) -> Chart:
     raise NotThere(f"there is no chart {name!r}")
 
 
-def _asked(request: web.Request, digest: str) -> Asked:
+def _asked(request: web.Request, digest: str) -> Representation:
     coding = choose_coding(request.headers.get("Accept-Encoding", ""))
-    return Asked(digest[:DIGEST_LENGTH], "Accept-Encoding", coding)
+    return Representation(digest[:DIGEST_LENGTH], "Accept-Encoding", coding)
 
 
-async def _known(request: web.Request, asked: Asked) -> web.Response | None:
-    """The answer for who has it already, else None.
-
-    A date says nothing of that, as a file may have changed.
-    """
-    if "If-None-Match" not in request.headers:
+async def _known(request: web.Request, asked: Representation) -> web.Response | None:
+    """A 304 if the client has this answer, else None."""
+    if not request.if_none_match:
         return None
-    state = await request.app[READER].published()
-    if not is_known(request.headers, state, asked):
-        return None
-    return web.Response(status=304, headers=asked.headers(state))
+    return asked.not_modified(request, await request.app[READER].published())
 
 
-async def _answer(asked: Asked, state: State, body: bytes) -> web.Response:
-    headers = asked.headers(state)
-    headers["Content-Type"] = CONTENT_TYPES["json"]
-    if asked.coding:
-        headers["Content-Encoding"] = asked.coding
-        body = await compress(body, asked.coding)
-    return web.Response(body=body, headers=headers)
+def _answer(
+    request: web.Request,
+    asked: Representation,
+    published: PublishedVersion,
+    body: bytes,
+) -> web.Response:
+    response = web.Response(body=body, headers={"Content-Type": CONTENT_TYPES["json"]})
+    asked.describe(response, published)
+    asked.compress(request, response)
+    return response

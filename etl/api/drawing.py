@@ -21,12 +21,10 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
-from etl.features.reading import Together
-from etl.features.statements import STATE_STATEMENT
-from etl.http.caching import State
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
 from etl.postgres.transactions import SNAPSHOT, local, transaction
+from etl.reading.reader import DataLoader, PublishedVersion, read_published
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
 #: What a chart may cost, and the most points that somebody could tell apart.
@@ -66,7 +64,7 @@ class Drawn:
     """A chart as JSON, and what was published when it was asked for."""
 
     sha256: str
-    state: State
+    state: PublishedVersion
     body: bytes
 
 
@@ -99,18 +97,18 @@ class Charts:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: dict[str, Drawn] = {}
-        self._drawing = Together(self._draw)
+        self._drawing = DataLoader(self._draw)
 
     async def drawn(self, chart: Chart) -> Drawn:
         """The chart of what is published now. Raises ChartFault."""
-        return await self._drawing.answer(chart, None)
+        return await self._drawing.load(chart, None)
 
     async def _draw(self, chart: Chart, questions: Sequence[None]) -> list[Drawn]:
         async with (
             self._database.readers.connection() as connection,
             transaction(connection, SNAPSHOT),
         ):
-            state = State(*await _only_row(connection))
+            state = await read_published(connection)
             kept = self._kept.get(chart.name)
             if kept is None or not _holds(kept, chart, state):
                 points = await _points(connection, chart)
@@ -122,14 +120,9 @@ class Charts:
         return [replace(kept, state=state)] * len(questions)
 
 
-def _holds(kept: Drawn, chart: Chart, state: State) -> bool:
+def _holds(kept: Drawn, chart: Chart, state: PublishedVersion) -> bool:
     same_file = kept.sha256 == chart.file.sha256
     return same_file and kept.state.version == state.version
-
-
-async def _only_row(connection: AsyncConnection) -> Sequence[Any]:
-    (row,) = await (await connection.execute(STATE_STATEMENT)).fetchall()
-    return row
 
 
 async def _points(connection: AsyncConnection, chart: Chart) -> list[Point]:

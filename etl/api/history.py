@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 
 from aiohttp import web
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.api.listening import send_events
-from etl.errors import Cancelled
-from etl.features.exports import as_objects, stream
-from etl.http.negotiation import CONTENT_TYPES
+from etl.errors import BadParameter, Cancelled
 from etl.http.parameters import choice, positive, refuse_parameters, word
-from etl.http.problems import BadParameter, NotThere, problem
-from etl.http.sending import Export, send_rows
+from etl.http.problems import NotThere, problem
+from etl.http.sending import send_rows
+from etl.reading.exports import CONTENT_TYPES, as_objects, stream
 from etl.run.events import LAST_EVENT_ID
 from etl.run.records import Run, RunSummary, read_runs
 from etl.run.rejects import START, Place, last_of_page, rejects_of
@@ -54,14 +54,16 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     number = (await _record(request))["id"]
     query = rejects_of(number, after, limit, reason)
 
-    async def open_rejects(connection: AsyncConnection) -> Export:
-        headers = {"Content-Type": CONTENT_TYPES[form]}
+    async def open_rejects(
+        connection: AsyncConnection, response: web.StreamResponse
+    ) -> AsyncGenerator[bytes]:
+        response.headers["Content-Type"] = CONTENT_TYPES[form]
         last = limit and await last_of_page(connection, number, after, limit, reason)
         if last:
             following = request.rel_url.update_query(after=str(last))
-            headers["Link"] = f'<{following}>; rel="next"'
+            response.headers["Link"] = f'<{following}>; rel="next"'
         rows = query if form == "csv" else as_objects(query)
-        return Export(headers, stream(connection, rows, form))
+        return stream(connection, rows, form)
 
     return await send_rows(request, request.app[DATABASE], open_rejects)
 

@@ -16,10 +16,10 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from etl.api.access import need_of, tokens_for
-from etl.features.catalog import Catalog, Column, read_catalog
-from etl.features.filters import COMPARISONS, PATTERNS, RESERVED, STATES
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
+from etl.reading.catalog import Catalog, Column, read_catalog
+from etl.reading.query import COMPARISONS, IS_VALUES, PATTERNS, RESERVED
 from etl.settings import Settings
 
 Schema = dict[str, Any]
@@ -140,7 +140,7 @@ def _nullable(schema: Schema) -> Schema:
 def _filter(column: Column) -> Schema:
     """The filter on a column, as a parameter that may stand several times."""
     operators = [*COMPARISONS, *(PATTERNS if column.is_text else ())]
-    states = list(STATES) if column.type == "boolean" else list(STATES)[:2]
+    states = list(IS_VALUES) if column.type == "boolean" else list(IS_VALUES)[:2]
     asked = ", ".join(f"`is.{state}`" for state in states)
     words = (
         f"A filter: {', '.join(operators)}, a dot and a value of type {column.type};"

@@ -23,12 +23,12 @@ from etl.api.openapi import describe, read_table
 from etl.api.pages import answer_page, page_file, wants_page
 from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
-from etl.features.catalog import read_catalog
-from etl.features.reading import Reader
 from etl.http.parameters import flag, read_parameters, refuse_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
 from etl.http.sending import MOST_STREAMS, STREAMS
 from etl.postgres.database import open_database
+from etl.reading.catalog import read_catalog
+from etl.reading.reader import Reader
 from etl.run.events import Events
 from etl.run.records import Run, RunSummary
 from etl.run.runs import RunInProgress, Runner

@@ -82,17 +82,11 @@ language sql stable as $$
     from parts;
 $$;
 
--- Publish says which run it was; here it is noted what that means for readers.
+-- Publish sets the run; this adds the digest that identifies its content.
 create or replace function etl.note_published() returns trigger
 language plpgsql as $$
 begin
     new.content := coalesce(etl.content_of(new.run_id), '');
-    new.columns := (select digest from etl.feature_columns_digest);
-    new.is_dated := coalesce(
-        date_trunc('second', old.published_at)
-        <> date_trunc('second', new.published_at),
-        new.published_at is not null
-    );
     return new;
 end;
 $$;

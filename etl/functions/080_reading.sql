@@ -1,8 +1,7 @@
--- What readers of features are told of it: its columns, and what it was made of.
--- Readers who have it already are known by the version, so that must be the same for
--- the same input, whichever run it was, and another one for any other.
+-- What clients that read features need to know: its columns, and its version, which is
+-- the same for the same input, whichever run it was, and another one for any other.
 
--- Its columns, and what filters and pages must know of them.
+-- The columns, with what filters and pages need.
 create or replace view etl.feature_columns as
 select
     attributes.attnum as position,
@@ -10,7 +9,7 @@ select
     format_type(attributes.atttypid, attributes.atttypmod) as type,
     coalesce(keys.indnatts = 1 and keys.indkey[0] = attributes.attnum, false) as is_key,
     col_description(attributes.attrelid, attributes.attnum) as description,
-    -- Without its length: a value that is cut or rounded is another value.
+    -- Without its length: a value that is cut or rounded would be another value.
     format_type(attributes.atttypid, -1) as value_type,
     types.typcategory = 'S' as is_text,
     attributes.attnotnull as is_required,
@@ -27,8 +26,8 @@ where
     and not attributes.attisdropped;
 comment on view etl.feature_columns is 'The columns of features; is_key marks its key';
 
--- From the catalog itself, since every request asks: through feature_columns it would
--- cost 30 microseconds more, a tenth of a page.
+-- From the catalog itself, since every request reads it: feature_columns would cost
+-- 30 microseconds more, a tenth of a page.
 create or replace view etl.feature_columns_digest as
 select left(md5(columns.written || coalesce(keys.written, '')), 8) as digest
 from (
@@ -63,15 +62,13 @@ select
     published.run_id,
     floor(extract(epoch from published.published_at))::bigint as modified,
     published.content || '-' || columns.digest as version,
-    columns.digest as columns,
-    published.is_dated and published.columns = columns.digest as is_dated
+    columns.digest as columns
 from etl.published
 cross join etl.feature_columns_digest as columns;
 comment on view etl.features_state is
-'What readers of features are told of it: run, second, version';
+'Version of features: run, seconds since 1970, content and columns';
 
--- A domain is what it is made of, an array what its elements are; enums have labels,
--- and a composite type is a row.
+-- The types below domains and arrays. Enums have labels; a composite type is a row.
 create or replace view etl.feature_types as
 with recursive
 unwrapped as (
@@ -114,4 +111,4 @@ from unwrapped
 inner join pg_type as types on unwrapped.type_id = types.oid
 order by unwrapped.position asc, unwrapped.depth desc;
 comment on view etl.feature_types is
-'What the columns of features are made of: domains and arrays taken apart';
+'Base types of the columns of features: of domains, and of elements of arrays';

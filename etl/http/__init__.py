@@ -1,1 +1,1 @@
-"""What HTTP asks of any answer: errors, formats, caching, streams."""
+"""What HTTP asks of any answer: errors, formats, streams."""

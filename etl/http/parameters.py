@@ -14,16 +14,13 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from etl.http.problems import BadParameter
+from etl.errors import BadParameter, truncated
 
 #: Bytes of a body, which names a few parameters, and seconds in which it must arrive.
 MAX_BODY_BYTES = 1 << 16
 MAX_BODY_SECONDS = 30.0
 
 JSON_TYPE, FORM_TYPE = "application/json", "application/x-www-form-urlencoded"
-
-#: Characters of a value that a message repeats.
-_SHOWN = 60
 
 
 def refuse_parameters(request: web.Request, *known: str) -> None:
@@ -44,8 +41,8 @@ async def read_parameters(request: web.Request, *known: str) -> Mapping[str, str
     for name, value in in_body:
         if given.setdefault(name, value) != value:
             raise BadParameter(
-                f"{name} is {shown(given[name])} in the query string and"
-                f" {shown(value)} in the body: send one"
+                f"{name} is {truncated(given[name])} in the query string and"
+                f" {truncated(value)} in the body: send one"
             )
     return given
 
@@ -55,7 +52,9 @@ def _refuse(given: Iterable[tuple[str, str]], known: Iterable[str]) -> None:
     for name, _ in given:
         if name not in known:
             allowed = ", ".join(known) or "none"
-            raise BadParameter(f"unknown parameter {shown(name)}; allowed: {allowed}")
+            raise BadParameter(
+                f"unknown parameter {truncated(name)}; allowed: {allowed}"
+            )
         if name in seen:
             raise BadParameter(f"parameter {name!r} stands more than once")
         seen.add(name)
@@ -79,7 +78,7 @@ async def _read_body(request: web.Request) -> list[tuple[str, str]]:
     kind = request.content_type
     if kind not in (JSON_TYPE, FORM_TYPE):
         raise web.HTTPUnsupportedMediaType(
-            reason=f"a body is {JSON_TYPE} or {FORM_TYPE}, not {shown(kind)}"
+            reason=f"a body is {JSON_TYPE} or {FORM_TYPE}, not {truncated(kind)}"
         )
     if len(body) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(
@@ -126,16 +125,11 @@ def _parse_form(text: str) -> list[tuple[str, str]]:
         raise BadParameter("the body is not a form in UTF-8") from None
 
 
-def shown(text: str) -> str:
-    """As much of what was sent as a message can hold."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
-
-
 def flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
     """``true`` or ``false``, or the default."""
     value = given.get(name, str(default).lower())
     if value not in ("true", "false"):
-        raise BadParameter(f"{name} is true or false, not {shown(value)}")
+        raise BadParameter(f"{name} is true or false, not {truncated(value)}")
     return value == "true"
 
 

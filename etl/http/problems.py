@@ -14,6 +14,7 @@ from psycopg import OperationalError
 from psycopg.errors import QueryCanceled
 from psycopg_pool import PoolTimeout
 
+from etl.errors import BadParameter, NotAcceptable
 from etl.postgres.sqlerrors import one_line
 
 #: Seconds after which a client may try again when the database is away.
@@ -25,14 +26,6 @@ log = logging.getLogger(__name__)
 #: What answers of the trigger say, its errors included: whether they began a run.
 TRIGGER_PATH = "/trigger_etl"
 STARTED, NOT_STARTED = "ETL process started", "no ETL process was started"
-
-
-class BadParameter(ValueError):
-    """A parameter that cannot be used; the message says which and why."""
-
-
-class NotAcceptable(Exception):
-    """Nothing that the request accepts is made here; the message says what is."""
 
 
 class TooSlow(Exception):

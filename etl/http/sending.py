@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import psycopg
 from aiohttp import web
@@ -36,21 +35,16 @@ MOST_STREAMS = READERS_MOST - 4
 STREAMS = web.AppKey("streams", asyncio.Semaphore)
 
 
-@dataclass(frozen=True)
-class Export:
-    """What is sent: the headers, and the chunks of the body."""
-
-    headers: Mapping[str, str]
-    chunks: AsyncGenerator[bytes]
-
-
-OpenExport = Callable[[AsyncConnection], Awaitable[Export]]
+#: Sets the headers of a response and returns the chunks of its body.
+OpenRows = Callable[
+    [AsyncConnection, web.StreamResponse], Awaitable[AsyncGenerator[bytes]]
+]
 
 
 async def send_rows(
-    request: web.Request, database: Database, open_export: OpenExport
+    request: web.Request, database: Database, open_rows: OpenRows
 ) -> web.StreamResponse:
-    """Answer with what ``open_export`` opens in one snapshot; to HEAD without the body.
+    """Answer with what ``open_rows`` opens in one snapshot; to HEAD without the body.
 
     Raises TooSlow where Postgres has no first chunk in time.
     """
@@ -71,10 +65,9 @@ async def send_rows(
                 await connection.execute(
                     "begin isolation level repeatable read read only"
                 )
-                export = await open_export(connection)
-                response.headers.update(export.headers)
-                await stack.enter_async_context(contextlib.aclosing(export.chunks))
-                await _send(request, response, connection, export.chunks)
+                chunks = await open_rows(connection, response)
+                await stack.enter_async_context(contextlib.aclosing(chunks))
+                await _send(request, response, connection, chunks)
                 await connection.execute("commit")
         except BaseException:
             # Where part is out, the transfer breaks off instead of ending as if

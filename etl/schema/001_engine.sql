@@ -38,7 +38,7 @@ create table etl.runs (
     warnings    json        not null default '[]',
     error       text,
     dry_run     boolean     not null,
-    allow_empty boolean     not null,
+    allow_empty boolean     not null default false,
     backend_pid integer     not null default pg_backend_pid(),
     check (state in ('running', 'succeeded', 'failed', 'interrupted')),
     check (phase in ('load', 'clean', 'build', 'check', 'publish'))
@@ -64,8 +64,6 @@ create table etl.published (
     run_id       bigint,
     published_at timestamptz,
     content      text    not null default '',
-    columns      text    not null default '',
-    is_dated     boolean not null default false,
     rows         bigint
 );
 comment on table etl.published is 'The run that filled the table features; one row';
@@ -74,10 +72,6 @@ comment on column etl.published.run_id is 'Number of the run, null before the fi
 comment on column etl.published.published_at is 'When it was published';
 comment on column etl.published.content is
 'Digest of the files of data and SQL that features was made of';
-comment on column etl.published.columns is
-'etl.feature_columns_digest when it was published';
-comment on column etl.published.is_dated is
-'Whether the second of published_at tells it from the one before';
 comment on column etl.published.rows is 'Rows that were published';
 insert into etl.published default values;
 

@@ -1,4 +1,4 @@
-"""What readers are told of freshness, and how little is read for who has it already."""
+"""Entity tags, conditional requests and codings: what is sent, and what is read."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ async def test_tags_change_with_what_was_published_and_only_with_it(
     users.write_text(shipped.replace("Alice", "Alicia"))
     assert not set(await run(3)) & set(first)
     users.write_text(shipped + "1,\tAgain,\t,\t\n")
-    await trigger(client)  # all rules are looked at, and one removes something
+    await trigger(client)  # all rules are evaluated, and one removes something
     assert (await tag_of(client, "/features")) != first[0]
     users.write_text(shipped)
-    assert await run(5) == first  # all rules are looked at, and none removes anything
+    assert await run(5) == first  # all rules are evaluated, and none removes anything
     users.unlink()
     await trigger(client, 422)
     assert [await tag_of(client, path) for path in PATHS] == first
@@ -140,7 +140,6 @@ async def test_conditions(client: Client) -> None:
             tag, modified = response.headers["ETag"], response.headers["Last-Modified"]
             assert response.headers["X-Run-Id"] == "1"
             assert response.headers["Cache-Control"] == "no-cache"
-        old, future = "Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
         for status, headers in (
             (304, {"If_None_Match": f"W/{tag}"}),
             (304, {"If_None_Match": f'"a", "b,c" ,{tag}'}),
@@ -148,57 +147,30 @@ async def test_conditions(client: Client) -> None:
             (200, {"If_None_Match": '"a"'}),
             (200, {"If_None_Match": tag.strip('"')}),
             (200, {"If_None_Match": ""}),
-            (200, {"If_None_Match": '"a"', "If_Modified_Since": future}),
-            (304, {"If_None_Match": tag, "If_Modified_Since": old}),
-            (304, {"If_Modified_Since": modified}),
-            (304, {"If_Modified_Since": future}),
-            (200, {"If_Modified_Since": old}),
-            (200, {"If_Modified_Since": "yesterday"}),
-            (200, {"If_Modified_Since": "Sun, 99 Nov 9999999 08:49:37 GMT"}),
+            (200, {"If_None_Match": '"a"', "If_Modified_Since": modified}),
+            (200, {"If_Modified_Since": modified}),
         ):
             assert await status_of(client, path, **headers) == status, headers
     assert await status_of(client, "/features/99", If_None_Match="*") == 404
     assert await status_of(client, "/features?limit=x", If_None_Match="*") == 400
 
 
-async def test_a_date_that_two_runs_share_proves_nothing(
-    client: Client, connection: AsyncConnection
-) -> None:
-    await trigger(client)
-    now = await connection.execute(
-        "update etl.published set published_at = '2026-01-01 00:00:00.1Z';"
-        "update etl.published set published_at = '2026-01-01 00:00:00.9Z'"
-    )
-    assert now.rowcount == 1
-    date = "Thu, 01 Jan 2026 00:00:00 GMT"
-    assert await status_of(client, "/features", If_Modified_Since=date) == 200
-    await connection.execute(
-        "update etl.published set published_at = '2026-01-01 00:00:01.1Z'"
-    )
-    date = "Thu, 01 Jan 2026 00:00:01 GMT"
-    assert await status_of(client, "/features", If_Modified_Since=date) == 304
-    await connection.execute("alter table features add column extra text")
-    assert await status_of(client, "/features", If_Modified_Since=date) == 200
-
-
-async def test_before_any_run_nothing_is_dated(client: Client) -> None:
+async def test_before_any_run_there_is_no_run_and_no_date(client: Client) -> None:
     async with client.get("/features") as response:
         assert "X-Run-Id" not in response.headers
         assert "Last-Modified" not in response.headers
         tag = response.headers["ETag"]
     assert await status_of(client, "/features", If_None_Match=tag) == 304
-    date = "Fri, 01 Jan 2100 00:00:00 GMT"
-    assert await status_of(client, "/features", If_Modified_Since=date) == 200
 
 
-async def test_a_database_that_has_published_before_this_was_noted(
+async def test_a_version_without_content_gets_it_at_the_next_update(
     client: Client, connection: AsyncConnection
 ) -> None:
     await trigger(client)
     tag = await tag_of(client, "/features")
     await connection.execute(
         "alter table etl.published disable trigger note_published;"
-        "update etl.published set content = '', columns = '';"
+        "update etl.published set content = '';"
         "alter table etl.published enable trigger note_published;"
         "update etl.published set run_id = run_id"
     )
@@ -206,7 +178,7 @@ async def test_a_database_that_has_published_before_this_was_noted(
 
 
 @pytest.mark.parametrize(
-    ("asked", "coding"),
+    ("accepted", "coding"),
     [
         ("gzip", "gzip"),
         ("deflate", "deflate"),
@@ -224,7 +196,7 @@ async def test_a_database_that_has_published_before_this_was_noted(
 )
 @pytest.mark.parametrize("query", ["", "?limit=5", "?format=csv"])
 async def test_codings(
-    client: Client, asked: str, coding: str | None, query: str
+    client: Client, accepted: str, coding: str | None, query: str
 ) -> None:
     await trigger(client)
     path = client.make_url(f"/features{query}")
@@ -232,7 +204,7 @@ async def test_codings(
         async with session.get(path, headers={"Accept-Encoding": ""}) as response:
             plain, tag = await response.read(), response.headers["ETag"]
             assert "Content-Encoding" not in response.headers
-        headers = {"Accept-Encoding": asked}
+        headers = {"Accept-Encoding": accepted}
         async with session.get(path, headers=headers) as response:
             body = await response.read()
             assert response.headers.get("Content-Encoding") == coding
@@ -273,10 +245,26 @@ async def test_head_is_get_without_its_body(client: Client) -> None:
         assert response.status == 404
 
 
+async def test_nothing_follows_the_headers_of_head(client: Client) -> None:
+    await trigger(client)
+    assert client.server.port is not None
+    for path in (b"/features", b"/features?limit=3", b"/features?format=csv"):
+        reader, writer = await asyncio.open_connection(
+            client.server.host, client.server.port
+        )
+        writer.write(b"HEAD %s HTTP/1.1\r\nHost: x\r\n" % path)
+        writer.write(b"Accept-Encoding: gzip\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        assert b"\r\nContent-Encoding: gzip\r\n" in answer
+        assert answer.find(b"\r\n\r\n") == len(answer) - 4
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_many_who_ask_at_once_are_answered_each_for_itself(
     client: Client,
 ) -> None:
-    """They share statements: by key, by page and by tag."""
+    """They share statements: by key and by tag."""
     await trigger(client)
     rows = await features(client)
     tag = await tag_of(client, "/features/3")

@@ -137,7 +137,7 @@ async def test_a_first_row_that_takes_too_long(
         await asyncio.Event().wait()
         yield b""
 
-    monkeypatch.setattr("etl.features.reading.stream", wait_for_ever)
+    monkeypatch.setattr("etl.api.answers.stream", wait_for_ever)
     monkeypatch.setattr("etl.http.sending.STALLED_SECONDS", 0.05)
     async with client.get("/features") as response:
         assert response.status == 504

@@ -54,7 +54,7 @@ MOST_LINES, MOST_LINES_OF_SERVER = 350, 40
 
 #: The folders of the engine; a module uses those before its own alone. What puts them
 #: together stands beside them.
-ROOMS = ("csvfiles", "postgres", "http", "run", "features", "api")
+ROOMS = ("csvfiles", "postgres", "run", "reading", "http", "api")
 OUTSIDE = {"service", "terminal", "psql"}
 
 PIPELINE_WORDS = re.compile(

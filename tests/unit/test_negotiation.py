@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp.web import ContentCoding
 
 from etl.http.negotiation import choose_coding, choose_format
 
@@ -54,4 +55,4 @@ def test_formats(accept: str, chosen: str | None) -> None:
     ],
 )
 def test_codings(accept_encoding: str, chosen: str | None) -> None:
-    assert choose_coding(accept_encoding) == chosen
+    assert choose_coding(accept_encoding) == (chosen and ContentCoding(chosen))

@@ -1,6 +1,6 @@
-"""The columns of ``features`` as Postgres's catalog has them.
+"""The columns of ``features`` as Postgres's catalog describes them.
 
-They are all that may be selected, filtered and ordered. Knows no request.
+Only these may be selected, filtered and ordered.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from psycopg import AsyncConnection
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column; ``type`` as people know it, ``value_type`` what its values are cast to.
+    """A column of the table.
 
-    ``key_position`` is its place in the primary key, from 1, or None. ``csv_type`` is
-    what a column of booleans is cast to for CSV, or None.
+    ``type`` is for people; values are cast to ``value_type``, which has no length.
+    ``key_position`` is its position in the primary key from 1, or None. ``csv_type`` is
+    the type that a column of booleans is cast to for CSV, or None.
     """
 
     name: str
@@ -31,21 +32,21 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """The columns in the table's order, and the digest that changes with them."""
+    """The columns in the table's order, and a digest that changes with them."""
 
     columns: tuple[Column, ...]
     digest: str
 
     @cached_property
     def by_name(self) -> dict[str, Column]:
-        """The allow-list: what is not in here is not asked for."""
+        """The allow-list of columns."""
         return {column.name: column for column in self.columns}
 
     @cached_property
     def key(self) -> tuple[Column, ...]:
-        """The columns of the primary key in its order; none where it has none."""
-        keys = [each for each in self.columns if each.key_position is not None]
-        return tuple(sorted(keys, key=lambda each: each.key_position or 0))
+        """The columns of the primary key in its order; empty if there is none."""
+        keys = [column for column in self.columns if column.key_position is not None]
+        return tuple(sorted(keys, key=lambda column: column.key_position or 0))
 
     @cached_property
     def names(self) -> str:
@@ -55,7 +56,7 @@ class Catalog:
 
 async def read_catalog(connection: AsyncConnection) -> Catalog:
     """Read columns and digest in one snapshot."""
-    rows = await connection.execute(
+    cursor = await connection.execute(
         "select digest, name, columns.type, value_type, is_text, is_required,"
         " key_position, description,"
         " case when types.type = 'boolean'"
@@ -63,8 +64,8 @@ async def read_catalog(connection: AsyncConnection) -> Catalog:
         " from etl.feature_columns_digest, etl.feature_columns as columns"
         " left join etl.feature_types as types using (position) order by position"
     )
-    found = await rows.fetchall()
+    rows = await cursor.fetchall()
     return Catalog(
-        columns=tuple(Column(*column) for _, *column in found),
-        digest=found[0][0] if found else "",
+        columns=tuple(Column(*column) for _, *column in rows),
+        digest=rows[0][0] if rows else "",
     )

@@ -1,1 +1,0 @@
-"""The table ``features`` as its readers ask for it: from query strings to rows."""

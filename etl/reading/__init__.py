@@ -1,0 +1,1 @@
+"""Reading the table ``features``: from query strings to rows."""

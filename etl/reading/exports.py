@@ -1,0 +1,100 @@
+"""The formats of rows, and a stream of them as Postgres's COPY makes it.
+
+Python moves the bytes and never parses a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from psycopg import AsyncConnection, errors, pq, sql
+from psycopg.abc import Buffer, PQGen
+from psycopg.generators import fetch_many
+from psycopg.waiting import Wait
+
+#: The formats by their names, the default first.
+MEDIA_TYPES = {
+    "json": "application/json",
+    "csv": "text/csv",
+    "ndjson": "application/x-ndjson",
+}
+
+#: The headers of answers in these formats.
+CONTENT_TYPES = {**MEDIA_TYPES, "csv": "text/csv; charset=utf-8"}
+
+#: Bytes that are gathered before they are sent: a write costs more than a row.
+CHUNK_BYTES = 1 << 16
+
+#: COPY in its CSV format quotes a value that holds a delimiter, a quote or a line end.
+#: JSON text holds none of the control characters named here, and no bare line end, so
+#: it is copied unchanged.
+JSON_OPTIONS = sql.SQL("format csv, delimiter e'\\x02', quote e'\\x01'")
+CSV_OPTIONS = sql.SQL("format csv, header")
+
+
+async def stream(
+    connection: AsyncConnection, query: sql.Composable, form: str
+) -> AsyncGenerator[bytes]:
+    """All rows of ``query`` in a format; for JSON they are one column of objects."""
+    options = CSV_OPTIONS if form == "csv" else JSON_OPTIONS
+    before = b"[\n"
+    async with aclosing(_copy(connection, query, options)) as chunks:
+        async for chunk in chunks:
+            if form == "json":
+                yield before + chunk[:-1].replace(b"\n", b",\n")
+                before = b",\n"
+            else:
+                yield chunk
+    if form == "json":
+        yield b"[]\n" if before == b"[\n" else b"\n]\n"
+
+
+def as_array(rows: str | None) -> bytes:
+    """JSON objects that Postgres has joined already, in the form of a stream."""
+    return b"[]\n" if rows is None else b"[\n%b\n]\n" % rows.encode()
+
+
+def as_objects(query: sql.Composable) -> sql.Composed:
+    """The rows of ``query`` as JSON objects."""
+    return sql.SQL("select row_to_json(entries.*) from ({}) as entries").format(query)
+
+
+async def _copy(
+    connection: AsyncConnection, query: sql.Composable, options: sql.Composable
+) -> AsyncGenerator[bytes]:
+    """The output of COPY in chunks of whole rows.
+
+    psycopg's own iteration returns to the event loop for every row, and makes a stream
+    a third to two thirds slower; this takes all rows that have arrived.
+    """
+    statement = sql.SQL("copy ({query}) to stdout ({options}, encoding 'UTF8')")
+    server = connection.pgconn
+    rows: list[Buffer] = []
+    size = 0
+    async with (
+        connection.cursor() as cursor,
+        cursor.copy(statement.format(query=query, options=options)),
+    ):
+        while (received := server.get_copy_data(1))[0] >= 0:
+            length, row = received
+            if length == 0:
+                await connection.wait(_receive(server))
+                continue
+            rows.append(row)
+            size += length
+            if size >= CHUNK_BYTES:
+                yield b"".join(rows)
+                rows, size = [], 0
+        if rows:
+            yield b"".join(rows)
+        for result in await connection.wait(fetch_many(server)):
+            if result.status != pq.ExecStatus.COMMAND_OK:
+                raise errors.error_from_result(result)
+
+
+def _receive(server: pq.abc.PGconn) -> PQGen[None]:
+    """Wait for more data from the server."""
+    while not (yield Wait.R):
+        pass
+    server.consume_input()

@@ -1,0 +1,198 @@
+"""Reads ``features``: the published version, rows by key, pages and streams.
+
+Rows always come with the version that was published in the same snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor
+
+from etl.postgres.database import Database
+from etl.reading import statements
+from etl.reading.catalog import Catalog, Column, read_catalog
+from etl.reading.query import Query
+
+#: Requests that are answered by one statement at most.
+MAX_BATCH = 200
+
+#: What Postgres raises for a value or an operator that does not fit a column.
+REFUSALS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,  # of a domain
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.AmbiguousFunction,
+    psycopg.errors.DatatypeMismatch,
+    psycopg.errors.FeatureNotSupported,
+)
+
+#: What it raises if the table has changed since its columns were read.
+CHANGES = (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedObject)
+
+K = TypeVar("K", bound=Hashable)
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class StaleCatalog(Exception):
+    """The table's columns are not those of the catalog in use."""
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """What was published last: see the view etl.features_state.
+
+    Run and time, in seconds since 1970, are None before the first run. ``columns`` is
+    the digest of the table's columns.
+    """
+
+    run_id: int | None
+    modified: int | None
+    version: str
+    columns: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is known of a query's rows; ``rows`` are JSON objects, a line each.
+
+    ``cursor`` is where the next page starts, None if this is the last one.
+    """
+
+    published: PublishedVersion
+    total: int | None
+    cursor: str | None
+    rows: str | None
+
+
+class DataLoader(Generic[K, Q, A]):
+    """Answers the requests of many with few statements.
+
+    While one statement is in progress, further requests of its kind wait, and then
+    share the next one: none waits for more than one before its own, and none is
+    answered from a snapshot older than itself.
+    """
+
+    def __init__(
+        self, load: Callable[[K, Sequence[Q]], Awaitable[Sequence[A]]]
+    ) -> None:
+        self._load = load
+        self._waiting: dict[K, list[tuple[Q, asyncio.Future[A]]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def load(self, kind: K, request: Q) -> A:
+        """The answer to one request."""
+        future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        if kind in self._waiting:
+            self._waiting[kind].append((request, future))
+        else:
+            self._waiting[kind] = [(request, future)]
+            task = asyncio.create_task(self._run(kind))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def _run(self, kind: K) -> None:
+        waiting = self._waiting[kind]
+        batch: list[tuple[Q, asyncio.Future[A]]] = []
+        try:
+            while waiting:
+                await asyncio.sleep(0)  # requests that have arrived already join
+                batch, waiting[:] = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
+                try:
+                    answers = await self._load(kind, [request for request, _ in batch])
+                except Exception as error:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(error)
+                else:
+                    for (_, future), answer in zip(batch, answers, strict=True):
+                        if not future.done():
+                            future.set_result(answer)
+        finally:
+            del self._waiting[kind]
+            for _, future in (*batch, *waiting):
+                future.cancel()  # if it is not done
+
+
+class Reader:
+    """Reads with a catalog that it keeps until the table has changed."""
+
+    def __init__(self, database: Database, catalog: Catalog) -> None:
+        self._database = database
+        self.catalog = catalog
+        self._versions = DataLoader(self._load_versions)
+        self._rows = DataLoader(self._load_rows)
+
+    async def refresh(self) -> bool:
+        """Read the catalog again; whether the table has changed since it was read."""
+        if (await self.published()).columns == self.catalog.digest:
+            return False
+        async with self._database.readers.connection() as connection:
+            self.catalog = await read_catalog(connection)
+        return True
+
+    async def published(self, catalog: Catalog | None = None) -> PublishedVersion:
+        """What was published last, without reading a row.
+
+        Raises StaleCatalog if the catalog that is given is not that of the table.
+        """
+        published = await self._versions.load(None, None)
+        return _checked(catalog, published) if catalog else published
+
+    async def row(
+        self, catalog: Catalog, columns: tuple[Column, ...], key: str
+    ) -> tuple[PublishedVersion, str | None]:
+        """The row with this key as JSON, or None; ``key`` has no NUL."""
+        published, row = await self._rows.load((columns, catalog.key[0]), key)
+        return _checked(catalog, published), row
+
+    async def _load_versions(
+        self, _: None, requests: Sequence[None]
+    ) -> list[PublishedVersion]:
+        async with self._database.readers.connection() as connection:
+            return [await read_published(connection)] * len(requests)
+
+    async def _load_rows(
+        self, kind: tuple[tuple[Column, ...], Column], keys: Sequence[str]
+    ) -> list[tuple[PublishedVersion, str | None]]:
+        async with self._database.readers.connection() as connection:
+            rows = await AsyncRawCursor(connection).execute(
+                statements.rows_by_key(*kind), [list(keys)]
+            )
+            return [(PublishedVersion(*it), row) for *it, row in await rows.fetchall()]
+
+
+async def read_published(connection: AsyncConnection) -> PublishedVersion:
+    """What was published last, in the connection's snapshot."""
+    (row,) = await (await connection.execute(statements.PUBLISHED)).fetchall()
+    return PublishedVersion(*row)
+
+
+async def read_page(
+    connection: AsyncConnection,
+    catalog: Catalog,
+    query: Query,
+    after: str | None,
+    *,
+    with_rows: bool,
+) -> Page:
+    """A page, or what precedes a stream; raises StaleCatalog."""
+    statement, values = statements.page(query, after, with_rows=with_rows)
+    found = await AsyncRawCursor(connection).execute(statement, values)
+    ((*published, total, last, rows),) = await found.fetchall()
+    version = _checked(catalog, PublishedVersion(*published))
+    cursor = last and statements.encode_cursor(json.loads(last), query.rows_digest)
+    return Page(version, total, cursor, rows)
+
+
+def _checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:
+    if published.columns != catalog.digest:
+        raise StaleCatalog
+    return published
