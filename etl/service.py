@@ -90,6 +90,7 @@ def create_runner(
     """What answers the requests of a connection, and closes it when it is idle."""
     return web.AppRunner(
         create_app(settings),
+        handler_cancellation=True,
         keepalive_timeout=idle_seconds,
         shutdown_timeout=STOP_SECONDS,
         access_log_class=RequestLog,

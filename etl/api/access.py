@@ -1,14 +1,13 @@
-"""Who may ask for what: bearer tokens (RFC 6750), and pages of other origins (CORS).
+"""Who may send requests: bearer tokens (RFC 6750), and pages of other origins (CORS).
 
-Knows which routes are open to everybody; every other one may ask for a token.
+Routes need a token for reading unless they are listed here.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
-from enum import Enum
+from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -16,141 +15,96 @@ from aiohttp.typedefs import Handler, Middleware
 from etl.http.problems import TRIGGER_PATH, problem_of
 from etl.settings import Settings
 
-#: Routes that begin or end runs, for which API_TOKEN is needed.
+#: Routes that start or cancel runs need API_TOKEN.
 RUN_ROUTES = frozenset({TRIGGER_PATH, "/runs/{id}/cancel"})
 
-#: Routes that tell nothing of the data: health, and pages, with the files that they
-#: are made of, which ask for data by themselves.
-OPEN_ROUTES = frozenset(
-    {"/", "/static/{file}", "/docs", "/docs/{file}", "/healthz", "/readyz"}
-)
+#: Routes that show no data: health, and pages with their files, which fetch data by
+#: requests of their own.
+OPEN_ROUTES = frozenset({"/", "/static/{file}", "/docs", "/healthz", "/readyz"})
 
-#: What a page of another origin may read of an answer, send with a request, and do.
+#: What pages of other origins may read of an answer.
 EXPOSED_HEADERS = "ETag, Link, Location, X-Run-Id, X-Total-Count"
-ALLOWED_HEADERS = (
-    "Accept, Authorization, Content-Type, If-Modified-Since, If-None-Match,"
-    " Last-Event-ID"
-)
-ALLOWED_METHODS = "GET, HEAD, POST"
 
-#: Seconds for which a browser may remember that.
-PREFLIGHT_SECONDS = 600
+#: The answer to a browser that asks what such a page may send. It may keep the answer
+#: for ten minutes.
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST",
+    "Access-Control-Allow-Headers": (
+        "Accept, Authorization, Content-Type, If-Modified-Since, If-None-Match,"
+        " Last-Event-ID"
+    ),
+    "Access-Control-Max-Age": "600",
+}
 
-_CHALLENGE = 'Bearer realm="features-etl"'
-
-
-class Need(Enum):
-    """What a route is for, and so which of the tokens it asks for."""
-
-    NOTHING = "nothing"
-    READ = "read"
-    RUN = "run"
+UNAUTHENTICATED = "this needs the header Authorization: Bearer and a token"
+INVALID = f"{UNAUTHENTICATED} that is valid"
 
 
-def need_of(route: str) -> Need:
-    """What a route, as its template, is for: reading unless it is known otherwise."""
-    if route in RUN_ROUTES:
-        return Need.RUN
-    return Need.NOTHING if route in OPEN_ROUTES else Need.READ
-
-
-def tokens_for(settings: Settings, need: Need) -> dict[str, str]:
-    """The tokens of which one is needed, by setting; none where everybody may."""
+def tokens_for(settings: Settings, route: str) -> dict[str, str]:
+    """The tokens, by setting, any of which a route needs; empty if it needs none."""
     run, read = settings.api_token, settings.api_token_read
-    if need is Need.RUN and run:
-        return {"API_TOKEN": run}
-    if need is Need.READ and read:
-        return {"API_TOKEN_READ": read, **({"API_TOKEN": run} if run else {})}
-    return {}
+    if route in OPEN_ROUTES:
+        return {}
+    if route in RUN_ROUTES:
+        return {"API_TOKEN": run} if run else {}
+    if not read:
+        return {}
+    return {"API_TOKEN_READ": read, **({"API_TOKEN": run} if run else {})}
 
 
-def guards(settings: Settings) -> list[Middleware]:
-    """What stands before the handlers; nothing where nothing is to be guarded.
-
-    A browser asks whether it may ask without a token, so that comes first.
-    """
-    found: list[Middleware] = []
-    if settings.cors_origins:
-        found.append(_preflight(settings.cors_origins))
-    if settings.api_token or settings.api_token_read:
-        found.append(_require_token(settings))
-    return found
-
-
-def share(app: web.Application, origins: frozenset[str]) -> None:
-    """Let pages of these origins read every answer, also errors and streams."""
-
-    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Vary"] = ", ".join(
-            filter(None, [response.headers.get("Vary"), "Origin"])
-        )
-        if allowed := _allowed(request, origins):
-            response.headers["Access-Control-Allow-Origin"] = allowed
-            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
-
-    if origins:
-        app.on_response_prepare.append(add_headers)
-
-
-def _allowed(request: web.Request, origins: frozenset[str]) -> str | None:
-    """The origin that may read the answer, ``*`` for all; None where none may."""
-    if "*" in origins:
-        return "*"
-    given = request.headers.getall("Origin", [])
-    return given[0] if len(given) == 1 and given[0] in origins else None
-
-
-def _preflight(origins: frozenset[str]) -> Middleware:
-    """Answers a browser that asks whether a page may ask (Fetch, CORS preflight)."""
-
-    @web.middleware
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if (
-            request.method == "OPTIONS"
-            and "Access-Control-Request-Method" in request.headers
-            and _allowed(request, origins)
-        ):
-            headers = {
-                "Access-Control-Allow-Methods": ALLOWED_METHODS,
-                "Access-Control-Allow-Headers": ALLOWED_HEADERS,
-                "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
-            }
-            return web.Response(status=204, headers=headers)
-        return await handler(request)
-
-    return answer
-
-
-def _require_token(settings: Settings) -> Middleware:
-    needed = {
-        need: [token.encode() for token in tokens_for(settings, need).values()]
-        for need in Need
-    }
+def require_tokens(settings: Settings) -> Middleware:
+    """Requests without a valid token get 401 where the route needs one."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        tokens = needed[need_of(resource.canonical)] if resource else []
+        tokens = tokens_for(settings, resource.canonical) if resource else {}
         given = request.headers.getall("Authorization", [])
-        if not tokens or _is_one_of(_token_in(given), tokens):
+        if not tokens or _is_valid(given, tokens.values()):
             return await handler(request)
-        words = "this needs the header Authorization: Bearer and a token"
+        answer = problem_of(request, 401, INVALID if given else UNAUTHENTICATED)
         error = ', error="invalid_token"' if given else ""
-        answer = problem_of(request, 401, f"{words} that is right" if given else words)
-        answer.headers["WWW-Authenticate"] = _CHALLENGE + error
+        answer.headers["WWW-Authenticate"] = f'Bearer realm="features-etl"{error}'
         return answer
 
     return check
 
 
-def _token_in(headers: list[str]) -> bytes:
-    """The token that was sent; empty, which is none, where that is not clear."""
-    found = re.fullmatch(r"bearer +(\S+) *", headers[0], re.I) if headers else None
-    if found is None or len(headers) > 1:
-        return b""
-    return found[1].encode(errors="surrogateescape")
+def _is_valid(headers: Sequence[str], tokens: Iterable[str]) -> bool:
+    """Whether there is one header with one of the tokens, compared in constant time."""
+    found = re.fullmatch(r"bearer +(\S+) *", ", ".join(headers), re.IGNORECASE)
+    token = found[1].encode(errors="surrogateescape") if found else b""
+    return any(hmac.compare_digest(token, each.encode()) for each in tokens)
 
 
-def _is_one_of(given: bytes, tokens: Iterable[bytes]) -> bool:
-    """Compares with each to the end: the time that it takes tells nothing."""
-    return True in [hmac.compare_digest(given, token) for token in tokens]
+def allow_origins(app: web.Application, origins: frozenset[str]) -> None:
+    """Let pages of these origins read every answer, errors and streams included."""
+
+    def allowed(request: web.Request) -> str | None:
+        given = request.headers.getall("Origin", [])
+        if "*" in origins:
+            return "*"
+        return given[0] if len(given) == 1 and given[0] in origins else None
+
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        vary = response.headers.get("Vary")
+        response.headers["Vary"] = f"{vary}, Origin" if vary else "Origin"
+        if origin := allowed(request):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+
+    @web.middleware
+    async def answer_preflight(
+        request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        is_preflight = (
+            request.method == "OPTIONS"
+            and "Access-Control-Request-Method" in request.headers
+            and allowed(request)
+        )
+        if is_preflight:  # browsers send no token with it
+            return web.Response(status=204, headers=PREFLIGHT)
+        return await handler(request)
+
+    app.on_response_prepare.append(add_headers)
+    app.middlewares.append(answer_preflight)

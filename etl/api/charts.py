@@ -1,86 +1,187 @@
-"""Handlers of ``/charts`` and what is below it; who has an answer is only told so."""
+"""``/charts``: the files of ``sql/charts``, each a query for (label, value), as JSON.
+
+A chart's data is kept until another version is published, or its file changes, so that
+many clients cost the database one query. Knows no chart by name.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+from typing import cast
 
+import psycopg
 from aiohttp import web
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import TupleRow
 
 from etl.api.answers import READER, Representation
 from etl.api.app_keys import SETTINGS
-from etl.api.drawing import Chart, ChartFault, Charts, read_charts
+from etl.errors import RequestError
 from etl.http.negotiation import choose_coding
 from etl.http.parameters import refuse_parameters
-from etl.http.problems import NotThere, problem
+from etl.http.problems import NotThere
+from etl.postgres.database import Database
+from etl.postgres.sqlerrors import describe, is_lost
+from etl.postgres.transactions import SNAPSHOT, local, transaction
 from etl.reading.exports import CONTENT_TYPES
-from etl.reading.reader import PublishedVersion
+from etl.reading.reader import PublishedVersion, read_published
+from etl.sqlfiles import SqlFile, SqlFileError, read_folder
+
+#: What a chart may cost, and the most points that a reader can tell apart.
+TIMEOUT_SECONDS = 10
+MAX_POINTS = 1000
+
+#: What a message says that a chart has to be.
+RULE = "a chart is one query for label, value"
+
+Point = dict[str, str | int | float | None]
+
+#: A file's header: a description, then named lines as ``-- title:  Rows by month``.
+_HEADER = re.compile(r"((?:-- (?!\w+: +\S).*\n)*)((?:-- .*\n)*)")
+_TITLE = re.compile(r"^-- title: +(\S.*)$", re.MULTILINE)
+
+
+class ChartError(RequestError):
+    """A file of ``sql/charts`` gives no chart; the message names it and says why."""
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A file of ``sql/charts``; title and description are from its header."""
+
+    name: str
+    title: str
+    description: str
+    file: SqlFile
+
+
+def read_charts(sql_dir: Path) -> list[Chart]:
+    """The charts of a pipeline as it is now. Raises ChartError for a bad file name."""
+    try:
+        return [_chart(file) for file in read_folder(sql_dir / "charts")]
+    except SqlFileError as error:
+        raise ChartError(str(error)) from None
+
+
+def _chart(file: SqlFile) -> Chart:
+    description, named = _HEADER.match(file.text).groups()  # type: ignore[union-attr]
+    title = _TITLE.search(named)
+    name = file.name.removesuffix(".sql")
+    lines = [line.removeprefix("-- ") for line in description.splitlines()]
+    return Chart(name, title[1] if title else name, " ".join(lines), file)
+
+
+class Charts:
+    """The data of each chart as JSON, as it was last read."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._kept: dict[str, tuple[str, bytes]] = {}
+
+    async def read(self, chart: Chart) -> tuple[PublishedVersion, bytes]:
+        """The published version and the chart of it. Raises ChartError."""
+        async with (
+            self._locks[chart.name],
+            self._database.readers.connection() as connection,
+            transaction(connection, SNAPSHOT),
+        ):
+            published = await read_published(connection)
+            key = f"{published.version} {chart.file.sha256}"
+            kept_key, body = self._kept.get(chart.name, ("", b""))
+            if kept_key != key:
+                points = await _read_points(connection, chart.file)
+                data = {"name": chart.name, "title": chart.title, "points": points}
+                body = json.dumps(data).encode()
+                self._kept[chart.name] = key, body
+        return published, body
+
 
 CHARTS = web.AppKey("charts", Charts)
 
-#: Characters of a hash that tell charts apart in a tag.
-DIGEST_LENGTH = 16
-
 
 async def charts(request: web.Request) -> web.Response:
-    """The charts that there are."""
+    """The list of charts."""
     refuse_parameters(request)
-    try:
-        found = read_charts(request.app[SETTINGS].sql_dir)
-    except ChartFault as fault:
-        return problem(fault.status, str(fault))
-    hashes = " ".join(f"{each.name} {each.file.sha256}" for each in found)
-    asked = _asked(request, sha256(hashes.encode()).hexdigest())
-    if known := await _known(request, asked):
-        return known
+    found = read_charts(request.app[SETTINGS].sql_dir)
     members = ("name", "title", "description")
     listed = [{member: getattr(each, member) for member in members} for each in found]
-    state = await request.app[READER].published()
-    return _answer(request, asked, state, json.dumps(listed).encode())
+    body = json.dumps(listed).encode()
+    published = await request.app[READER].published()
+    return _answer(request, published, sha256(body).hexdigest(), body)
 
 
 async def chart(request: web.Request) -> web.Response:
-    """One chart."""
+    """The data of one chart."""
     refuse_parameters(request)
-    try:
-        named = _named(request)
-        asked = _asked(request, named.file.sha256)
-        if known := await _known(request, asked):
-            return known
-        drawn = await request.app[CHARTS].drawn(named)
-    except ChartFault as fault:
-        return problem(fault.status, str(fault))
-    return _answer(request, asked, drawn.state, drawn.body)
-
-
-def _named(request: web.Request) -> Chart:
-    """The chart that the path names, or 404."""
     name = request.match_info["name"]
     for each in read_charts(request.app[SETTINGS].sql_dir):
         if each.name == name:
-            return each
+            published, body = await request.app[CHARTS].read(each)
+            return _answer(request, published, each.file.sha256, body)
     raise NotThere(f"there is no chart {name!r}")
 
 
-def _asked(request: web.Request, digest: str) -> Representation:
-    coding = choose_coding(request.headers.get("Accept-Encoding", ""))
-    return Representation(digest[:DIGEST_LENGTH], "Accept-Encoding", coding)
-
-
-async def _known(request: web.Request, asked: Representation) -> web.Response | None:
-    """A 304 if the client has this answer, else None."""
-    if not request.if_none_match:
-        return None
-    return asked.not_modified(request, await request.app[READER].published())
-
-
 def _answer(
-    request: web.Request,
-    asked: Representation,
-    published: PublishedVersion,
-    body: bytes,
+    request: web.Request, published: PublishedVersion, digest: str, body: bytes
 ) -> web.Response:
+    """The answer, or 304 for a client that has it."""
+    coding = choose_coding(request.headers.get("Accept-Encoding", ""))
+    form = Representation(digest[:16], "Accept-Encoding", coding)
+    if known := form.not_modified(request, published):
+        return known
     response = web.Response(body=body, headers={"Content-Type": CONTENT_TYPES["json"]})
-    asked.describe(response, published)
-    asked.compress(request, response)
+    form.describe(response, published)
+    form.compress(request, response)
     return response
+
+
+async def _read_points(connection: AsyncConnection, file: SqlFile) -> list[Point]:
+    """The rows of a chart's query, in its order."""
+    await connection.execute(local({"statement_timeout": f"{TIMEOUT_SECONDS}s"}))
+    try:
+        async with connection.cursor() as cursor:
+            return [point async for point in _points(cursor, file)]
+    except psycopg.errors.QueryCanceled as error:
+        message = f"{file.path}: it took longer than {TIMEOUT_SECONDS} s"
+        raise ChartError(message, 504) from error
+    except psycopg.Error as error:
+        if is_lost(error):
+            raise  # the file is not at fault
+        if error.sqlstate is None:  # a message of psycopg, about its own API
+            raise ChartError(f"{file.path}: {RULE}") from error
+        raise ChartError(describe(file, error)) from error
+
+
+async def _points(cursor: AsyncCursor, file: SqlFile) -> AsyncIterator[Point]:
+    """Row by row, so that a query for a whole table needs no memory here."""
+    stream = cast(AsyncGenerator[TupleRow], cursor.stream(file.text.encode()))
+    async with aclosing(stream) as rows:
+        count = 0
+        async for row in rows:
+            names = [column.name for column in cursor.description or ()]
+            if names != ["label", "value"]:
+                raise ChartError(f"{file.path}: {RULE}, not {', '.join(names)}")
+            if (count := count + 1) > MAX_POINTS:
+                raise ChartError(f"{file.path}: it has more than {MAX_POINTS} points")
+            label, value = row
+            if not isinstance(value, int | float | Decimal | None):
+                text = repr(str(value)[:50])
+                raise ChartError(f"{file.path}: a value is a number, not {text}")
+            if isinstance(value, float | Decimal):  # JSON has no NaN and no infinity
+                value = float(value) if isfinite(value) else None
+            yield {"label": None if label is None else str(label), "value": value}

@@ -1,17 +1,18 @@
-"""Handlers of ``/runs`` and what is below it: what was done, and what was left out."""
+"""``/runs`` and below: the history of runs, their rejects, events, and cancelling."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
-from etl.api.listening import send_events
 from etl.errors import BadParameter, Cancelled
-from etl.http.parameters import choice, positive, refuse_parameters, word
+from etl.http.parameters import choice, identifier, positive, refuse_parameters
 from etl.http.problems import NotThere, problem
 from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream
@@ -20,14 +21,30 @@ from etl.run.records import Run, RunSummary, read_runs
 from etl.run.rejects import START, Place, last_of_page, rejects_of
 
 #: Runs of a page, and the number of a run: what a bigint holds.
-MOST_RUNS, MOST_NUMBER = 1000, 2**63 - 1
+MAX_RUNS, MAX_NUMBER = 1000, 2**63 - 1
+
+#: Clients that listen at once. Each has an open file; a process often may have 1024.
+MAX_LISTENERS = 800
+
+#: Seconds that a client may take to read an event before its connection is closed.
+STALLED_SECONDS = 60.0
+
+#: Milliseconds after which an EventSource reconnects when its connection is lost.
+RETRY_MILLISECONDS = 2000
+
+#: Proxies are to pass events on at once, and keep none.
+EVENT_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
 
 
 async def runs(request: web.Request) -> web.Response:
     """The history, newest first, or a page of it."""
     refuse_parameters(request, "limit", "after")
-    limit = positive(request, "limit", most=MOST_RUNS)
-    after = positive(request, "after", most=MOST_NUMBER)
+    limit = positive(request, "limit", most=MAX_RUNS)
+    after = positive(request, "after", most=MAX_NUMBER)
     one_more = limit + 1 if limit else None
     async with request.app[DATABASE].readers.connection() as connection:
         records = await read_runs(connection, older_than=after, limit=one_more)
@@ -42,16 +59,22 @@ async def runs(request: web.Request) -> web.Response:
 async def run(request: web.Request) -> web.Response:
     """One run."""
     refuse_parameters(request)
-    return web.json_response(await _record(request))
+    return web.json_response(await _summary(request))
 
 
 async def rejects(request: web.Request) -> web.StreamResponse:
-    """The records that a run left out, and why: causes first, by file and line."""
+    """The rejected records of a run with their reasons, by file and line."""
     refuse_parameters(request, "format", "limit", "after", "reason")
     form = choice(request, "format", "json", "csv")
     limit = positive(request, "limit")
-    after, reason = _place(request), word(request, "reason")
-    number = (await _record(request))["id"]
+    reason = identifier(request, "reason")
+    given = request.query.get("after")
+    try:
+        after = START if given is None else Place.parse(given)
+    except ValueError:
+        message = f"after is what the Link header of a page gave, not {given!r}"
+        raise BadParameter(message) from None
+    number = (await _summary(request))["id"]
     query = rejects_of(number, after, limit, reason)
 
     async def open_rejects(
@@ -69,68 +92,76 @@ async def rejects(request: web.Request) -> web.StreamResponse:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """How far a run is, while it goes on, and how it ended."""
+    """The events of a run until its end; to HEAD without any."""
     refuse_parameters(request)
     if request.headers.get("Last-Event-ID") == LAST_EVENT_ID:
-        # An EventSource comes back after every end, and stays away after this.
+        # An EventSource reconnects after every end, but not after this.
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
-    record, run = await _run(request)
-    return await send_events(request, request.app[EVENTS], record, run)
+    summary, run = await _run(request)
+    if request.app[EVENTS].listeners >= MAX_LISTENERS:
+        return problem(503, f"{MAX_LISTENERS} clients listen already")
+    response = web.StreamResponse(headers=EVENT_HEADERS)
+    response.force_close()
+    if request.method == "HEAD":
+        return response
+    async with aclosing(request.app[EVENTS].of_run(summary, run)) as stream:
+        try:
+            await response.prepare(request)
+            if request.transport is not None:  # a write waits until the client reads
+                request.transport.set_write_buffer_limits(high=0)
+            await response.write(b"retry: %d\n" % RETRY_MILLISECONDS)
+            async for event in stream:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await response.write(event)
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write_eof()
+        except (ClientConnectionResetError, TimeoutError):
+            # Most clients end by disconnecting, or by no longer reading: no error.
+            if request.transport is not None:
+                request.transport.abort()
+    return response
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Tell a run of this server to end; ``features`` stays as it is."""
+    """Cancel a run of this server; ``features`` stays as it is."""
     refuse_parameters(request)
-    record, run = await _run(request)
+    summary, run = await _run(request)
     if run is not None:
         if run.end_early(Cancelled("cancelled")):
             headers = {"Cache-Control": "no-store"}
-            return web.json_response(record, status=202, headers=headers)
+            return web.json_response(summary, status=202, headers=headers)
         await run.done.wait()
-        record = run.summary
-    is_over = record["state"] != "running"
-    words = f"is over: {record['state']}" if is_over else "is another server's"
-    return problem(409, f"run {record['id']} {words}", run=record)
+        summary = run.summary
+    state = summary["state"]
+    reason = "is another server's" if state == "running" else f"is over: {state}"
+    return problem(409, f"run {summary['id']} {reason}", run=summary)
 
 
 async def _run(request: web.Request) -> tuple[RunSummary, Run | None]:
-    """The record of the run that the path names, or 404; and the run, while it is ours
-    and goes on.
+    """The summary of the run that the path names, or 404, and the run itself while
+    this process leads it.
     """
     runner, number = request.app[RUNNER], _number(request)
     if run := runner.running(number):
         return run.summary, run
-    record = await _record(request)
-    if record["state"] == "running":
+    summary = await _summary(request)
+    if summary["state"] == "running":  # in the database a moment before it is here
         await runner.wait_until_started()
-    return record, runner.running(number)
+    return summary, runner.running(number)
 
 
-async def _record(request: web.Request) -> RunSummary:
-    """The record of the run that the path names, or 404."""
+async def _summary(request: web.Request) -> RunSummary:
+    """The summary of the run that the path names, or 404."""
     number = _number(request)
     async with request.app[DATABASE].readers.connection() as connection:
-        for record in await read_runs(connection, number):
-            return record
-    raise _no_run(request)
+        if summaries := await read_runs(connection, number):
+            return summaries[0]
+    raise NotThere(f"there is no run {request.match_info['id']!r}")
 
 
 def _number(request: web.Request) -> int:
-    """The number of a run that the path names; 404 where it can be none."""
+    """The id of the run that the path names; 404 where no run can have it."""
     number = request.match_info["id"]
-    if re.fullmatch("[0-9]{1,19}", number) and int(number) <= MOST_NUMBER:
+    if re.fullmatch("[0-9]{1,19}", number) and int(number) <= MAX_NUMBER:
         return int(number)
-    raise _no_run(request)
-
-
-def _no_run(request: web.Request) -> NotThere:
-    return NotThere(f"there is no run {request.match_info['id']!r}")
-
-
-def _place(request: web.Request) -> Place:
-    value = request.query.get("after")
-    try:
-        return Place.parse(value) if value is not None else START
-    except ValueError:
-        words = f"after is what the Link header of a page gave, not {value!r}"
-        raise BadParameter(words) from None
+    raise NotThere(f"there is no run {number!r}")

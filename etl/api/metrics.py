@@ -1,11 +1,14 @@
-"""Counts what this process does for Prometheus: requests, and runs with all they did.
+"""``/metrics`` for Prometheus: what this process counts, its pools, and its database.
 
-What is read when Prometheus asks, of pools and database, is in measures.
+Requests and runs are counted as they end; pools and the database are read at each
+scrape. Reads no rows of ``features``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from aiohttp import web
@@ -16,10 +19,21 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     Summary,
+    disable_created_metrics,
+    generate_latest,
 )
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import CounterMetricFamily as CounterFamily
+from prometheus_client.metrics_core import GaugeMetricFamily as GaugeFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from psycopg import OperationalError
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from etl.api.app_keys import DATABASE
+from etl.http.parameters import refuse_parameters
+from etl.postgres.database import Database
 from etl.run.records import Run
 
 #: Seconds: a row by its key takes under a millisecond, a run of large files a minute.
@@ -28,107 +42,87 @@ BUCKETS = (
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 
-#: What stands for the route of a request that has none, or not with its method.
-NO_ROUTE = "none"
+#: The method and route of a request that no route takes.
+NO_ROUTE = ("none", "none")
 
-#: What stands for the status where no answer was sent to its end: the client left, or
-#: stalled. As nginx has it.
+#: The status of a request whose client left before its answer ended, as in nginx.
 NO_ANSWER = 499
 
-ENDED = ("succeeded", "failed", "interrupted")
+END_STATES = ("succeeded", "failed", "interrupted")
+
+#: Metrics by column of the view etl.measures.
+MEASURES = {
+    "published_at": (
+        "etl_last_success_timestamp_seconds",
+        "When a run last published, in seconds since 1970",
+    ),
+    "rows": ("etl_features_rows", "Rows that were published last"),
+    "runs_under_way": ("etl_runs_under_way", "Runs in progress on this database"),
+}
+
+#: Metrics by statistic of a pool.
+POOL_METRICS = {
+    "pool_max": (GaugeFamily, "etl_pool_connections_max", "Size that a pool may reach"),
+    "requests_waiting": (GaugeFamily, "etl_pool_waiting", "Waits in progress"),
+    "wait_seconds": (CounterFamily, "etl_pool_wait_seconds", "Seconds waited"),
+    "requests_errors": (CounterFamily, "etl_pool_timeouts", "Waits that timed out"),
+}
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-#: Counts a request, and observes its seconds.
-Observer = tuple[Callable[[], None], Callable[[float], None]]
-
-
-class Metrics(Collector):
-    """Counts in a registry of its own, so that services do not mix."""
+class Metrics:
+    """Counters of one service, in a registry of its own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        timer = partial(Summary, registry=self.registry)
         request = ("method", "route", "status")
-        self._requests = self._counter("http_requests", "Requests answered", *request)
+        self._requests = counter("http_requests", "Requests answered", request)
         self._seconds = Histogram(
             "http_request_duration_seconds",
             "Seconds that requests took",
-            ("method", "route"),
+            request[:2],
             buckets=BUCKETS,
-            registry=self._registry,
+            registry=self.registry,
         )
-        self._runs = self._counter("etl_runs", "Runs ended by this process", "state")
-        for state in ENDED:
+        self._runs = counter("etl_runs", "Runs ended by this process", ["state"])
+        self._phases = timer("etl_phase_duration_seconds", "Time of a phase", ["phase"])
+        self._steps = timer("etl_step_duration_seconds", "Time of a SQL file", ["file"])
+        self._records = counter("etl_records", "Records, rejects included", ["file"])
+        self._rejects = counter("etl_rejected_records", "Rejected records", ["file"])
+        for state in END_STATES:
             self._runs.labels(state)
-        self._phases = self._summary(
-            "etl_phase_duration_seconds", "Seconds that runs spent in a phase", "phase"
-        )
-        self._steps = self._summary(
-            "etl_step_duration_seconds", "Seconds that a SQL file took", "file"
-        )
-        self._records = self._counter(
-            "etl_records",
-            "Records that files had, the rejected ones among them",
-            "file",
-        )
-        self._rejected = self._counter(
-            "etl_rejected_records", "Records that runs left out", "file"
-        )
-        ProcessCollector(registry=self._registry)
-        self._observers: dict[tuple[web.AbstractRoute, int], Observer] = {}
-
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(name, words, labels, registry=self._registry)
-
-    def _summary(self, name: str, words: str, *labels: str) -> Summary:
-        return Summary(name, words, labels, registry=self._registry)
+        ProcessCollector(registry=self.registry)
 
     def count_request(
         self, route: web.AbstractRoute, status: int, seconds: float
     ) -> None:
-        """Count a request that is over; labels are looked up once for each kind."""
-        try:
-            count, observe = self._observers[route, status]
-        except KeyError:
-            count, observe = self._observer(route, status)
-        count()
-        observe(seconds)
-
-    def _observer(self, route: web.AbstractRoute, status: int) -> Observer:
-        """What counts requests of one kind; kept where the route is no passing one."""
+        """Count a finished request; paths without a route share one label."""
         there = route.resource
-        path, method = (there.canonical, route.method) if there else (NO_ROUTE,) * 2
-        count = self._requests.labels(method, path, status).inc
-        observe = self._seconds.labels(method, path).observe
-        if there:
-            self._observers[route, status] = count, observe
-        return count, observe
+        method, path = (route.method, there.canonical) if there else NO_ROUTE
+        self._requests.labels(method, path, status).inc()
+        self._seconds.labels(method, path).observe(seconds)
 
     def count_run(self, run: Run) -> None:
-        """Count a run that is over, with all that it did."""
+        """Count a finished run with its phases, SQL files and records."""
         state = run.summary.get("state")
-        self._runs.labels(state if state in ENDED else "interrupted").inc()
+        self._runs.labels(state if state in END_STATES else "interrupted").inc()
         for phase, seconds in run.seconds_by_phase().items():
             self._phases.labels(phase).observe(seconds)
         for step in run.steps:
             self._steps.labels(step.file).observe(step.milliseconds / 1000)
         for file in run.files:
             self._records.labels(file.file).inc(file.records)
-            self._rejected.labels(file.file).inc(file.rejected)
-
-    def collect(self) -> Iterator[Metric]:
-        """All that is counted, without the times at which counting began."""
-        for metric in self._registry.collect():
-            metric.samples = [
-                each for each in metric.samples if not each.name.endswith("_created")
-            ]
-            yield metric
+            self._rejects.labels(file.file).inc(file.rejected)
 
 
 METRICS = web.AppKey("metrics", Metrics)
 
 
-def counting(metrics: Metrics) -> Middleware:
-    """Counts every request, whatever becomes of it; to stand outside all others."""
+def count_requests(metrics: Metrics) -> Middleware:
+    """The outermost middleware: counts every request, however it ends."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -143,3 +137,61 @@ def counting(metrics: Metrics) -> Middleware:
             metrics.count_request(route, status, perf_counter() - began)
 
     return count
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """All metrics as text, also while the database is unavailable."""
+    refuse_parameters(request)
+    database = request.app[DATABASE]
+    pools = {"readers": database.readers, "runners": database.runners}
+    scrape = Scrape(request.app[METRICS], await _read_measures(database), pools)
+    headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
+    return web.Response(body=generate_latest(scrape), headers=headers)
+
+
+async def _read_measures(database: Database) -> dict[str, float | None]:
+    """The row of etl.measures, empty where the database is unavailable."""
+    try:
+        async with database.readers.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute("table etl.measures")
+            return await cursor.fetchone() or {}
+    except (OperationalError, PoolTimeout):
+        return {}
+
+
+@dataclass(frozen=True)
+class Scrape(Collector):
+    """All metrics at one moment; ``measures`` is empty without the database."""
+
+    metrics: Metrics
+    measures: Mapping[str, float | None]
+    pools: Mapping[str, AsyncConnectionPool]
+
+    def collect(self) -> Iterator[Metric]:
+        """What was counted, then what the database and the pools say now."""
+        yield from self.metrics.registry.collect()
+        is_up = bool(self.measures)
+        yield GaugeFamily("etl_database_up", "Whether the database answers", is_up)
+        for column, (name, description) in MEASURES.items():
+            if (value := self.measures.get(column)) is not None:
+                yield GaugeFamily(name, description, value)
+        yield from self._of_pools()
+
+    def _of_pools(self) -> Iterator[Metric]:
+        connections = GaugeFamily(
+            "etl_pool_connections", "Connections of a pool", labels=("pool", "state")
+        )
+        families = {
+            statistic: kind(name, description, labels=("pool",))
+            for statistic, (kind, name, description) in POOL_METRICS.items()
+        }
+        for pool, its in self.pools.items():
+            stats: dict[str, float] = {**its.get_stats()}
+            stats["wait_seconds"] = stats.get("requests_wait_ms", 0) / 1000
+            idle = stats["pool_available"]
+            connections.add_metric((pool, "idle"), idle)
+            connections.add_metric((pool, "used"), stats["pool_size"] - idle)
+            for statistic, family in families.items():
+                family.add_metric((pool,), stats.get(statistic, 0))
+        yield from (connections, *families.values())

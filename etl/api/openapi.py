@@ -1,21 +1,24 @@
 """The service's description of itself: OpenAPI 3.1, at ``/openapi.json``.
 
-What is the same everywhere stands in ``openapi.json`` beside this; the columns come
-from Postgres's catalog, and the tokens from the settings. Knows no column by name.
+The constant part is the file ``openapi.json`` beside this; columns come from Postgres's
+catalog, and tokens from the settings. Knows no column by name.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
 from psycopg import AsyncConnection
 
-from etl.api.access import need_of, tokens_for
+from etl.api.access import tokens_for
+from etl.api.app_keys import DATABASE, SETTINGS
+from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
@@ -24,10 +27,10 @@ from etl.settings import Settings
 
 Schema = dict[str, Any]
 
-#: Paths, parameters, answers and records; every path is in it, served or not yet.
+#: Paths, parameters, answers and schemas.
 BASE = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
 
-#: How Postgres's row_to_json writes its types; all others come as strings.
+#: How row_to_json writes Postgres's types; all others are strings.
 JSON_TYPES: Mapping[str, Schema] = {
     "smallint": {"type": "integer", "format": "int16"},
     "integer": {"type": "integer", "format": "int32"},
@@ -43,13 +46,13 @@ JSON_TYPES: Mapping[str, Schema] = {
     "jsonb": {},
 }
 
-#: What means something in a pattern (ECMA 262), and after a backslash only itself.
+#: Characters of a pattern (ECMA 262) that need a backslash to mean themselves.
 SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the values of a column are made of: see etl/functions/080_reading.sql."""
+    """The type of a column's values: a row of etl.feature_types."""
 
     type: str
     is_array: bool
@@ -59,49 +62,56 @@ class Kind:
 
 @dataclass(frozen=True)
 class Table:
-    """What the catalog says of ``features``; a kind for each of its columns."""
+    """The columns of ``features``, the kind of each, and the table's comment."""
 
     catalog: Catalog
     kinds: Sequence[Kind]
     description: str | None
 
 
+async def openapi(request: web.Request) -> web.Response:
+    """The document, with the columns of now."""
+    refuse_parameters(request)
+    async with request.app[DATABASE].readers.connection() as connection:
+        table = await read_table(connection)
+    document = describe(table, request.app[SETTINGS])
+    return web.json_response(document, headers={"Cache-Control": "no-cache"})
+
+
 async def read_table(connection: AsyncConnection) -> Table:
-    """Read all that is described of the table, in one snapshot."""
+    """Read the table's description in one snapshot."""
     async with transaction(connection, SNAPSHOT):
         catalog = await read_catalog(connection)
-        kinds = await connection.execute(
+        rows = await connection.execute(
             "select type, is_array, is_row, labels from etl.feature_types"
             " order by position"
         )
-        found = [Kind(*kind) for kind in await kinds.fetchall()]
-        words = await connection.execute(
+        kinds = [Kind(*row) for row in await rows.fetchall()]
+        rows = await connection.execute(
             "select obj_description(to_regclass('features'), 'pg_class')"
         )
-        row = await words.fetchone()
-    return Table(catalog, found, row[0] if row else None)
+        ((description,),) = await rows.fetchall()
+    return Table(catalog, kinds, description)
 
 
-def describe(table: Table, routes: Collection[str], settings: Settings) -> Schema:
-    """The document for a service that has these routes."""
+def describe(table: Table, settings: Settings) -> Schema:
+    """The document for this table and these tokens."""
     document: Schema = json.loads(BASE)
-    paths = document["paths"]
-    document["paths"] = {path: paths[path] for path in paths if path in routes}
-    document["components"]["schemas"]["Feature"] = row_schema(table)
+    document["components"]["schemas"]["Feature"] = _row(table)
     parameters = document["components"]["parameters"]
     names = [_as_parameter(column.name) for column in table.catalog.columns]
     parameters["select"]["schema"]["items"]["enum"] = names
-    words = "|".join(re.sub(SYNTAX, r"\\\g<0>", name) for name in names)
+    any_name = "|".join(re.sub(SYNTAX, r"\\\g<0>", name) for name in names)
     parameters["order"]["schema"]["items"]["pattern"] = (
-        rf"^({words})(\.(asc|desc))?(\.(nullsfirst|nullslast))?$"
+        rf"^({any_name})(\.(asc|desc))?(\.(nullsfirst|nullslast))?$"
     )
-    paths["/features"]["get"]["parameters"] += map(_filter, table.catalog.columns)
-    _describe_body(document)
+    filters = map(_filter, table.catalog.columns)
+    document["paths"]["/features"]["get"]["parameters"] += filters
     _secure(document, settings)
     return document
 
 
-def row_schema(table: Table) -> Schema:
+def _row(table: Table) -> Schema:
     """A row as JSON; ``select`` may leave columns out."""
     schema: Schema = {"type": "object"}
     if table.description:
@@ -138,52 +148,37 @@ def _nullable(schema: Schema) -> Schema:
 
 
 def _filter(column: Column) -> Schema:
-    """The filter on a column, as a parameter that may stand several times."""
+    """The filter on a column, as a parameter that may be repeated."""
     operators = [*COMPARISONS, *(PATTERNS if column.is_text else ())]
     states = list(IS_VALUES) if column.type == "boolean" else list(IS_VALUES)[:2]
-    asked = ", ".join(f"`is.{state}`" for state in states)
-    words = (
+    tests = ", ".join(f"`is.{state}`" for state in states)
+    syntax = (
         f"A filter: {', '.join(operators)}, a dot and a value of type {column.type};"
-        f" `in.(…,…)`; {asked}; `not.` before any"
+        f" `in.(…,…)`; {tests}; `not.` before any"
     )
     one, many = "|".join(operators), "|".join(states)
     pattern = rf"^(not\.)?(({one})\.|in\.\([\s\S]*\)$|is\.({many})$)"
     return {
         "name": _as_parameter(column.name),
         "in": "query",
-        "description": ". ".join(filter(None, [column.description, words])),
+        "description": ". ".join(filter(None, [column.description, syntax])),
         "schema": {"type": "array", "items": {"type": "string", "pattern": pattern}},
     }
 
 
 def _as_parameter(name: str) -> str:
-    """A column's name as a query string has it: in quotes where it must be."""
+    """A column's name as in a query string: in quotes where it needs them."""
     if name in RESERVED or re.search('[",.]', name):
         escaped = re.sub(r'(["\\])', r"\\\1", name)
         return f'"{escaped}"'
     return name
 
 
-def _describe_body(document: Schema) -> None:
-    """The trigger takes its query parameters in a body too."""
-    components = document["components"]
-    parameters = components["parameters"].values()
-    names = {
-        each["$ref"].rpartition("/")[2]
-        for each in document["paths"][TRIGGER_PATH]["post"]["parameters"]
-    }
-    components["schemas"]["TriggerBody"]["properties"] = {
-        each["name"]: {**each["schema"], "description": each["description"]}
-        for each in parameters
-        if each["name"] in names and each["in"] == "query"
-    }
-
-
 def _secure(document: Schema, settings: Settings) -> None:
-    """Say which operations need a token; nothing where none is set."""
+    """Which operations need a token, where tokens are set."""
     schemes: Schema = {}
     for path, operations in document["paths"].items():
-        names = tokens_for(settings, need_of(path))
+        names = tokens_for(settings, path)
         for operation in operations.values() if names else ():
             operation["security"] = [{name: []} for name in names]
             answer = "TriggerUnauthorized" if path == TRIGGER_PATH else "Unauthorized"

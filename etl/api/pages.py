@@ -1,15 +1,13 @@
-"""The page for people at ``/``: files of ``etl/web``, sent as they are.
+"""The pages at ``/`` and ``/docs``, and the files of ``etl/web`` they are made of.
 
-Nothing in it is asked of another host, and browsers are told to allow nothing else.
+aiohttp serves the files with their tags. Browsers may load nothing from other hosts.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
-from aiohttp import ETag, web
+from aiohttp import web
 
 from etl.http.negotiation import choose_format
 from etl.http.problems import NotThere
@@ -17,7 +15,7 @@ from etl.settings import PROJECT
 
 FOLDER = PROJECT / "etl" / "web"
 
-#: Named here, for what Python guesses hangs on the machine.
+#: Named here because the types that Python guesses depend on the machine.
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -25,15 +23,15 @@ CONTENT_TYPES = {
     ".svg": "image/svg+xml",
 }
 
-#: What the page is made of, by the names it is asked for: nothing else is sent.
+#: The files by their names below ``/static``; others in the folder are not served.
 FILES = {
-    str(path.relative_to(FOLDER)): path
-    for path in (*FOLDER.glob("*"), *FOLDER.glob("vendor/*/*"))
-    if path.suffix in CONTENT_TYPES and path.suffix != ".html"
+    path.relative_to(FOLDER).as_posix(): path
+    for path in FOLDER.rglob("*")
+    if path.suffix in CONTENT_TYPES and path.is_file()
 }
 
-#: Scripts, styles and data come from here, and nothing may stand inside the HTML. Icons
-#: in style sheets are data URLs.
+#: Scripts, styles and data come from this service, none is inline in the HTML. Icons in
+#: style sheets are data URLs.
 POLICY = "; ".join(
     (
         *("default-src 'none'", "script-src 'self'", "style-src 'self'"),
@@ -42,7 +40,7 @@ POLICY = "; ".join(
     )
 )
 
-#: A browser may keep a file, and must ask each time whether it still holds.
+#: A browser may keep a file, and must ask each time whether it has changed.
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-cache",
@@ -52,48 +50,31 @@ HEADERS = {
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether somebody looks at it, rather than a program asks."""
+    """Whether a client prefers HTML, as browsers do."""
     accept = request.headers.get("Accept", "")
     return choose_format(accept, ("json", "html")) == "html"
 
 
-def answer_page(request: web.Request) -> web.Response:
-    """The page; a program that asks at the same place is answered something else."""
-    answer = _answer(request, FOLDER / "index.html")
-    answer.headers["Vary"] = "Accept"
-    return answer
+def send_page() -> web.FileResponse:
+    """The page at ``/``, where other clients get JSON."""
+    response = _send(FOLDER / "index.html")
+    response.headers["Vary"] = "Accept"
+    return response
 
 
-async def page_file(request: web.Request) -> web.Response:
-    """One of the files that the page is made of."""
+async def docs(request: web.Request) -> web.FileResponse:
+    """Swagger UI over ``/openapi.json``."""
+    return _send(FOLDER / "docs" / "docs.html")
+
+
+async def static(request: web.Request) -> web.FileResponse:
+    """One of the files of both pages."""
     name = request.match_info["file"]
     if name not in FILES:
-        raise NotThere(f"the page has no file {name!r}")
-    return _answer(request, FILES[name])
+        raise NotThere(f"there is no file {name!r}")
+    return _send(FILES[name])
 
 
-def _answer(request: web.Request, path: Path) -> web.Response:
-    """A file, or 304 to who has it.
-
-    They are small, and a page asks for many at once: a file response, which goes by a
-    thread to each, takes twice as long.
-    """
-    body, tag = _read(path)
-    known = request.if_none_match or ()
+def _send(path: Path) -> web.FileResponse:
     headers = {**HEADERS, "Content-Type": CONTENT_TYPES[path.suffix]}
-    answer = web.Response(headers=headers)
-    answer.etag = tag
-    if any(each.value in (tag.value, "*") for each in known):
-        answer.set_status(304)
-    else:
-        answer.body = body
-    return answer
-
-
-@cache
-def _read(path: Path) -> tuple[bytes, ETag]:
-    """A file and the hash of it, read at its first use and kept in memory: after a
-    change of the file the service must be restarted.
-    """
-    body = path.read_bytes()
-    return body, ETag(sha256(body).hexdigest()[:20])
+    return web.FileResponse(path, headers=headers)

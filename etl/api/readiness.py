@@ -1,13 +1,9 @@
-"""Whether the service is ready: its requests find the schema, and a run can begin.
-
-Knows which connections that takes, and nothing of what runs and requests do with them.
-"""
+"""Whether the service is ready: its requests find the schema, and a run can start."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
@@ -17,69 +13,50 @@ from etl.postgres.pools import POOL_WAIT_SECONDS
 from etl.postgres.sqlerrors import one_line
 from etl.run.runs import Runner
 
-#: Seconds that one who asks waits at most: pools give up before, and the health check
-#: of the container after.
+#: Seconds that a request waits at most: longer than a pool does, and less than the
+#: health check of the container.
 READY_SECONDS = POOL_WAIT_SECONDS + 0.5
+
+UNAVAILABLE = "the database is unavailable"
 
 log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Checks whether the service is ready, once for all who ask at the same time.
+    """Checks whether the service is ready, once for all requests at the same time.
 
-    So a check takes at most one connection of each pool, however many ask, and the
+    A check takes one connection at a time, however many requests wait for it, and the
     pool of the runners has one more than runs need: no run waits for a check.
     """
 
     def __init__(self, database: Database, runner: Runner) -> None:
         self._database = database
         self._runner = runner
-        self._checks: dict[str, asyncio.Task[str | None]] = {}
+        self._check: asyncio.Task[str | None] | None = None
 
     async def reason(self) -> str | None:
         """Why the service is not ready, None if it is; within ``READY_SECONDS``."""
-        checks = {
-            "the database is away": self._can_read,
-            "no run can begin": self._can_begin_run,
-        }
-        tasks = {what: self._in_progress(what, check) for what, check in checks.items()}
-        await asyncio.wait(tasks.values(), timeout=READY_SECONDS)
-        for what, task in tasks.items():
-            if not task.done():
-                return f"{what}: there is no answer after {READY_SECONDS} s"
-            if reason := task.result():
-                return reason
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._find_reason())
+        check = self._check
+        await asyncio.wait([check], timeout=READY_SECONDS)
+        if check.done():
+            return check.result()
+        return f"{UNAVAILABLE}: there is no answer after {READY_SECONDS} s"
+
+    async def _find_reason(self) -> str | None:
+        checked = UNAVAILABLE
+        try:
+            async with self._database.readers.connection() as connection:
+                await connection.execute("select from etl.feature_columns limit 1")
+            checked = "no run can begin"
+            # A run in progress has its connections, and may take all there are.
+            if self._runner.current is None:
+                async with self._database.runners.connection() as connection:
+                    await connection.execute("select 1")
+        except PoolTimeout as error:
+            return f"{checked}: {one_line(error)}"
+        except OperationalError as error:  # its message may name internals
+            log.warning("not ready: %s: %s", checked, one_line(error))
+            return f"{checked}: try again in a moment"
         return None
-
-    def _in_progress(
-        self, what: str, check: Callable[[], Coroutine[None, None, None]]
-    ) -> asyncio.Task[str | None]:
-        """The task of a check: the one in progress, or a new one."""
-        task = self._checks.get(what)
-        if task is None or task.done():
-            task = self._checks[what] = asyncio.create_task(_reason(what, check))
-        return task
-
-    async def _can_read(self) -> None:
-        async with self._database.readers.connection() as connection:
-            await connection.execute("select 1 from etl.feature_columns limit 1")
-
-    async def _can_begin_run(self) -> None:
-        """A run in progress has its connections, and may take all there are."""
-        if self._runner.current is None:
-            async with self._database.runners.connection() as connection:
-                await connection.execute("select 1")
-
-
-async def _reason(
-    what: str, check: Callable[[], Coroutine[None, None, None]]
-) -> str | None:
-    """Why a check fails; None where it passes."""
-    try:
-        await check()
-    except PoolTimeout as error:
-        return f"{what}: {one_line(error)}"
-    except OperationalError as error:  # it may name what is internal
-        log.warning("not ready: %s: %s", what, one_line(error))
-        return f"{what}: try again in a moment"
-    return None

@@ -1,6 +1,6 @@
-"""Routes and handlers: what HTTP asks, and what it is answered.
+"""The application: its routes, what starts and stops with it, and the trigger.
 
-Knows requests and answers; what they ask for is done by runs and features.
+Runs and reading do the work; this knows requests and answers alone.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from etl.api.access import guards, share
+from etl.api.access import allow_origins, require_tokens
 from etl.api.answers import READER, answer_feature, answer_features
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS
-from etl.api.charts import CHARTS, chart, charts
-from etl.api.docs import docs, docs_file
-from etl.api.drawing import Charts
+from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.history import cancel, events, rejects, run, runs
-from etl.api.measures import answer_metrics
-from etl.api.metrics import METRICS, Metrics, counting
-from etl.api.openapi import describe, read_table
-from etl.api.pages import answer_page, page_file, wants_page
+from etl.api.metrics import METRICS, Metrics, count_requests, metrics
+from etl.api.openapi import openapi
+from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
-from etl.http.parameters import flag, read_parameters, refuse_parameters
+from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
-from etl.http.sending import MOST_STREAMS, STREAMS
+from etl.http.sending import MAX_STREAMS, STREAMS
 from etl.postgres.database import open_database
 from etl.reading.catalog import read_catalog
 from etl.reading.reader import Reader
@@ -35,62 +32,34 @@ from etl.run.runs import RunInProgress, Runner
 from etl.settings import Settings
 from etl.sqlfiles import OVERRIDES
 
-#: What ``result`` says after a success: the challenge's own words, and ours.
+#: What ``result`` says after a success.
 INSERTED = "successfully inserted into database"
 DRY = "dry run: nothing was published"
 
-#: Where browsers say that they only fetch ahead.
+#: The headers in which browsers say that they only prefetch.
 PURPOSES = ("Sec-Purpose", "Purpose")
-
-ENDPOINTS = {
-    "trigger_etl": TRIGGER_PATH,
-    "features": "/features",
-    "feature": "/features/{key}",
-    "runs": "/runs",
-    "run": "/runs/{id}",
-    "rejects": "/runs/{id}/rejects",
-    "charts": "/charts",
-    "chart": "/charts/{name}",
-    "events": "/runs/{id}/events",
-    "cancel": "/runs/{id}/cancel",
-    "healthz": "/healthz",
-    "readyz": "/readyz",
-    "metrics": "/metrics",
-    "openapi": "/openapi.json",
-    "docs": "/docs",
-}
 
 
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
-    metrics = Metrics()
-    app = web.Application(middlewares=[counting(metrics), problems, *guards(settings)])
-    share(app, settings.cors_origins)
+    counts = Metrics()
+    app = web.Application(middlewares=[count_requests(counts), problems])
+    if settings.cors_origins:  # before tokens: a preflight has none
+        allow_origins(app, settings.cors_origins)
+    app.middlewares.append(require_tokens(settings))
     app[SETTINGS] = settings
-    app[METRICS] = metrics
-    app[STREAMS] = asyncio.Semaphore(MOST_STREAMS)
+    app[METRICS] = counts
+    app[STREAMS] = asyncio.Semaphore(MAX_STREAMS)
     app.cleanup_ctx.append(_database)
     app.on_shutdown.append(_interrupt)
-    # HEAD and GET must differ here: asking about the trigger is not pulling it.
-    app.router.add_get(ENDPOINTS["trigger_etl"], trigger_etl, allow_head=False)
-    app.router.add_post(ENDPOINTS["trigger_etl"], trigger_etl)
+    # A HEAD must not start a run.
+    app.router.add_get(TRIGGER_PATH, trigger_etl, name="trigger_etl", allow_head=False)
+    app.router.add_post(TRIGGER_PATH, trigger_etl)
+    app.router.add_post("/runs/{id}/cancel", cancel, name="cancel")
     app.router.add_get("/", index)
-    app.router.add_get("/static/{file:.+}", page_file)
-    app.router.add_get(ENDPOINTS["features"], features)
-    app.router.add_get("/features/{key:[^/]+}", feature)  # also with braces in it
-    app.router.add_get(ENDPOINTS["runs"], runs)
-    app.router.add_get(ENDPOINTS["run"], run)
-    app.router.add_get(ENDPOINTS["rejects"], rejects)
-    app.router.add_get(ENDPOINTS["charts"], charts)
-    app.router.add_get(ENDPOINTS["chart"], chart)
-    app.router.add_get(ENDPOINTS["events"], events)
-    app.router.add_post(ENDPOINTS["cancel"], cancel)
-    app.router.add_get(ENDPOINTS["healthz"], healthz)
-    app.router.add_get(ENDPOINTS["readyz"], readyz)
-    app.router.add_get(ENDPOINTS["metrics"], tell_metrics)
-    app.router.add_get(ENDPOINTS["openapi"], openapi)
-    app.router.add_get(ENDPOINTS["docs"], docs)
-    app.router.add_get("/docs/{file}", docs_file)
+    app.router.add_get("/static/{file:.+}", static)
+    for path, handler in GET_ROUTES.items():
+        app.router.add_get(path, handler, name=handler.__name__)
     return app
 
 
@@ -108,20 +77,22 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _interrupt(app: web.Application) -> None:
-    """Before requests are waited for: those that wait for a run get their answer."""
+    """Before aiohttp waits for requests: those that wait for a run are answered."""
     await app[RUNNER].stop()
-    await app[EVENTS].stop()
+    app[EVENTS].stop()
 
 
-async def index(request: web.Request) -> web.Response:
-    """The page for people; for programs, what there is to ask."""
+async def index(request: web.Request) -> web.StreamResponse:
+    """The page for browsers; for programs, the endpoints by name."""
     if wants_page(request):
-        return answer_page(request)
-    return web.json_response(ENDPOINTS, headers={"Vary": "Accept"})
+        return send_page()
+    named = request.app.router.named_resources().items()
+    paths = {name: resource.canonical for name, resource in named}
+    return web.json_response(paths, headers={"Vary": "Accept"})
 
 
 async def trigger_etl(request: web.Request) -> web.Response:
-    """Start a run; wait for its end unless ``wait=false``."""
+    """Start a run; wait until it has finished unless ``wait=false``."""
     given = await read_parameters(request, "wait", "dry_run", *OVERRIDES)
     wait = flag(given, "wait", default=True)
     dry = flag(given, "dry_run", default=False)
@@ -129,7 +100,7 @@ async def trigger_etl(request: web.Request) -> web.Response:
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _not_started(403, "a prefetch starts no run")
     try:
-        # A run that is on record goes on, though its caller hangs up this very moment.
+        # A run that has started continues when its client disconnects.
         starting = request.app[RUNNER].start(dry=dry, overrides=overrides)
         started = await asyncio.shield(starting)
     except RunInProgress as busy:
@@ -146,35 +117,36 @@ async def trigger_etl(request: web.Request) -> web.Response:
 
 
 def _outcome(run: Run) -> web.Response:
-    """The answer to a trigger whose run is over."""
-    if run.fault is not None:
-        words = {"message": STARTED, "result": str(run.fault), "run": run.summary}
-        return problem(_status(run.fault), str(run.fault), **words)
-    result = DRY if run.dry else INSERTED
+    """The answer to a trigger whose run has finished."""
+    result = str(run.fault or (DRY if run.dry else INSERTED))
     body = {"message": STARTED, "result": result, "run": run.summary}
-    return web.json_response(body, headers={"Cache-Control": "no-store"})
+    if run.fault is None:
+        return web.json_response(body, headers={"Cache-Control": "no-store"})
+    return problem(_status(run.fault), result, **body)
 
 
 def _status(fault: RunFault) -> int:
-    if isinstance(fault, DataFault):
-        return 422
-    if isinstance(fault, Cancelled):
-        # Another request was in conflict with this one (RFC 9110, 15.5.10), which may
-        # be sent again; 503 would have clients do so by themselves, against the will
-        # of whoever has cancelled it.
-        return 409
-    return 503 if isinstance(fault, DatabaseUnavailable | Interrupted) else 500
+    match fault:
+        case DataFault():
+            return 422
+        case Cancelled():
+            # A conflict with another request (RFC 9110, 15.5.10). After 503 clients
+            # would retry by themselves, though somebody has cancelled the run.
+            return 409
+        case DatabaseUnavailable() | Interrupted():
+            return 503
+    return 500
 
 
 def _not_started(
-    status: int, result: str, record: RunSummary | None = None
+    status: int, result: str, summary: RunSummary | None = None
 ) -> web.Response:
-    """The answer to a trigger that began no run; ``record`` is of one in progress."""
-    return problem(status, result, message=NOT_STARTED, result=result, run=record)
+    """The answer to a trigger that started none; ``summary`` is of one in progress."""
+    return problem(status, result, message=NOT_STARTED, result=result, run=summary)
 
 
 async def features(request: web.Request) -> web.StreamResponse:
-    """The rows asked for, as a page or streamed."""
+    """The rows that a query selects, as a page or streamed."""
     return await answer_features(request, request.app[DATABASE])
 
 
@@ -184,7 +156,7 @@ async def feature(request: web.Request) -> web.StreamResponse:
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """The process answers."""
+    """The process is alive."""
     return web.json_response({"status": "ok"})
 
 
@@ -195,18 +167,19 @@ async def readyz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready"})
 
 
-async def tell_metrics(request: web.Request) -> web.Response:
-    """What Prometheus is told."""
-    refuse_parameters(request)
-    return await answer_metrics(request, request.app[DATABASE])
-
-
-async def openapi(request: web.Request) -> web.Response:
-    """What there is to ask, and what is answered, for programs."""
-    refuse_parameters(request)
-    async with request.app[DATABASE].readers.connection() as connection:
-        table = await read_table(connection)
-    resources = request.app.router.resources()
-    routes = {resource.canonical for resource in resources}
-    document = describe(table, routes, request.app[SETTINGS])
-    return web.json_response(document, headers={"Cache-Control": "no-cache"})
+#: Further routes; each has the name of its handler.
+GET_ROUTES = {
+    "/features": features,
+    "/features/{key:[^/]+}": feature,  # keys may have braces
+    "/runs": runs,
+    "/runs/{id}": run,
+    "/runs/{id}/rejects": rejects,
+    "/runs/{id}/events": events,
+    "/charts": charts,
+    "/charts/{name}": chart,
+    "/healthz": healthz,
+    "/readyz": readyz,
+    "/metrics": metrics,
+    "/openapi.json": openapi,
+    "/docs": docs,
+}

@@ -1,7 +1,7 @@
 """Bounds the connections of clients below the descriptors that the process may have.
 
-Stands between asyncio, which accepts a connection, and aiohttp, whose server makes the
-protocol that reads its requests. Knows no route.
+Works between asyncio, which accepts connections, and aiohttp's server, which reads the
+requests of one. Knows no route.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import resource
 import socket
 import time
 from collections.abc import Callable
-from heapq import nsmallest
 from typing import Any
 
 from aiohttp import web
@@ -37,9 +36,10 @@ ACCEPTED_AT_ONCE, QUEUED = 16, 512
 #: Seconds between two log lines of the same kind.
 LOG_SECONDS = 60
 
-#: Errors of accept() that go away when others close their files.
+#: Errors of accept() that pass when other files are closed.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+#: The body of a refused connection's answer.
 REFUSAL = {
     "type": "about:blank",
     "title": "Service Unavailable",
@@ -73,18 +73,17 @@ async def accept_clients(
 ) -> asyncio.Server:
     """Accept connections of clients, ``most`` at once, until the result is closed.
 
-    An accept that the system refuses is a log line a minute, and tried again.
+    An accept that the system refuses is one log line a minute, and tried again.
     """
     if server is None:
-        raise RuntimeError("the server is made by setup() of its runner")
+        raise RuntimeError("the server exists after setup() of its runner")
     loop = asyncio.get_running_loop()
-    complain = _Complaints()
+    warn = _Warnings()
 
     def on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        match error:
-            case OSError(errno=number) if number in EXHAUSTED and "socket" in context:
-                complain("no connection can be accepted: %s", error.strerror)
+        match context.get("exception"):
+            case OSError(errno=number) as error if number in EXHAUSTED:
+                warn("no connection can be accepted: %s", error.strerror)
             case _:
                 loop.default_exception_handler(context)
 
@@ -99,24 +98,24 @@ async def accept_clients(
 def _protocols(server: web.Server, most: int) -> Factory:
     """Makes the protocol of each new connection.
 
-    Where there are ``most`` of them already, those that have waited longest for a
-    request are closed, some at once; where all have one, the new one is refused.
+    Where there are ``most`` already, those that have waited longest for a request are
+    closed, some at once; where none waits, the new one is refused.
     """
-    complain = _Complaints()
+    warn = _Warnings()
 
     def make() -> asyncio.Protocol:
         if len(server.connections) < most:
             return server()
-        opened = [one for one in server.connections if not one._force_close]
+        opened = [each for each in server.connections if each.transport is not None]
         if len(opened) < most:  # others are closing
             return server()
-        complain("%d connections are open: idle ones are closed", len(opened))
-        waiting = [one for one in opened if one._waiter and not one._waiter.done()]
-        for one in nsmallest(
-            max(1, most // 16), waiting, key=lambda one: one._next_keepalive_close_time
-        ):
-            one.force_close()
-        return server() if waiting else _Refusal()
+        warn("%d connections are open: idle ones are closed", len(opened))
+        # aiohttp has no public names for what waits for a request, and how long.
+        idle = [each for each in opened if each._waiter and not each._waiter.done()]
+        idle.sort(key=lambda each: each._next_keepalive_close_time)
+        for each in idle[: max(1, most // 16)]:
+            each.force_close()
+        return server() if idle else _Refusal()
 
     return make
 
@@ -137,7 +136,7 @@ class _Refusal(asyncio.Protocol):
         transport.close()
 
 
-class _Complaints:
+class _Warnings:
     """Logs warnings of one kind, one a minute."""
 
     def __init__(self) -> None:

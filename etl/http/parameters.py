@@ -1,7 +1,7 @@
-"""Query parameters of fixed names: which there are, and what each may say.
+"""Query parameters with fixed names: which a route takes, and their values.
 
-A route may take them in a body too. Those of ``/features``, whose names are columns,
-are read in ``queries``.
+A route may take them in a body too. Those of ``/features``, which are named like
+columns, are parsed with the query.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ JSON_TYPE, FORM_TYPE = "application/json", "application/x-www-form-urlencoded"
 
 
 def refuse_parameters(request: web.Request, *known: str) -> None:
-    """400 for a query parameter that would silently do nothing, or stands twice."""
+    """400 for a query parameter that is unknown, or appears twice."""
     _refuse(request.query.items(), known)
 
 
 async def read_parameters(request: web.Request, *known: str) -> Mapping[str, str]:
     """The parameters of the query string and of the body, a JSON object or a form.
 
-    An empty body says nothing, whatever its type. Raises BadParameter also where the
-    two differ, and 408, 413 or 415 for a body that cannot be read.
+    An empty body has none, whatever its type. Raises BadParameter also where the two
+    differ, and 408, 413 or 415 for a body that cannot be read.
     """
     refuse_parameters(request, *known)
     given = dict(request.query)
@@ -56,23 +56,21 @@ def _refuse(given: Iterable[tuple[str, str]], known: Iterable[str]) -> None:
                 f"unknown parameter {truncated(name)}; allowed: {allowed}"
             )
         if name in seen:
-            raise BadParameter(f"parameter {name!r} stands more than once")
+            raise BadParameter(f"parameter {name!r} appears more than once")
         seen.add(name)
 
 
 async def _read_body(request: web.Request) -> list[tuple[str, str]]:
-    body = bytearray()
+    body = b""
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
-            while len(body) <= MAX_BODY_BYTES and (
-                chunk := await request.content.readany()
-            ):
-                body += chunk
+            while len(body) <= MAX_BODY_BYTES and not request.content.at_eof():
+                body += await request.content.readany()
     except TimeoutError:
-        raise _broken(web.HTTPRequestTimeout, "the body did not arrive") from None
+        raise web.HTTPRequestTimeout(reason="the body did not arrive") from None
     except web.RequestPayloadError:
-        words = "the body is not in the encoding that it names"
-        raise _broken(web.HTTPBadRequest, words) from None
+        reason = "the body is not in the encoding that it names"
+        raise web.HTTPBadRequest(reason=reason) from None
     if not body:
         return []
     kind = request.content_type
@@ -86,21 +84,14 @@ async def _read_body(request: web.Request) -> list[tuple[str, str]]:
         )
     try:
         text = body.decode("utf-8-sig")
+        return _parse_json(text) if kind == JSON_TYPE else _parse_form(text)
     except UnicodeDecodeError as error:
         raise BadParameter(f"the body is not UTF-8: byte {error.start + 1}") from None
-    return _parse_json(text) if kind == JSON_TYPE else _parse_form(text)
-
-
-def _broken(kind: type[web.HTTPError], reason: str) -> web.HTTPError:
-    """An error after which nobody knows where on the connection a request begins."""
-    error = kind(reason=reason)
-    error.force_close()
-    return error
 
 
 def _parse_json(text: str) -> list[tuple[str, str]]:
     try:
-        # A tuple is an object, which may name a member twice; a list is an array.
+        # As tuples of pairs, since an object may name a member twice.
         found = json.loads(text, object_pairs_hook=tuple)
     except json.JSONDecodeError as error:
         raise BadParameter(f"the body is not JSON: {error}") from None
@@ -115,14 +106,11 @@ def _parse_json(text: str) -> list[tuple[str, str]]:
 
 
 def _parse_form(text: str) -> list[tuple[str, str]]:
-    if text.lstrip()[:1] in ("{", "["):
+    if text.lstrip()[:1] in ("{", "["):  # curl sends JSON as a form by default
         raise BadParameter(
             f"the body is no form: send JSON with the header Content-Type: {JSON_TYPE}"
         )
-    try:
-        return parse_qsl(text, keep_blank_values=True, errors="strict")
-    except ValueError:
-        raise BadParameter("the body is not a form in UTF-8") from None
+    return parse_qsl(text, keep_blank_values=True, errors="strict")
 
 
 def flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
@@ -134,7 +122,7 @@ def flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def choice(request: web.Request, name: str, *values: str) -> str:
-    """One of these values; the first where nothing is said."""
+    """One of these values, by default the first."""
     value = request.query.get(name, values[0])
     if value not in values:
         raise BadParameter(f"{name} is one of {', '.join(values)}, not {value!r}")
@@ -151,8 +139,8 @@ def positive(request: web.Request, name: str, *, most: int = 999_999_999) -> int
     raise BadParameter(f"{name} is a whole number from 1 to {most}, not {value!r}")
 
 
-def word(request: web.Request, name: str) -> str | None:
-    """A word of letters, digits, ``_`` and ``-``, or None."""
+def identifier(request: web.Request, name: str) -> str | None:
+    """Letters, digits, ``_`` and ``-``, or None."""
     value = request.query.get(name)
     if value is None or re.fullmatch("[A-Za-z0-9_-]{1,63}", value):
         return value

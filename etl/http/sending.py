@@ -1,10 +1,13 @@
-"""Sends a stream of rows as an answer, whatever its client does meanwhile."""
+"""Sends a stream of rows as an answer, whatever its client does meanwhile.
+
+Handlers are cancelled when their client disconnects (see ``create_runner``).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import psycopg
 from aiohttp import web
@@ -14,22 +17,19 @@ from etl.http.problems import TooSlow, problem
 from etl.postgres.database import READERS_MOST, Database
 
 #: Seconds that a client may take for one chunk before its connection is closed, and
-#: that Postgres may take for one before the answer breaks off.
+#: Postgres for one before the answer breaks off.
 STALLED_SECONDS = 60.0
 
-#: Seconds that one stream may last: as long as its snapshot, which keeps a vacuum from
-#: clearing away what was replaced since.
+#: Seconds that one stream may last: as long as its snapshot, which keeps vacuum from
+#: removing rows that were replaced since.
 STREAM_SECONDS = 3600.0
 
-#: Seconds between looks whether a client that gets nothing yet is still there.
-WATCH_SECONDS = 0.5
-
-#: Seconds that a server may take to end a statement nobody waits for any more.
+#: Seconds that a server may take to cancel a statement whose client has left.
 CANCEL_SECONDS = 2.0
 
-#: Readers of many rows at once: a slow one keeps its connection for long, and the
-#: others must find one.
-MOST_STREAMS = READERS_MOST - 4
+#: Streams at once: a slow client keeps its connection to the database for long, and
+#: other requests need one too.
+MAX_STREAMS = READERS_MOST - 4
 
 #: Held while rows are sent.
 STREAMS = web.AppKey("streams", asyncio.Semaphore)
@@ -50,7 +50,7 @@ async def send_rows(
     """
     streams = request.app[STREAMS]
     if streams.locked():
-        return problem(503, f"{MOST_STREAMS} clients read many rows already")
+        return problem(503, f"{MAX_STREAMS} clients read many rows already")
     response = web.StreamResponse()
     async with (
         streams,
@@ -58,10 +58,7 @@ async def send_rows(
         contextlib.AsyncExitStack() as stack,
     ):
         try:
-            async with (
-                asyncio.timeout(STREAM_SECONDS) as bound,
-                _watched(request, bound),
-            ):
+            async with asyncio.timeout(STREAM_SECONDS):
                 await connection.execute(
                     "begin isolation level repeatable read read only"
                 )
@@ -70,9 +67,8 @@ async def send_rows(
                 await _send(request, response, connection, chunks)
                 await connection.execute("commit")
         except BaseException:
-            # Where part is out, the transfer breaks off instead of ending as if
-            # complete.
             await _abandon(connection)
+            # An answer that has begun must not end as if it were complete.
             if response.prepared and request.transport is not None:
                 request.transport.abort()
             raise
@@ -89,11 +85,11 @@ async def _send(
     if request.method == "HEAD":
         await response.prepare(request)
         return
-    # A COPY lasts as long as its reader, so its chunks have bounds instead.
+    # A COPY lasts as long as its client reads, so there are bounds for chunks instead.
     await connection.execute("set local statement_timeout = 0")
     try:
         async with asyncio.timeout(STALLED_SECONDS):
-            chunk = await anext(chunks, b"")  # what fails before it has a status
+            chunk = await anext(chunks, b"")  # an error before it has a status
     except TimeoutError:
         raise TooSlow from None
     await response.prepare(request)
@@ -104,27 +100,11 @@ async def _send(
             chunk = await anext(chunks, b"")
 
 
-@contextlib.asynccontextmanager
-async def _watched(request: web.Request, bound: asyncio.Timeout) -> AsyncIterator[None]:
-    """End what is in here once the client has left, even while it gets nothing yet."""
-
-    async def watch() -> None:
-        while request.transport is not None:  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(WATCH_SECONDS)
-        bound.reschedule(0)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-
-
 async def _abandon(connection: AsyncConnection) -> None:
-    """End what a connection does, and keep it only where it does nothing.
+    """Cancel what a connection does, and close it where it did something.
 
-    Only closing ends a COPY whose reader is slow or gone, and only cancelling a
-    statement that sends nothing yet.
+    Only closing ends a COPY whose client is slow or has left, and only cancelling ends
+    a statement that has sent nothing yet.
     """
     with contextlib.suppress(psycopg.Error):
         status = connection.info.transaction_status

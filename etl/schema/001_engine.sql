@@ -17,16 +17,6 @@ comment on column etl.applied.file is 'Name of the file';
 comment on column etl.applied.sha256 is 'SHA-256 of the file as applied, in hex';
 comment on column etl.applied.applied_at is 'When it was applied';
 
-create table etl.pipeline (
-    singleton boolean primary key default true check (singleton),
-    name      text
-);
-comment on table etl.pipeline is 'The pipeline that this database holds; one row';
-comment on column etl.pipeline.singleton is 'Always true: there is one such row';
-comment on column etl.pipeline.name is
-'Name of the folder that holds its sql/; null until the next start';
-insert into etl.pipeline default values;
-
 create table etl.runs (
     id          bigint generated always as identity primary key,
     state       text        not null default 'running',

@@ -1,11 +1,11 @@
-// Asks the API, with a token where there is one, and tells its errors in its own words.
+// Asks the API, with a token where there is one, and reports its errors with their details.
 import { h } from "./dom.js";
 import { askForToken, token } from "./token.js";
 
 /** What the API answers instead; `status` is 0 where nothing answers. */
 export class Problem extends Error {
-  constructor(status, words, body = null) {
-    super(words);
+  constructor(status, message, body = null) {
+    super(message);
     this.status = status;
     this.body = body;
   }
@@ -37,7 +37,7 @@ export function nextPlace(answer) {
   return found && new URL(found[1], location.href).searchParams.get("after");
 }
 
-/** A problem to look at, with what can be done about it. */
+/** A problem as an element, with what can be done about it. */
 export function problemNote(problem, ...actions) {
   return h("div", { class: "note bad", role: "alert" }, h("p", {}, problem.message), ...actions);
 }
@@ -56,9 +56,9 @@ export function guardDownload(link) {
 }
 
 function save(blob, name) {
-  const place = URL.createObjectURL(blob);
-  h("a", { href: place, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(place), 60_000);
+  const url = URL.createObjectURL(blob);
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 async function send(path, options) {

@@ -2,7 +2,7 @@
 import { Problem, get, problemNote } from "./api.js";
 import { fill, find, h } from "./dom.js";
 import { table, scrolling } from "./table.js";
-import { decimal } from "./words.js";
+import { decimal } from "./format.js";
 
 /** Characters of a label that fits below its bar; else bars go across, each so many pixels. */
 const SHORT_LABEL = 9;
@@ -46,9 +46,9 @@ export function chartsSection() {
   return { load, loaded: load() };
 }
 
-/** One chart: loaded once it is seen, drawn anew when the colours change. */
+/** One chart: loaded once it is seen, redrawn when the colours change. */
 function figure({ name, title, description }) {
-  const body = h("div", { class: "drawn" }, h("p", { class: "soft" }, "Loading …"));
+  const body = h("div", { class: "chart-box" }, h("p", { class: "soft" }, "Loading …"));
   const element = h(
     "figure",
     { class: "card" },
@@ -150,8 +150,8 @@ function options(points, isAcross) {
 }
 
 /** A label that leaves room for the bars; the table has it whole. */
-function cut(place) {
-  const label = this.getLabelForValue(place);
+function cut(index) {
+  const label = this.getLabelForValue(index);
   return label.length > 24 ? `${label.slice(0, 23)}…` : label;
 }
 
@@ -160,7 +160,7 @@ function summary(title, points) {
   return `${title}: a bar chart of ${points.length}, the highest is ${most.label ?? "none"} with ${decimal(most.value ?? 0)}. The numbers are in the table below.`;
 }
 
-/** The drawing library, which is larger than all else and so comes when it is needed. */
+/** The drawing library, loaded when it is needed, since it is large. */
 function readLibrary() {
   library ??= new Promise((resolve, reject) => {
     const lost = () => reject(new Problem(0, "The chart library cannot be loaded."));

@@ -1,4 +1,4 @@
-// The table's columns as the API describes them: names, kinds, words. None is known here.
+// The table's columns as the API describes them: names, kinds, descriptions. None is known here.
 import { get } from "./api.js";
 
 /** Parameters of the API that are no columns. */
@@ -6,9 +6,9 @@ const RESERVED = ["select", "order", "limit", "after", "count", "format"];
 
 let reading = null;
 
-/** {about, columns}; each column is {name, kind, nullable, about}. Read once, or `anew`. */
-export function readColumns(anew = false) {
-  if (anew) reading = null;
+/** {about, columns}; each column is {name, kind, nullable, about}. Read once, or `again`. */
+export function readColumns(again = false) {
+  if (again) reading = null;
   reading ??= get("openapi.json").then(describe);
   reading.catch(() => (reading = null));
   return reading;

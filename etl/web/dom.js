@@ -14,14 +14,14 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Puts these children into an element, in the place of those that it has. */
+/** Replaces the children of an element. */
 export function fill(element, ...children) {
   element.replaceChildren(...present(children));
 }
 
-/** Says something to who listens rather than looks, and only if it is new. */
-export function tell(element, words) {
-  if (element.textContent !== words) element.textContent = words;
+/** Announces a text to screen readers, if it is new. */
+export function announce(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function present(children) {

@@ -1,22 +1,22 @@
 // The section Features: reads a page of the table, and says what there is to say of it.
 import { Problem, ask, guardDownload, nextPlace, problemNote, read } from "./api.js";
 import { readColumns } from "./columns.js";
-import { fill, find, h, tell } from "./dom.js";
+import { fill, find, h, announce } from "./dom.js";
 import { createGrid } from "./grid.js";
 import { createTools } from "./tools.js";
 import { createView } from "./view.js";
-import { count } from "./words.js";
+import { count } from "./format.js";
 
 const LIMITS = [10, 25, 50, 100, 250];
 
 /** `start` begins a run: offered where there is nothing to see yet. */
 export function featuresSection({ start }) {
-  const [words, told, box, limit] = ["features-words", "features-told", "rows", "limit"].map(find);
+  const [message, status, box, limit] = ["features-message", "features-status", "rows", "limit"].map(find);
   const [next, previous, first] = ["next", "previous", "first"].map(find);
   const view = createView(load);
   const grid = createGrid(box, view.orderBy);
   const tools = createTools(view);
-  let following = null; // the place of the next page
+  let following = null; // the cursor of the next page
   let loading = new AbortController();
   let counted = { of: null, total: null };
 
@@ -27,7 +27,7 @@ export function featuresSection({ start }) {
   guardDownload(find("as-csv"));
   guardDownload(find("as-json"));
 
-  /** Reads the page anew; after `isNews`, the columns too. */
+  /** Reads the page again; after `isNews`, the columns too. */
   async function load(isNews = false) {
     loading.abort();
     loading = new AbortController();
@@ -35,7 +35,7 @@ export function featuresSection({ start }) {
     box.setAttribute("aria-busy", "true");
     try {
       const described = readColumns(isNews);
-      described.catch(() => {}); // told below, if the rows have no worse to tell
+      described.catch(() => {}); // reported below, unless the rows fail too
       const answer = await ask(view.pagePath(), { signal });
       const rows = await read(answer);
       const table = await described;
@@ -57,11 +57,11 @@ export function featuresSection({ start }) {
     const of = `${tag?.split("-", 2)[0]} ${view.filters()}`; // what is published, and asked
     if (!following && view.isFirst()) counted = { of, total: rows.length };
     if (counted.of !== of) {
-      tell(told, range(rows, null));
+      announce(status, range(rows, null));
       const answer = await ask(view.countPath(), { signal });
       counted = { of, total: Number(answer.headers.get("X-Total-Count")) };
     }
-    tell(told, range(rows, counted.total));
+    announce(status, range(rows, counted.total));
   }
 
   function range(rows, total) {
@@ -73,10 +73,10 @@ export function featuresSection({ start }) {
   }
 
   function show(table, rows, isPublished) {
-    fill(words, !rows.length && nothing(isPublished));
+    fill(message, !rows.length && nothing(isPublished));
     find("features-about").textContent = table.about;
     tools.show(table.columns);
-    grid.show(view.shown(table.columns), rows, view.order());
+    grid.show(view.visible(table.columns), rows, view.order());
     showFoot();
   }
 
@@ -96,12 +96,12 @@ export function featuresSection({ start }) {
 
   function showProblem(problem) {
     const isAsked = problem.status === 400;
-    const mend = isAsked
+    const fix = isAsked
       ? button("Show the whole table", view.all)
       : button("Try again", () => load());
-    fill(words, problemNote(problem, mend));
+    fill(message, problemNote(problem, fix));
     grid.clear();
-    tell(told, "");
+    announce(status, "");
     following = null;
     tools.showFilters();
     showFoot();
@@ -125,9 +125,9 @@ export function featuresSection({ start }) {
   return { load, loaded: load() };
 }
 
-const button = (words, press) => h("button", { type: "button", onclick: press }, words);
+const button = (text, press) => h("button", { type: "button", onclick: press }, text);
 
-const empty = (words, ...actions) => h("div", { class: "empty" }, h("p", {}, words), actions);
+const empty = (text, ...actions) => h("div", { class: "empty" }, h("p", {}, text), actions);
 
 /** Only what can be pressed is enabled; the focus is not lost where that was pressed. */
 function enable(control, isUseful) {

@@ -1,4 +1,4 @@
-// Conditions on columns: in words for people, as operator.value for the API.
+// Conditions on columns: as text for people, as operator.value for the API.
 import { split } from "./columns.js";
 
 const COMPARE = {
@@ -26,7 +26,7 @@ COMPARE.moment = COMPARE.date;
 
 const NULLS = { "is.null": "is null", "is.not_null": "is not null" };
 
-/** The conditions that a column can be asked for: [id, words]. */
+/** The conditions that a column can have: [id, label]. */
 export function conditionsOf(column) {
   const list = column.kind === "boolean" ? {} : { in: "is one of" };
   const nulls = column.nullable ? NULLS : {};
@@ -48,18 +48,18 @@ export function asked(id, value) {
   return `${id}.${value}`;
 }
 
-/** A condition of the API in words; as it stands where there are none for it. */
+/** A condition of the API as text, unchanged if it has none. */
 export function inWords(column, text) {
   const [, id, value] = /^([a-z]+)\.([^]*)$/.exec(text) ?? [];
-  const words = { ...COMPARE[column?.kind ?? "other"], ...NULLS };
-  if (words[text]) return words[text];
+  const labels = { ...COMPARE[column?.kind ?? "other"], ...NULLS };
+  if (labels[text]) return labels[text];
   if (id === "in") return `is one of ${split(value.slice(1, -1)).join(", ")}`;
   if (id === "ilike") {
-    const [, before, plain, after] = /^(\*?)((?:[^*%_\\]|\\.)*)(\*?)$/.exec(value) ?? [];
-    const name = plain && after && (before ? "contains" : "begins with");
-    if (name) return `${name} “${plain.replace(/\\(.)/g, "$1")}”`;
+    const [, before, literal, after] = /^(\*?)((?:[^*%_\\]|\\.)*)(\*?)$/.exec(value) ?? [];
+    const name = literal && after && (before ? "contains" : "begins with");
+    if (name) return `${name} “${literal.replace(/\\(.)/g, "$1")}”`;
   }
-  if (words[id]) return `${words[id]} ${column?.kind === "text" ? `“${value}”` : value}`;
+  if (labels[id]) return `${labels[id]} ${column?.kind === "text" ? `“${value}”` : value}`;
   return text;
 }
 

@@ -1,4 +1,4 @@
-// The rows of the table: headers that sort and tell what they are, values as text.
+// The rows of the table: headers that sort and describe their column, values as text.
 import { fill, find, h } from "./dom.js";
 import { breakable, value } from "./table.js";
 
@@ -10,9 +10,9 @@ const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
 /** Shows rows in `box`; `orderBy` is called with a column and a direction. */
 export function createGrid(box, orderBy) {
   let table = null;
-  let shown = [];
+  let visible = [];
 
-  function header(column, place) {
+  function header(column, index) {
     const press = (event) =>
       orderBy(column, NEXT[event.currentTarget.closest("th").getAttribute("aria-sort")]);
     const button = h(
@@ -20,7 +20,7 @@ export function createGrid(box, orderBy) {
       {
         type: "button",
         class: "sort",
-        "aria-describedby": column.about && `about-${place}`,
+        "aria-describedby": column.about && `about-${index}`,
         "data-tip": column.about || null,
         onclick: press,
       },
@@ -32,8 +32,8 @@ export function createGrid(box, orderBy) {
 
   /** Headers stay while the columns are the same, so that the focus does. */
   function make(columns) {
-    shown = columns;
-    const about = columns.map((column, place) => h("span", { id: `about-${place}` }, column.about));
+    visible = columns;
+    const about = columns.map((column, index) => h("span", { id: `about-${index}` }, column.about));
     fill(find("descriptions"), about);
     table = h(
       "table",
@@ -47,10 +47,10 @@ export function createGrid(box, orderBy) {
 
   function show(columns, rows, order) {
     const isSame =
-      columns.length === shown.length && columns.every((each, place) => each === shown[place]);
+      columns.length === visible.length && columns.every((each, index) => each === visible[index]);
     if (!table || !isSame) make(columns);
-    [...table.tHead.rows[0].cells].forEach((cell, place) => {
-      const direction = columns[place].name === order.name ? order.direction : "none";
+    [...table.tHead.rows[0].cells].forEach((cell, index) => {
+      const direction = columns[index].name === order.name ? order.direction : "none";
       cell.setAttribute("aria-sort", direction);
       cell.querySelector(".sign").textContent = SIGNS[direction];
     });

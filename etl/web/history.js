@@ -1,16 +1,16 @@
 // The section History: the runs, newest first, and all of one that is opened.
 import { Problem, ask, get, nextPlace, problemNote, read } from "./api.js";
-import { fill, find, h, tell } from "./dom.js";
+import { fill, find, h, announce } from "./dom.js";
 import { files, notes, state, steps, time } from "./record.js";
 import { rejectedIn, rejects } from "./rejects.js";
 import { row, scrolling, table } from "./table.js";
-import { count, many, moment, seconds } from "./words.js";
+import { count, many, moment, seconds } from "./format.js";
 
 const PAGE = 20;
 
 /** `settled` is when what stands above has its height. */
 export function historySection(settled) {
-  const [box, older, told] = [find("runs"), find("older"), find("history-told")];
+  const [box, older, status] = [find("runs"), find("older"), find("history-status")];
   let body = null;
   let opened = null; // the row with the details of a run
   let extra = null; // the row of a run that is older than its neighbours say
@@ -75,8 +75,8 @@ export function historySection(settled) {
     const next = nextPlace(answer);
     older.dataset.after = next ?? "";
     older.hidden = !next;
-    const shown = body?.querySelectorAll("button[data-run]").length ?? 0;
-    tell(told, shown ? `${many(shown, "run")} shown${next ? "" : ", all that are kept"}` : "");
+    const visible = body?.querySelectorAll("button[data-run]").length ?? 0;
+    announce(status, visible ? `${many(visible, "run")} shown${next ? "" : ", all that are kept"}` : "");
   }
 
   const opener = (run) =>
@@ -121,7 +121,7 @@ export function historySection(settled) {
 
   const lineOf = (id) => body.querySelector(`button[data-run="${id}"]`)?.closest("tr");
 
-  /** Opens the run that the address names, which may be older than those shown. */
+  /** Opens the run that the address names, which may be older than those in the list. */
   async function openNamed(isAsked) {
     const [, id] = /^#run-(\d+)$/.exec(location.hash) ?? [];
     if (!id || !body) return;
@@ -147,10 +147,10 @@ export function historySection(settled) {
 }
 
 function remarks(run) {
-  const words = [run.error, run.warnings.length && many(run.warnings.length, "warning")]
+  const remarks = [run.error, run.warnings.length && many(run.warnings.length, "warning")]
     .filter(Boolean)
     .join("; ");
-  return h("span", { class: "remark", title: words }, words);
+  return h("span", { class: "remark", title: remarks }, remarks);
 }
 
 function details(run) {

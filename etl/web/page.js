@@ -1,4 +1,4 @@
-// Puts the sections together: what is published by a run is read anew by the others.
+// Puts the sections together: after a publish the others read again.
 import { chartsSection } from "./charts.js";
 import { find } from "./dom.js";
 import { featuresSection } from "./features.js";

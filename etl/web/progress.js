@@ -1,6 +1,6 @@
-// A run under way: a bar for its phases, and one for each file.
+// A run in progress: a bar for its phases, and one for each file.
 import { fill, h } from "./dom.js";
-import { bytes, clock, count, many, seconds } from "./words.js";
+import { bytes, clock, count, many, seconds } from "./format.js";
 
 /** The phases in their order, and what each does. */
 export const PHASES = {
@@ -17,7 +17,7 @@ const TICK_MILLISECONDS = 100;
 
 /** A view of the progress of a run: `show` takes each state, `stop` ends its clock. */
 export function progressView(id) {
-  const words = h("p", { class: "headline" });
+  const headline = h("p", { class: "headline" });
   const phases = h(
     "ol",
     { class: "phases" },
@@ -34,21 +34,21 @@ export function progressView(id) {
   let began = performance.now(); // by this machine's clock
   const tick = () => (spent.textContent = clock((performance.now() - began) / 1000));
   const ticking = setInterval(tick, TICK_MILLISECONDS);
-  fill(words, h("strong", {}, `Run ${id} `), begun, spent);
+  fill(headline, h("strong", {}, `Run ${id} `), begun, spent);
 
-  function show(told) {
-    if (told === null) {
+  function show(state) {
+    if (state === null) {
       doing.textContent = "The connection is lost: trying again …";
       return;
     }
-    const at = NAMES.indexOf(told.phase);
-    begun.textContent = `${PHASES[told.phase] ?? "Beginning"} … `;
-    began = performance.now() - (told.seconds ?? 0) * 1000;
+    const at = NAMES.indexOf(state.phase);
+    begun.textContent = `${PHASES[state.phase] ?? "Beginning"} … `;
+    began = performance.now() - (state.seconds ?? 0) * 1000;
     tick();
-    [...phases.children].forEach((item, place) => showPhase(item, place, at));
-    bar.value = Math.max(at, 0) + (told.phase === "load" ? share(told.bytes, told.total_bytes) : 0);
-    for (const file of told.files) showFile(file);
-    doing.textContent = now(told);
+    [...phases.children].forEach((item, index) => showPhase(item, index, at));
+    bar.value = Math.max(at, 0) + (state.phase === "load" ? share(state.bytes, state.total_bytes) : 0);
+    for (const file of state.files) showFile(file);
+    doing.textContent = now(state);
   }
 
   function showFile(file) {
@@ -67,28 +67,28 @@ export function progressView(id) {
 
   show({ phase: null, seconds: 0, files: [], steps: [], file: null });
   return {
-    element: h("div", { class: "progress" }, words, bar, phases, files, doing),
+    element: h("div", { class: "progress" }, headline, bar, phases, files, doing),
     show,
     stop: () => clearInterval(ticking),
   };
 }
 
-function showPhase(item, place, at) {
+function showPhase(item, index, at) {
   const [sign, , said] = item.childNodes;
-  const where = place < at ? "done" : place === at ? "now" : "later";
+  const where = index < at ? "done" : index === at ? "now" : "later";
   item.className = where;
   sign.textContent = { done: "✓ ", now: "▶ ", later: "" }[where];
-  said.textContent = { done: ", done", now: ", under way", later: ", to come" }[where];
+  said.textContent = { done: ", done", now: ", in progress", later: ", to come" }[where];
 }
 
 /** What is worked on, and what was done last. */
-function now(told) {
-  if (told.phase === "load") return `${many(told.rows ?? 0, "record")} loaded`;
-  const last = told.steps.at(-1);
+function now(state) {
+  if (state.phase === "load") return `${many(state.rows ?? 0, "record")} loaded`;
+  const last = state.steps.at(-1);
   const done = last
     ? `${last.file}: ${many(last.rows, "row")} in ${seconds(last.milliseconds / 1000)}`
     : "";
-  return told.file && told.file !== last?.file ? `${told.file} …` : done;
+  return state.file && state.file !== last?.file ? `${state.file} …` : done;
 }
 
 const share = (part, whole) => (whole ? Math.min(part / whole, 1) : 1);

@@ -1,9 +1,9 @@
 // A run's record: its state in a word, its files, SQL files, warnings and error.
 import { h } from "./dom.js";
 import { hash, scrolling, table } from "./table.js";
-import { ago, bytes, count, moment, seconds } from "./words.js";
+import { ago, bytes, count, moment, seconds } from "./format.js";
 
-/** A sign beside the word, so that nothing is told by colour alone. */
+/** A sign beside the word, so that nothing depends on colour alone. */
 const SIGNS = { running: "▶", succeeded: "✓", failed: "✕", interrupted: "‖" };
 
 export const state = (run) =>
@@ -52,8 +52,8 @@ export function steps(run) {
 export function notes(run) {
   return [
     run.error && h("div", { class: "note bad" }, h("p", {}, h("strong", {}, "Error: "), run.error)),
-    ...run.warnings.map((words) =>
-      h("div", { class: "note warn" }, h("p", {}, h("strong", {}, "Warning: "), words)),
+    ...run.warnings.map((warning) =>
+      h("div", { class: "note warn" }, h("p", {}, h("strong", {}, "Warning: "), warning)),
     ),
   ];
 }

@@ -3,7 +3,7 @@
 import { ask, guardDownload, nextPlace, problemNote, read } from "./api.js";
 import { h } from "./dom.js";
 import { row, scrolling, table, value } from "./table.js";
-import { count, many } from "./words.js";
+import { count, many } from "./format.js";
 
 const PAGE = 10;
 

@@ -1,21 +1,21 @@
-// The section Run: starts and cancels runs, follows the one under way, shows the last.
+// The section Run: starts and cancels runs, follows the one in progress, shows the last.
 import { Problem, get, problemNote } from "./api.js";
-import { fill, find, h, tell } from "./dom.js";
+import { fill, find, h, announce } from "./dom.js";
 import { follow } from "./events.js";
 import { PHASES, progressView } from "./progress.js";
 import { files, headline, notes } from "./record.js";
 import { rejectedIn, rejects } from "./rejects.js";
-import { seconds, sentence } from "./words.js";
+import { seconds, sentence } from "./format.js";
 
-/** How often it is looked whether a run was begun elsewhere, and an absence is over. */
+/** How often to check for runs started elsewhere, and for the service after an outage. */
 const LOOK_MILLISECONDS = 4000;
 
-/** `ended` is called when another run is over, and `back` after an absence. */
+/** `ended` is called when another run has finished, and `back` after an outage. */
 export function runSection({ ended, back }) {
-  const [body, told, banner] = [find("run-body"), find("run-told"), find("banner")];
+  const [body, status, banner] = [find("run-body"), find("run-status"), find("banner")];
   const [start, dry, cancel] = [find("start"), find("dry"), find("cancel")];
   const allowEmpty = find("allow-empty");
-  let shown = null; // the record that is shown, undefined where there is none
+  let current = null; // the run in the section, undefined if there is none
   let following = null; // the id of the run that is followed
 
   start.addEventListener("click", () => begin(false));
@@ -32,14 +32,14 @@ export function runSection({ ended, back }) {
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       if (problem.status === 409 && problem.body?.run) await watch(problem.body.run);
-      else fill(body, problemNote(problem), shown !== null && outcome(shown, allowing));
+      else fill(body, problemNote(problem), current !== null && outcome(current, allowing));
     }
   }
 
   async function stop() {
     try {
       await get(`runs/${following}/cancel`, { method: "POST" });
-      tell(told, "The run is told to stop");
+      announce(status, "The run is being cancelled");
     } catch (problem) {
       body.append(problemNote(problem));
     }
@@ -57,12 +57,12 @@ export function runSection({ ended, back }) {
         view.show(state);
         if (state && state.phase !== phase) {
           phase = state.phase;
-          tell(told, `Run ${run.id}: ${PHASES[phase] ?? "beginning"}`);
+          announce(status, `Run ${run.id}: ${PHASES[phase] ?? "beginning"}`);
         }
       });
       show(record);
-      tell(
-        told,
+      announce(
+        status,
         `Run ${record.id} ${record.state}${record.error ? `: ${record.error}` : ` in ${seconds(record.seconds)}`}`,
       );
       ended(record);
@@ -83,7 +83,7 @@ export function runSection({ ended, back }) {
   }
 
   function show(record) {
-    shown = record;
+    current = record;
     fill(body, outcome(record, allowing));
   }
 
@@ -93,7 +93,7 @@ export function runSection({ ended, back }) {
   }
 
   /** Looks for what happened elsewhere; the latest record, or a Problem. */
-  async function look(quiet) {
+  async function refresh(quiet) {
     const [latest] = await get("runs?limit=1", { quiet });
     if (!banner.hidden) {
       banner.hidden = true;
@@ -101,8 +101,8 @@ export function runSection({ ended, back }) {
     }
     if (following !== null) return;
     if (latest?.state === "running") watch(latest);
-    else if (shown === null || latest?.id !== shown?.id || latest?.state !== shown?.state) {
-      const isNews = shown !== null;
+    else if (current === null || latest?.id !== current?.id || latest?.state !== current?.state) {
+      const isNews = current !== null;
       show(latest);
       if (isNews) ended(latest);
     }
@@ -110,15 +110,15 @@ export function runSection({ ended, back }) {
 
   async function lookSafely(quiet) {
     try {
-      await look(quiet);
+      await refresh(quiet);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      const isAway = problem.status === 0 || problem.status >= 500;
-      if (isAway) {
-        tell(banner, `${sentence(problem.message)} Trying again every few seconds.`);
+      const isUnavailable = problem.status === 0 || problem.status >= 500;
+      if (isUnavailable) {
+        announce(banner, `${sentence(problem.message)} Trying again every few seconds.`);
         banner.hidden = false;
       }
-      if (shown === null) fill(body, problemNote(problem));
+      if (current === null) fill(body, problemNote(problem));
     }
   }
 
@@ -134,7 +134,7 @@ export function runSection({ ended, back }) {
   return { begin };
 }
 
-/** Whether a run failed for a file without records, as the words of its error tell. */
+/** Whether a run failed for a file without records, as its error says. */
 const isForEmptyFiles = (run) => run.error?.endsWith("?allow_empty=true");
 
 /** What there is to say of the run that was last; `allow` begins one that may empty it. */
@@ -178,7 +178,7 @@ function outcome(run, allow) {
   );
 }
 
-/** Waits until it is time to look again, or somebody comes back to this tab. */
+/** Waits until the next check is due, or somebody comes back to this tab. */
 function timeOrReturn() {
   return new Promise((resolve) => {
     setTimeout(resolve, LOOK_MILLISECONDS);

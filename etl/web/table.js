@@ -1,8 +1,8 @@
 // Tables and their cells: values as text, numbers to the right, nothing left to guess.
 import { h } from "./dom.js";
-import { decimal } from "./words.js";
+import { decimal } from "./format.js";
 
-/** Characters of a value that stand in one line, and those that are shown at first. */
+/** Characters of a value in one line, and those visible at first. */
 const LINE = 40;
 const SHOWN = 160;
 
@@ -80,9 +80,9 @@ export function breakable(name) {
   return h(
     "b",
     {},
-    lines.flatMap((line, place) => [place > 0 && h("wbr"), h("span", {}, line)]),
+    lines.flatMap((line, index) => [index > 0 && h("wbr"), h("span", {}, line)]),
   );
 }
 
-/** A hash, its first characters shown. */
+/** A hash, of which the first characters are visible. */
 export const hash = (sha256) => h("code", { title: sha256 }, sha256.slice(0, 12));

@@ -1,6 +1,6 @@
 // The token that the API may ask for: asked once, kept in this tab.
 import { find } from "./dom.js";
-import { sentence } from "./words.js";
+import { sentence } from "./format.js";
 
 const STORED = "token";
 let asking = null;
@@ -8,15 +8,15 @@ let asking = null;
 export const token = () => sessionStorage.getItem(STORED);
 
 /** Asks for a token; true once there is another one, false if there will be none. */
-export function askForToken(words) {
-  asking ??= ask(words).finally(() => (asking = null));
+export function askForToken(message) {
+  asking ??= ask(message).finally(() => (asking = null));
   return asking;
 }
 
-function ask(words) {
+function ask(message) {
   const dialog = find("token");
   const value = find("token-value");
-  find("token-words").textContent = sentence(words);
+  find("token-message").textContent = sentence(message);
   value.value = "";
   return new Promise((resolve) => {
     const said = new AbortController();

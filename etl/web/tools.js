@@ -1,4 +1,4 @@
-// What stands above the table: a form that adds a filter, those in use, the columns' menu.
+// What is above the table: a form that adds a filter, those in use, the columns' menu.
 import { asName } from "./columns.js";
 import { fill, find, h } from "./dom.js";
 import { asked, conditionsOf, inWords, takesValue } from "./filters.js";
@@ -31,7 +31,7 @@ export function createTools(view) {
     const conditions = conditionsOf(chosen());
     fill(
       operator,
-      conditions.map(([id, words]) => h("option", { value: id }, words)),
+      conditions.map(([id, label]) => h("option", { value: id }, label)),
     );
     offerValue();
   }
@@ -47,17 +47,17 @@ export function createTools(view) {
 
   function chip([parameter, text]) {
     const column = columns.find((each) => each.name === asName(parameter));
-    const words = `${asName(parameter)} ${inWords(column, text)}`;
+    const phrase = `${asName(parameter)} ${inWords(column, text)}`;
     const remove = () => {
       name.focus();
       view.removeFilter(parameter, text);
     };
-    const button = { type: "button", "aria-label": `Remove the filter: ${words}`, onclick: remove };
-    return h("li", {}, words, h("button", button, "×"));
+    const button = { type: "button", "aria-label": `Remove the filter: ${phrase}`, onclick: remove };
+    return h("li", {}, phrase, h("button", button, "×"));
   }
 
   function box(column) {
-    const checked = view.shown(columns).includes(column);
+    const checked = view.visible(columns).includes(column);
     const input = { type: "checkbox", checked, value: column.name, onchange: select };
     return h("label", { class: "row" }, h("input", input), column.name);
   }

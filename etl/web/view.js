@@ -1,4 +1,4 @@
-// What is shown of the table. It stands in the page's query string, in the API's own words.
+// What the table shows, kept in the page's query string with the API's parameters.
 import { asName, asParameter, split } from "./columns.js";
 
 /** Rows of a page, unless the address says otherwise, and at most. */
@@ -111,8 +111,8 @@ export function createView(changed) {
       });
     },
 
-    /** Those of these columns that are shown, in their order. */
-    shown(columns) {
+    /** Those of these columns that are visible, in their order. */
+    visible(columns) {
       const selected = query.get("select");
       if (!selected || selected === "*") return columns;
       const byName = new Map(columns.map((column) => [column.name, column]));

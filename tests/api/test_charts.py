@@ -1,4 +1,4 @@
-"""Charts: what their queries give, how often they are asked, and what goes wrong."""
+"""Charts: the data of their queries, how often these run, and what can fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from etl.api import drawing
+from etl.api import charts
 from etl.settings import PROJECT
 from etl.sqlfiles import read_folder
 from tests.support.client import Client, StartService, get, trigger
@@ -37,14 +37,14 @@ async def points(client: Client, name: str) -> list[tuple[str, float]]:
 
 
 async def refused(client: Client, name: str, status: int) -> str:
-    """Why a chart is not drawn."""
+    """Why a chart is refused."""
     async with client.get(f"/charts/{name}") as response:
         assert response.status == status
         assert response.content_type == "application/problem+json"
         return str((await response.json())["detail"])
 
 
-async def test_charts_are_listed_with_their_words(client: Client) -> None:
+async def test_charts_are_listed_with_title_and_description(client: Client) -> None:
     listed = await get(client, "/charts")
     assert [chart["name"] for chart in listed] == SHIPPED
     assert listed[2] == {
@@ -55,7 +55,7 @@ async def test_charts_are_listed_with_their_words(client: Client) -> None:
     }
 
 
-async def test_what_the_shipped_charts_show(client: Client) -> None:
+async def test_the_data_of_the_shipped_charts(client: Client) -> None:
     await trigger(client)
     users, compounds, signups, shares = SHIPPED
     assert await points(client, users) == [("0", 0), ("1", 9), ("2", 1)]
@@ -68,12 +68,12 @@ async def test_what_the_shipped_charts_show(client: Client) -> None:
     ]
 
 
-async def test_charts_of_nothing_are_empty(client: Client) -> None:
+async def test_charts_of_an_empty_table_are_empty(client: Client) -> None:
     for name in SHIPPED:
         assert await points(client, name) == []
 
 
-async def test_charts_take_what_is_odd(
+async def test_charts_of_extreme_values(
     client: Client, connection: AsyncConnection
 ) -> None:
     """Far dates, users without anything, and numbers far apart."""
@@ -105,7 +105,7 @@ async def test_no_share_of_no_experiments(
 
 
 async def test_a_new_chart_is_a_sql_file(changing: Client, sql_dir: Path) -> None:
-    """Without a restart; and a changed one is drawn anew."""
+    """Without a restart; and a changed file gives new data."""
     await trigger(changing)
     add(sql_dir, "-- Two.\n-- title: New\nselect 'a' as label, 1.5 as value;")
     assert (await get(changing, "/charts"))[-1] == {
@@ -121,7 +121,7 @@ async def test_a_new_chart_is_a_sql_file(changing: Client, sql_dir: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("select nothing;", 'column "nothing" does not exist'),
         ("select 1 as label;", "a chart is one query for label, value, not label"),
@@ -136,32 +136,34 @@ async def test_a_new_chart_is_a_sql_file(changing: Client, sql_dir: Path) -> Non
         ("delete from features;", "cannot execute DELETE in a read-only transaction"),
     ],
 )
-async def test_a_chart_that_fails_says_why_and_others_show(
-    changing: Client, sql_dir: Path, text: str, words: str
+async def test_a_chart_that_fails_says_why_and_others_work(
+    changing: Client, sql_dir: Path, text: str, message: str
 ) -> None:
     await trigger(changing)
     add(sql_dir, text)
     detail = await refused(changing, "900_new", 500)
     assert detail.startswith(("charts/900_new.sql: ", "charts/900_new.sql, line 1, "))
-    assert words in detail
+    assert message in detail
     assert len(await get(changing, "/charts")) == 5
     assert len(await points(changing, SHIPPED[0])) == 3
 
 
-async def test_a_chart_that_takes_too_long_is_ended(
+async def test_a_slow_chart_times_out(
     changing: Client, sql_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawing, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(charts, "TIMEOUT_SECONDS", 0.1)
     add(sql_dir, "select pg_sleep(60)::text as label, 1 as value;")
     assert "took longer than" in await refused(changing, "900_new", 504)
 
 
-async def test_a_chart_with_a_bad_name_is_told(changing: Client, sql_dir: Path) -> None:
+async def test_a_chart_with_a_bad_file_name_is_an_error(
+    changing: Client, sql_dir: Path
+) -> None:
     add(sql_dir, "select 1;", "new.sql")
     async with changing.get("/charts") as response:
         assert response.status == 500
-        said = (await response.json())["detail"]
-        assert said.startswith("charts/new.sql would be passed over: a SQL file is")
+        detail = (await response.json())["detail"]
+        assert detail.startswith("charts/new.sql would be passed over: a SQL file is")
 
 
 async def test_no_chart_of_another_name(client: Client) -> None:
@@ -184,7 +186,7 @@ async def tag_of(client: Client, path: str) -> str:
         return response.headers["ETag"]
 
 
-async def test_who_has_a_chart_is_told_so(
+async def test_a_known_chart_is_304(
     changing: Client, sql_dir: Path, data_dir: Path
 ) -> None:
     """Until another input is published, or its file is changed."""
@@ -212,10 +214,10 @@ async def test_who_has_a_chart_is_told_so(
     assert await tag_of(changing, path) != tag
 
 
-async def test_a_chart_is_made_once_however_many_look(
+async def test_many_clients_cost_one_query(
     changing: Client, sql_dir: Path, connection: AsyncConnection
 ) -> None:
-    """What is shown is what was published, whoever changes the table meanwhile."""
+    """The data is of the last publish, also where the table is changed meanwhile."""
     await trigger(changing)
     add(sql_dir, "select 'rows' as label, count(*) as value from features;")
     async with connection.transaction():
@@ -233,7 +235,7 @@ async def test_a_chart_is_made_once_however_many_look(
     assert await points(changing, "900_new") == [("rows", 10)]
 
 
-async def test_charts_are_packed_where_that_is_asked_for(client: Client) -> None:
+async def test_charts_are_compressed_on_request(client: Client) -> None:
     headers = {"Accept-Encoding": "gzip"}
     async with client.get("/charts", headers=headers) as response:
         assert response.headers["Content-Encoding"] == "gzip"

@@ -1,4 +1,4 @@
-"""/runs/{id}/events: how far a run is, told to those who listen."""
+"""/runs/{id}/events: the progress of a run and its end, as events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from aiohttp.web import Server
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS
-from etl.run.events import Event, Listener
 from tests.support.client import (
     Client,
     StartService,
@@ -35,13 +34,13 @@ def server_of(client: Client) -> Server:
     return runner.server
 
 
-async def until_nobody_listens(client: Client) -> None:
+async def until_there_are_no_listeners(client: Client) -> None:
     async with asyncio.timeout(30):
         while app_of(client)[EVENTS].listeners:
             await asyncio.sleep(0.02)
 
 
-async def test_a_run_from_its_begin_to_its_end(
+async def test_a_run_from_start_to_end(
     client: Client, connection: AsyncConnection, data_dir: Path
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -84,7 +83,7 @@ async def test_a_run_from_its_begin_to_its_end(
     assert events[-1][2]["state"] == "succeeded"
 
 
-async def test_a_file_is_told_while_it_is_loaded_and_while_it_runs(
+async def test_progress_names_the_file_that_is_loaded_or_executed(
     client: Client, connection: AsyncConnection
 ) -> None:
     await slow_down(connection, "staging.users")
@@ -138,7 +137,7 @@ async def test_late_and_returning_listeners_get_the_present_state(
                 await until(Listening(response), phase="load")
 
 
-async def test_a_run_that_is_over(client: Client, data_dir: Path) -> None:
+async def test_a_finished_run(client: Client, data_dir: Path) -> None:
     await trigger(client)
     (data_dir / "users.csv").unlink()
     await trigger(client, 422)
@@ -156,7 +155,7 @@ async def test_a_run_that_is_over(client: Client, data_dir: Path) -> None:
 @pytest.mark.parametrize(
     "number", ["0", "1", "x", "-1", "9" * 19, "1.0", "%20", "%D9%A1"]
 )
-async def test_a_run_that_is_not_there(client: Client, number: str) -> None:
+async def test_an_unknown_run(client: Client, number: str) -> None:
     async with client.get(f"/runs/{number}/events") as response:
         assert response.status == 404
         assert response.content_type == "application/problem+json"
@@ -168,7 +167,7 @@ async def test_parameters_are_refused(client: Client) -> None:
         assert response.status == 400
 
 
-async def test_head_tells_what_get_would_and_listens_to_nothing(
+async def test_head_has_the_headers_of_get_and_does_not_listen(
     client: Client, connection: AsyncConnection
 ) -> None:
     async with held_up(connection):
@@ -180,10 +179,11 @@ async def test_head_tells_what_get_would_and_listens_to_nothing(
         assert app_of(client)[EVENTS].listeners == 0
 
 
-async def test_silence_is_broken_by_a_heartbeat(
+async def test_heartbeats_in_silence(
     client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.api.listening.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("etl.run.events.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("etl.run.events.REFRESH_SECONDS", 0.02)
     async with held_up(connection):
         await start(client)
         async with listening(client) as listener:
@@ -192,7 +192,7 @@ async def test_silence_is_broken_by_a_heartbeat(
             assert ":\n" in blocks
 
 
-async def test_listeners_to_one_run_cost_no_look_at_the_database(
+async def test_listeners_to_a_run_of_this_server_cost_no_query(
     client: Client, connection: AsyncConnection
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -231,7 +231,7 @@ async def test_a_run_of_another_server(
         record = await end_of(client, 1)
         for listener in (here, too):
             assert (await listener.rest())[-1] == ("end", "end", record)
-    await until_nobody_listens(client)
+    await until_there_are_no_listeners(client)
 
 
 async def test_a_run_of_another_server_that_died(
@@ -246,40 +246,40 @@ async def test_a_run_of_another_server_that_died(
     assert (name, record["state"]) == ("end", "interrupted")
 
 
-async def test_who_leaves_is_let_go_of(
+async def test_clients_that_disconnect_no_longer_listen(
     client: Client,
     connection: AsyncConnection,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("etl.api.listening.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("etl.run.events.HEARTBEAT_SECONDS", 0.02)
     async with held_up(connection):
         await start(client)
         async with listening(client) as listener:
             await listener.next()
-        await until_nobody_listens(client)
-        async with listening(client) as listener:  # and another is welcome
+        await until_there_are_no_listeners(client)
+        async with listening(client) as listener:  # and another may listen
             await listener.next()
     await end_of(client, 1)
     assert [line for line in caplog.records if line.levelname == "ERROR"] == []
 
 
-@pytest.mark.parametrize("is_over", [False, True])
-async def test_who_reads_nothing_is_let_go_of(
+@pytest.mark.parametrize("is_finished", [False, True])
+async def test_clients_that_read_nothing_are_disconnected(
     client: Client,
     connection: AsyncConnection,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    is_over: bool,
+    is_finished: bool,
 ) -> None:
     long = b"data: " + b"x" * (16 << 20)
-    monkeypatch.setattr("etl.run.events._text", lambda *_: long)
-    monkeypatch.setattr("etl.api.listening.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("etl.run.events._event", lambda *_: long)
+    monkeypatch.setattr("etl.api.history.STALLED_SECONDS", 0.2)
     server = server_of(client)
-    if is_over:
+    if is_finished:
         await trigger(client)
     async with held_up(connection):
-        if not is_over:
+        if not is_finished:
             await start(client)
         before = len(server.connections)
         async with stalled_reader(client, "/runs/1/events") as reader:
@@ -291,7 +291,7 @@ async def test_who_reads_nothing_is_let_go_of(
                 while chunk := await reader.read(1 << 16):
                     received += len(chunk)
             assert received < len(long)
-        await until_nobody_listens(client)
+        await until_there_are_no_listeners(client)
     assert (await end_of(client, 1))["state"] == "succeeded"
     assert [line for line in caplog.records if line.levelname == "ERROR"] == []
 
@@ -299,7 +299,7 @@ async def test_who_reads_nothing_is_let_go_of(
 async def test_too_many_listeners(
     client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.api.listening.MOST_LISTENERS", 1)
+    monkeypatch.setattr("etl.api.history.MAX_LISTENERS", 1)
     async with held_up(connection):
         await start(client)
         async with listening(client) as listener:
@@ -309,12 +309,12 @@ async def test_too_many_listeners(
                 assert response.headers["Retry-After"]
 
 
-async def test_listeners_are_told_of_a_stop(
+async def test_a_stop_ends_all_streams(
     start_service: StartService,
     connection: AsyncConnection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those to a run of this server its end; the others only that there is no more."""
+    """Those of a run of this server with its end event."""
     monkeypatch.setattr("etl.run.runs.STOP_SECONDS", 30)  # on a busy machine
     server, other = await start_service(), await start_service()
     async with contextlib.AsyncExitStack() as stack:
@@ -331,12 +331,3 @@ async def test_listeners_are_told_of_a_stop(
         assert record["error"] == "interrupted: the service was stopped"
         assert {name for name, *_ in await there.rest()} <= {"progress"}
         assert there.response.content.is_eof()
-
-
-async def test_a_slow_listener_misses_what_is_passing() -> None:
-    first, second = Event(b"1", is_passing=True), Event(b"2", is_passing=True)
-    kept, last = Event(b"kept"), Event(b"last", is_last=True)
-    listener = Listener()
-    for event in (first, kept, first, second, last):
-        listener.put(event)
-    assert [await listener.get() for _ in range(2)] == [kept, last]

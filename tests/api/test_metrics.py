@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus is told of requests, runs, pools and the table."""
+"""/metrics: requests, runs, pools and the table, for Prometheus."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_a_run_is_counted_with_all_that_it_did(
     assert value(samples, "etl_phase_duration_seconds_count", phase="publish") == 1
 
 
-async def test_what_another_server_did_is_told_where_the_database_has_it(
+async def test_the_database_reports_what_another_server_did(
     client: Client, start_service: StartService, connection: AsyncConnection
 ) -> None:
     other = await start_service()

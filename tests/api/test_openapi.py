@@ -91,15 +91,20 @@ async def test_a_column_that_sql_adds_is_described_at_once(
         for each in found["paths"]["/features"]["get"]["parameters"]
         if "name" in each
     }
-    odd = r'"a.b, \"c\" (d)"'
-    assert {"part", '"limit"', odd} <= set(parameters)
+    quoted = r'"a.b, \"c\" (d)"'
+    assert {"part", '"limit"', quoted} <= set(parameters)
     assert parameters["part"]["description"].startswith("A part. A filter: eq, ")
     selectable = found["components"]["parameters"]["select"]["schema"]["items"]
     for name in selectable["enum"]:
         async with client.get("/features", params={"select": name}) as response:
             assert response.status == 200, name
     orders = found["components"]["parameters"]["order"]["schema"]["items"]["pattern"]
-    for order in ("part", "user_id.desc", '"limit".asc.nullsfirst', f"{odd}.nullslast"):
+    for order in (
+        "part",
+        "user_id.desc",
+        '"limit".asc.nullsfirst',
+        f"{quoted}.nullslast",
+    ):
         assert re.search(orders, order)
         async with client.get("/features", params={"order": order}) as response:
             assert response.status == 200, order
@@ -167,25 +172,25 @@ async def test_a_table_without_key_and_comments(
         ),
     ],
 )
-async def test_security_is_told_where_tokens_are_set(
+async def test_security_is_described_where_tokens_are_set(
     start_service: StartService, tokens: dict[str, str], names: dict[str, list[str]]
 ) -> None:
     client = await start_service(**tokens)
     headers = {"Authorization": "Bearer b"} if "api_token_read" in tokens else {}
     found = await document(client, **headers)
-    told = {name for each in names.values() for name in each}
-    assert set(found["components"].get("securitySchemes", {})) == told
+    expected = {name for each in names.values() for name in each}
+    assert set(found["components"].get("securitySchemes", {})) == expected
     for path in ("/trigger_etl", "/features", "/metrics", "/healthz", "/"):
         for operation in found["paths"].get(path, {}).values():
             schemes: list[dict[str, list[str]]]
             schemes = [{name: []} for name in names.get(path, [])]
-            if path in names or not told:
+            if path in names or not expected:
                 assert operation.get("security", []) == schemes
                 assert ("401" in operation["responses"]) is (path in names)
     assert "security" not in found["paths"]["/healthz"]["get"]
 
 
-async def test_a_word_that_it_does_not_know_is_refused(client: Client) -> None:
+async def test_an_unknown_parameter_is_refused(client: Client) -> None:
     async with client.get("/openapi.json?x=1") as response:
         assert response.status == 400
     assert await get(client, "/openapi.json")

@@ -1,4 +1,4 @@
-"""GET /readyz: whether requests are answered and a run can begin, soon and for all."""
+"""GET /readyz: whether requests are answered and a run can start."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def test_no_run_can_begin(client: Client) -> None:
         status, answer = await ready(client)
         assert status == 503
         assert answer["title"] == "Service Unavailable"
-        words = "no run can begin: couldn't get a connection after 0.10 sec"
-        assert answer["detail"] == words
+        detail = "no run can begin: couldn't get a connection after 0.10 sec"
+        assert answer["detail"] == detail
     runners.timeout = 20.0
     assert await ready(client) == (200, {"status": "ready"})
     await trigger(client)
@@ -63,7 +63,7 @@ async def test_a_run_in_progress_may_have_all_connections(
     await running
 
 
-async def test_many_who_ask_take_one_connection(client: Client) -> None:
+async def test_many_requests_take_one_connection(client: Client) -> None:
     runners = client.app[DATABASE].runners
     async with taken(runners, left=1):
         before = runners.get_stats()["requests_num"]
@@ -82,8 +82,8 @@ async def test_it_does_not_wait_for_a_database_that_does_not_answer(
         await connection.execute("alter view etl.feature_columns reset (check_option)")
         status, answer = await ready(client)
         assert status == 503
-        words = "the database is away: there is no answer after 0.1 s"
-        assert answer["detail"] == words
+        detail = "the database is unavailable: there is no answer after 0.1 s"
+        assert answer["detail"] == detail
         await waits_for_a_lock(connection)
     async with asyncio.timeout(20):
         while (await ready(client))[0] != 200:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from psycopg import AsyncConnection
 
-from etl.http.sending import MOST_STREAMS
+from etl.http.sending import MAX_STREAMS
 from tests.support.client import Client, features, trigger
 from tests.support.tables import FILL, ROWS
 
@@ -79,7 +79,7 @@ async def test_slow_readers_leave_connections_for_others(
     client: Client, connection: AsyncConnection
 ) -> None:
     await connection.execute(FILL)
-    answers = [await client.get("/features") for _ in range(MOST_STREAMS)]
+    answers = [await client.get("/features") for _ in range(MAX_STREAMS)]
     assert {answer.status for answer in answers} == {200}
     async with client.get("/features") as response:
         assert response.status == 503

@@ -119,7 +119,7 @@ async def test_pages_csv_and_wrong_questions(
         (f"after=x:1:{'9' * 19}", "after is what the Link header"),
         ("reason=", "reason is a word, as in the list of rejects, not ''"),
         ("reason=two words", "reason is a word, as in the list of rejects"),
-        ("reason=a&reason=b", "parameter 'reason' stands more than once"),
+        ("reason=a&reason=b", "parameter 'reason' appears more than once"),
         ("page=2", "unknown parameter 'page'; allowed: format, limit, after, reason"),
     ):
         async with client.get(f"{path}?{query}") as response:

@@ -1,4 +1,4 @@
-"""/trigger_etl: its answers, one run at a time, and callers who do not wait."""
+"""/trigger_etl: its answers, one run at a time, and clients that do not wait."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_many_triggers_at_once_are_one_run_at_a_time(client: Client) -> No
     assert len(await get(client, "/runs")) == statuses.count(200)
 
 
-async def test_a_run_goes_on_when_its_caller_hangs_up(
+async def test_a_run_continues_when_its_client_disconnects(
     client: Client, connection: AsyncConnection
 ) -> None:
     async with held_up(connection):

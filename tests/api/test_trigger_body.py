@@ -1,4 +1,4 @@
-"""A body on /trigger_etl: read like the query string, or refused; never passed over."""
+"""A body on /trigger_etl: read like the query string, or refused; never ignored."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ REFUSED: list[tuple[dict[str, str], str | bytes, int, str]] = [
     (JSON, '{"dry_run": null}', 400, "dry_run is true or false, not 'null'"),
     (JSON, '{"dry_run": {"a": [1]}}', 400, "dry_run is true or false, not '"),
     (JSON, '{"wait": "TRUE"}', 400, "wait is true or false, not 'TRUE'"),
-    (JSON, '{"wait": true, "wait": true}', 400, "'wait' stands more than once"),
+    (JSON, '{"wait": true, "wait": true}', 400, "'wait' appears more than once"),
     (JSON, '{"wait": true', 400, "the body is not JSON: "),
     (JSON, " ", 400, "the body is not JSON: "),
     (JSON, "[" * 60_000, 400, "the body is not JSON that can be read"),
@@ -93,8 +93,8 @@ REFUSED: list[tuple[dict[str, str], str | bytes, int, str]] = [
     (JSON, b'{"\xff": true}', 400, "the body is not UTF-8: byte 3"),
     (FORM, "dry=true", 400, "unknown parameter 'dry'"),
     (FORM, "dry_run", 400, "dry_run is true or false, not ''"),
-    (FORM, "wait=true&wait=true", 400, "'wait' stands more than once"),
-    (FORM, "wait=%ff", 400, "the body is not a form in UTF-8"),
+    (FORM, "wait=true&wait=true", 400, "'wait' appears more than once"),
+    (FORM, "wait=%ff", 400, "the body is not UTF-8: byte 1"),
     (FORM, '{"dry_run": true}', 400, "send JSON with the header Content-Type: app"),
     (JSON, json.dumps({"wait": LONG}), 413, "the body is longer than 65536 bytes"),
     (FORM, f"wait={LONG}", 413, "the body is longer than 65536 bytes"),
@@ -112,13 +112,13 @@ REFUSED: list[tuple[dict[str, str], str | bytes, int, str]] = [
 
 
 async def test_what_cannot_be_read_starts_no_run(client: Client) -> None:
-    for headers, body, status, words in REFUSED:
+    for headers, body, status, message in REFUSED:
         data = body if isinstance(body, bytes) else body.encode()
         async with client.post("/trigger_etl", data=data, headers=headers) as response:
             answer = await response.json(content_type=None)
             assert response.status == status, answer
             assert response.content_type == "application/problem+json"
-        assert words in answer["detail"]
+        assert message in answer["detail"]
         assert len(answer["detail"]) < 200
         assert "\n" not in answer["detail"]
         assert answer["result"] == answer["detail"]

@@ -84,7 +84,7 @@ def url(serve: Serve, data_dir: Path) -> str:
 
 def test_first_visit(watched: Watched, url: str) -> None:
     page = watched.open(url)
-    page.locator("#features-words .empty").wait_for()
+    page.locator("#features-message .empty").wait_for()
     page.locator("#run-body .empty").wait_for()
     save(page, "first-visit")
 
@@ -92,7 +92,7 @@ def test_first_visit(watched: Watched, url: str) -> None:
 def test_light_and_dark(watched: Watched, url: str) -> None:
     page = watched.open(f"{url}?order=total_experiments.desc&limit=10")
     run_to_end(page)
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 1,000")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 1,000")
     save(page, "light")
     page.emulate_media(color_scheme="dark")
     show_charts(page)
@@ -121,7 +121,7 @@ def test_failing(watched: Watched, url: str, data_dir: Path) -> None:
 def test_running(watched: Watched, serve: Serve, data_dir: Path) -> None:
     make_data(data_dir, 400_000)
     page = watched.open(serve())
-    page.locator("#features-words .empty").wait_for()
+    page.locator("#features-message .empty").wait_for()
     page.get_by_role("button", name="Start a run").first.click()
     page.get_by_role("progressbar", name="users.csv").wait_for()
     save(page, "running")

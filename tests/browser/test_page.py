@@ -35,7 +35,7 @@ def test_a_first_visit_says_what_to_do(watched: Watched, url: str) -> None:
     page = watched.open(url)
     expect(page.locator("#run-body")).to_contain_text("No run yet")
     expect(page.locator("#run-body")).to_contain_text("start a run")
-    expect(page.locator("#features-words")).to_contain_text("Nothing here yet")
+    expect(page.locator("#features-message")).to_contain_text("Nothing here yet")
     expect(page.locator("#runs")).to_contain_text("No run yet")
     page.locator("#charts").scroll_into_view_if_needed()
     expect(page.locator("#figures figure").first).to_contain_text("Nothing to draw yet")
@@ -46,19 +46,21 @@ def test_a_run_shows_its_progress_and_its_outcome(
     watched: Watched, url: str, database: str
 ) -> None:
     page = watched.open(url)
-    page.locator("#features-words .empty").wait_for()
+    page.locator("#features-message .empty").wait_for()
     with held_up(database):
         page.get_by_role("button", name="Start a run").first.click()
         expect(page.locator("#run .phases .now")).to_have_text(re.compile("load"))
         expect(page.get_by_role("progressbar", name="Phases")).to_be_visible()
-        expect(page.locator("#run-told")).to_contain_text("Loading the files")
+        expect(page.locator("#run-status")).to_contain_text("Loading the files")
         expect(page.get_by_role("button", name="Cancel")).to_be_focused()
         assert violations(page) == []
-    expect(page.locator("#run-told")).to_contain_text("Run 1 succeeded")
+    expect(page.locator("#run-status")).to_contain_text("Run 1 succeeded")
     expect(page.locator("#run .state")).to_have_text("✓ succeeded")
     expect(page.locator("#run-body")).to_contain_text("users.csv")
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
-    expect(page.locator("#history-told")).to_have_text("1 run shown, all that are kept")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
+    expect(page.locator("#history-status")).to_have_text(
+        "1 run shown, all that are kept"
+    )
     assert column(page, 2)[:2] == ["Alice", "Bob"]
 
 
@@ -75,7 +77,7 @@ def test_a_run_begun_elsewhere_is_shown(
         # one who comes now gets the present state
         expect(watched.open(url).locator("#run .phases .now")).to_be_visible()
     expect(page.locator("#run .state")).to_have_text("✓ succeeded")
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
 
 
 def test_a_run_is_cancelled(watched: Watched, url: str, database: str) -> None:
@@ -92,7 +94,7 @@ def test_a_dry_run_says_that_nothing_was_published(watched: Watched, url: str) -
     page = watched.open(url)
     page.get_by_role("button", name="Dry run").click()
     expect(page.locator("#run-body")).to_contain_text("nothing was published")
-    expect(page.locator("#features-words")).to_contain_text("Nothing here yet")
+    expect(page.locator("#features-message")).to_contain_text("Nothing here yet")
 
 
 def test_empty_files_are_allowed_where_that_is_meant(
@@ -199,48 +201,48 @@ FILTERS = [
 def test_filters_fit_their_columns(watched: Watched, url: str) -> None:
     page = watched.open(url)
     run_to_end(page)
-    told = page.locator("#features-told")
+    status = page.locator("#features-status")
     chips = page.get_by_role("list", name="Filters in use")
     for name, condition, value, found in FILTERS:
         add_filter(page, name, condition, value)
         expect(chips).to_contain_text(f"{name} {condition}")
         count = len(found)
-        expect(told).to_have_text(
+        expect(status).to_have_text(
             f"Rows 1 to {count} of {count}" if found else "No rows"
         )
         assert column(page, 2) == found
         if found:
             page.get_by_role("button", name="Remove the filter").click()
         else:
-            words = page.locator("#features-words")
+            words = page.locator("#features-message")
             expect(words).to_contain_text("No rows under these filters")
             words.get_by_role("button", name="Remove all filters").click()
-        expect(told).to_have_text("Rows 1 to 10 of 10")
+        expect(status).to_have_text("Rows 1 to 10 of 10")
 
 
 def test_pages_go_on_and_back(watched: Watched, url: str) -> None:
     page = watched.open(f"{url}?limit=4&order=name.desc")
     run_to_end(page)
-    told = page.locator("#features-told")
-    expect(told).to_have_text("Rows 1 to 4 of 10")
+    status = page.locator("#features-status")
+    expect(status).to_have_text("Rows 1 to 4 of 10")
     first = column(page, 2)
     page.get_by_role("button", name="Next").click()
-    expect(told).to_have_text("Rows 5 to 8 of 10")
+    expect(status).to_have_text("Rows 5 to 8 of 10")
     page.get_by_role("button", name="Next").click()
-    expect(told).to_have_text("Rows 9 to 10 of 10")
+    expect(status).to_have_text("Rows 9 to 10 of 10")
     assert column(page, 2) == ["Bob", "Alice"]
     expect(page.get_by_role("button", name="Next")).to_be_disabled()
     page.get_by_role("button", name="Previous").click()
-    expect(told).to_have_text("Rows 5 to 8 of 10")
+    expect(status).to_have_text("Rows 5 to 8 of 10")
     page.reload()
-    expect(told).to_have_text("Rows 5 to 8 of 10")
+    expect(status).to_have_text("Rows 5 to 8 of 10")
     page.get_by_role("link", name="Charts").click()
     expect(page).to_have_url(re.compile("#charts$"))
     page.get_by_role("button", name="Previous").click()
-    expect(told).to_have_text("Rows 1 to 4 of 10")
+    expect(status).to_have_text("Rows 1 to 4 of 10")
     assert column(page, 2) == first
     page.go_back()
-    expect(told).to_have_text("Rows 5 to 8 of 10")
+    expect(status).to_have_text("Rows 5 to 8 of 10")
 
 
 def test_a_link_reproduces_the_view(watched: Watched, url: str) -> None:
@@ -248,7 +250,7 @@ def test_a_link_reproduces_the_view(watched: Watched, url: str) -> None:
     run_to_end(page)
     add_filter(page, "name", "contains", "a")
     page.get_by_role("columnheader", name="name").first.get_by_role("button").click()
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 6 of 6")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 6 of 6")
     page.get_by_label("Rows per page").select_option("10")
     page.get_by_text("Columns", exact=True).click()
     page.get_by_role("checkbox", name="email").uncheck()
@@ -256,7 +258,7 @@ def test_a_link_reproduces_the_view(watched: Watched, url: str) -> None:
     link = page.get_by_role("link", name="Link to this view")
     shown = page.locator("#rows table").inner_text()
     again = watched.open(f"{url}{link.get_attribute('href')}")
-    expect(again.locator("#features-told")).to_have_text("Rows 1 to 6 of 6")
+    expect(again.locator("#features-status")).to_have_text("Rows 1 to 6 of 6")
     assert again.locator("#rows table").inner_text() == shown
     csv = page.get_by_role("link", name="CSV")
     with page.expect_download() as download:
@@ -269,7 +271,7 @@ def test_a_link_reproduces_the_view(watched: Watched, url: str) -> None:
 def test_a_view_that_is_refused_says_why(watched: Watched, url: str) -> None:
     watched.expected = {400}
     page = watched.open(f"{url}?nonsense=eq.1")
-    words = page.locator("#features-words")
+    words = page.locator("#features-message")
     expect(words).to_contain_text("unknown parameter 'nonsense'")
     words.get_by_role("button", name="Show the whole table").click()
     expect(words).to_contain_text("Nothing here yet")
@@ -320,7 +322,7 @@ def test_a_run_that_fails_says_why(watched: Watched, url: str, data_dir: Path) -
     assert "users.csv" in run["error"]
     expect(page.locator("#run .note.bad")).to_have_text(f"Error: {run['error']}")
     expect(page.locator("#run-body")).to_contain_text("The table stays as it was.")
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
     expect(page.locator("#runs")).to_contain_text(run["error"])
 
 
@@ -365,7 +367,7 @@ def test_hostile_values_are_text_and_rejects_are_shown(
     assert page.locator("img[src=x]").count() == 0
     assert violations(page) == []
     page.get_by_label("Rows per page").select_option("250")
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 90 of 90")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 90 of 90")
     assert column(page, 1)[-1] == "9223372036854775807"
 
 
@@ -379,9 +381,9 @@ def test_the_history_has_pages_and_details(
             " from generate_series(1, 1000) as numbers (number)"
         )
     page = watched.open(url)
-    expect(page.locator("#history-told")).to_have_text("20 runs shown")
+    expect(page.locator("#history-status")).to_have_text("20 runs shown")
     page.get_by_role("button", name="Show older runs").click()
-    expect(page.locator("#history-told")).to_have_text("40 runs shown")
+    expect(page.locator("#history-status")).to_have_text("40 runs shown")
     page.get_by_role("button", name="#985").click()
     expect(page.locator("#runs .details")).to_contain_text("Error: old 985")
     assert page.url.endswith("#run-985")
@@ -389,7 +391,7 @@ def test_the_history_has_pages_and_details(
     expect(old.locator("#runs .details")).to_contain_text("Error: old 7")
     expect(old.get_by_role("button", name="#7")).to_be_in_viewport()
     old.get_by_role("button", name="Show older runs").click()
-    expect(old.locator("#history-told")).to_have_text("40 runs shown")
+    expect(old.locator("#history-status")).to_have_text("40 runs shown")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -424,7 +426,7 @@ def test_the_colours_follow_the_system(watched: Watched, url: str) -> None:
 def test_a_token_is_asked_for(watched: Watched, serve: Serve) -> None:
     watched.expected = {401}
     page = watched.open(serve(api_token="secret"))
-    page.locator("#features-words .empty").wait_for()
+    page.locator("#features-message .empty").wait_for()
     page.get_by_role("button", name="Start a run").first.click()
     dialog = page.get_by_role("dialog", name="A token is needed")
     field = dialog.get_by_label("Token")
@@ -432,7 +434,7 @@ def test_a_token_is_asked_for(watched: Watched, serve: Serve) -> None:
     assert violations(page) == []
     field.fill("wrong")
     field.press("Enter")
-    expect(dialog).to_contain_text("token that is right")
+    expect(dialog).to_contain_text("token that is valid")
     field.fill("secret")
     dialog.get_by_role("button", name="Use it").click()
     expect(page.locator("#run .state")).to_have_text("✓ succeeded")
@@ -450,19 +452,19 @@ def test_reading_may_need_a_token_too(watched: Watched, serve: Serve) -> None:
     dialog = page.get_by_role("dialog", name="A token is needed")
     dialog.get_by_role("button", name="Not now").click()
     expect(dialog).to_be_hidden()
-    expect(page.locator("#features-words .note")).to_contain_text("Authorization")
+    expect(page.locator("#features-message .note")).to_contain_text("Authorization")
     page.get_by_role("button", name="Start a run").first.click()
     dialog.get_by_label("Token").fill("secret")
     dialog.get_by_label("Token").press("Enter")
     run_is_over = page.locator("#run .state.succeeded")
     run_is_over.wait_for()
-    expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV", exact=True).click()
     assert Path(download.value.path()).read_text().startswith("user_id,")
 
 
-def test_a_database_that_is_away_is_told(
+def test_an_unavailable_database_is_shown(
     watched: Watched, url: str, database: str
 ) -> None:
     watched.expected = {503}
@@ -477,14 +479,14 @@ def test_a_database_that_is_away_is_told(
         )
         come_back(page)
         banner = page.locator("#banner")
-        expect(banner).to_contain_text("The database is away")
+        expect(banner).to_contain_text("The database is unavailable")
         page.get_by_role("columnheader", name="name").first.get_by_role(
             "button"
         ).click()
-        words = page.locator("#features-words")
-        expect(words).to_contain_text("the database is away")
+        words = page.locator("#features-message")
+        expect(words).to_contain_text("the database is unavailable")
         assert violations(page) == []
         admin.execute(f'alter database "{name}" allow_connections true'.encode())
         come_back(page)
         expect(banner).to_be_hidden()
-        expect(page.locator("#features-told")).to_have_text("Rows 1 to 10 of 10")
+        expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")

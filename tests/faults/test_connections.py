@@ -32,7 +32,7 @@ from tests.support.processes import SECONDS, answer, serving
 
 #: Descriptors that the server may have, and its connections then.
 DESCRIPTORS = 160
-PLACES = DESCRIPTORS // 2
+CONNECTIONS = DESCRIPTORS // 2
 
 #: Executes a command with so many descriptors, soft and hard.
 LIMITED = """
@@ -52,11 +52,11 @@ def connected(
     url: str, number: int, sent: bytes = b""
 ) -> Iterator[list[socket.socket]]:
     """So many connections at once, on which this was sent."""
-    place = urlsplit(url)
+    parts = urlsplit(url)
     with ExitStack() as stack:
         opened = []
         for _ in range(number):
-            one = socket.create_connection((place.hostname or "", place.port or 0))
+            one = socket.create_connection((parts.hostname or "", parts.port or 0))
             opened.append(stack.enter_context(one))
             one.sendall(sent)
         yield opened
@@ -75,7 +75,9 @@ def is_open(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-def test_idle_connections_give_way(database: str, tmp_path: Path, sent: bytes) -> None:
+def test_idle_connections_are_closed_when_there_are_too_many(
+    database: str, tmp_path: Path, sent: bytes
+) -> None:
     """Three times as many as descriptors: the longest idle ones are closed."""
     log = tmp_path / "log"
     wrapper = limited(DESCRIPTORS, DESCRIPTORS)
@@ -85,12 +87,12 @@ def test_idle_connections_give_way(database: str, tmp_path: Path, sent: bytes) -
     ):
         for path in ("/healthz", "/readyz", "/features"):
             assert answer(f"{url}{path}")[0] == 200
-        assert sum(map(is_open, idle)) <= PLACES
+        assert sum(map(is_open, idle)) <= CONNECTIONS
         process.terminate()
         assert process.wait(SECONDS) == 0
-    said = log.read_text()
-    assert "Traceback" not in said
-    assert said.count("connections are open: idle ones are closed") == 1
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert text.count("connections are open: idle ones are closed") == 1
 
 
 def test_the_soft_limit_is_raised(database: str, tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ async def accepting(
         await runner.cleanup()
 
 
-async def test_busy_connections_do_not_give_way(
+async def test_busy_connections_stay_open(
     settings: Settings, connection: AsyncConnection
 ) -> None:
     """Another one is refused, and accepted as soon as there is room."""
@@ -208,7 +210,7 @@ async def test_an_accept_that_fails_is_one_line(
             async with asyncio.timeout(SECONDS):
                 assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
             writer.close()
-        said = [line for line in caplog.records if line.levelno >= logging.WARNING]
-        assert [line.getMessage() for line in said] == [
+        warnings = [line for line in caplog.records if line.levelno >= logging.WARNING]
+        assert [line.getMessage() for line in warnings] == [
             "no connection can be accepted: Too many open files"
         ]

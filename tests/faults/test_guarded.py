@@ -1,4 +1,4 @@
-"""The program with tokens: what it warns of, what it logs, and the scripts."""
+"""The program with tokens: its warnings, its log, and the scripts."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def test_the_script_sends_the_token(guarded: Guarded, tmp_path: Path) -> None:
         assert "result:  this needs the header Authorization" in refused.stdout
 
 
-def test_the_script_tells_the_reasons(database: str, data_dir: Path) -> None:
+def test_the_script_prints_the_reasons(database: str, data_dir: Path) -> None:
     users = data_dir / "users.csv"
     users.write_text(users.read_text().replace("2023-02-01", "2023-02-31"))
     with serving(DATABASE_URL=database, DATA_DIR=data_dir) as (_, url):
-        told = Guarded(url, data_dir).trigger().stdout
+        output = Guarded(url, data_dir).trigger().stdout
     for line in (
         "users.csv: 10 records, 1 rejected (1 invalid_value), ",
         "user_experiments.csv: 11 records, 1 rejected (1 rejected_user), ",
         "compounds.csv: 3 records, 120 bytes",
     ):
-        assert f"\n  {line}" in told
+        assert f"\n  {line}" in output
 
 
 def test_health_needs_no_token(guarded: Guarded) -> None:
@@ -89,7 +89,7 @@ def test_health_needs_no_token(guarded: Guarded) -> None:
         urllib.request.urlopen(f"{guarded.url}/runs", timeout=SECONDS)
 
 
-def test_log_lines_are_whole_and_tell_no_token(guarded: Guarded) -> None:
+def test_log_lines_are_whole_and_have_no_token(guarded: Guarded) -> None:
     assert guarded.trigger(API_TOKEN=TOKEN).returncode == 0
     bearer = b"Authorization: Bearer "
     for head, status in (
@@ -152,7 +152,7 @@ def test_a_start_that_lets_anyone_start_runs_warns_once(
     assert all("API_TOKEN is not set" in line for line in warnings)
 
 
-def test_a_wrong_token_is_one_line_that_does_not_show_it(state_folder: Path) -> None:
+def test_an_invalid_setting_does_not_print_the_token(state_folder: Path) -> None:
     ended = run_server(STATE_DIR=state_folder / "x", API_TOKEN="hush hush")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert ended.stderr.startswith("API_TOKEN: a token is")

@@ -5,7 +5,7 @@
 const STORED = "token"; // the same as the page at / has
 const form = document.getElementById("ask");
 const field = document.getElementById("token");
-const words = document.getElementById("words");
+const message = document.getElementById("message");
 
 async function show() {
   const token = sessionStorage.getItem(STORED);
@@ -13,12 +13,12 @@ async function show() {
   const answer = await fetch("openapi.json", { headers });
   form.hidden = answer.status !== 401;
   if (answer.status === 401) {
-    words.textContent = token ? "That token will not do." : "";
+    message.textContent = token ? "That token is not valid." : "";
     field.focus();
     return;
   }
   const spec = await answer.json();
-  words.textContent = answer.ok ? "" : spec.detail;
+  message.textContent = answer.ok ? "" : spec.detail;
   if (answer.ok) {
     start(spec, token);
   }
@@ -38,15 +38,15 @@ function start(spec, token) {
   });
 }
 
-function tell(error) {
-  words.textContent = `There is no answer: ${error.message}`;
+function report(error) {
+  message.textContent = `There is no answer: ${error.message}`;
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(STORED, field.value.trim());
   field.value = "";
-  show().catch(tell);
+  show().catch(report);
 });
 
-show().catch(tell);
+show().catch(report);

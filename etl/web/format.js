@@ -10,7 +10,7 @@ export const count = (number) => integers.format(number);
 /** "1 record", "2 records". */
 export const many = (number, word) => `${count(number)} ${word}${Number(number) === 1 ? "" : "s"}`;
 
-/** A number of a table: of a long fraction six digits that tell something. */
+/** A number of a table: six significant digits of a long fraction. */
 export function decimal(number) {
   if (Number.isInteger(number)) return String(number);
   return String(Number(Math.abs(number) < 1000 ? number.toPrecision(6) : number.toFixed(2)));
@@ -54,5 +54,5 @@ export function ago(date) {
 }
 
 /** What the API says, as a sentence. */
-export const sentence = (words) =>
-  `${words.charAt(0).toUpperCase()}${words.slice(1)}${/[.?!]$/.test(words) ? "" : "."}`;
+export const sentence = (text) =>
+  `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
