@@ -18,18 +18,18 @@ from pathlib import Path
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import UndefinedTable
 
 from etl.postgres.database import DatabaseError, MissingDatabase, serving_postgres
 from etl.postgres.folders import client_binaries
 from etl.postgres.process import EmbeddedError
 from etl.postgres.sqlerrors import one_line
 from etl.settings import PROJECT, Settings, SettingsError
-from etl.sqlfiles import SqlFileError
 from etl.terminal import command
 
 #: What ``--show`` gives to psql.
-SHOW = ("--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--file")
-SHOW_FILE = PROJECT / "scripts" / "query.sql"
+SHOW = ["--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--file"]
+SHOW += [str(PROJECT / "scripts" / "query.sql")]
 
 #: Exit codes: nothing is loaded yet, and what psql says where it cannot connect.
 NOTHING_LOADED, CANNOT_CONNECT = 1, 2
@@ -39,30 +39,24 @@ def main(arguments: Sequence[str]) -> int:
     """Returns psql's exit code, 1 before the first run, or 2 without a connection."""
     shows = [*arguments[:1]] == ["--show"]
     rest = [*arguments[shows:]]
-    is_named = bool(rest) and not rest[0].startswith("-")
-    pipeline = Path(rest.pop(0)) if is_named else None
+    pipeline = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
     try:
         settings = Settings.from_environ(os.environ, pipeline)
-        exit_code = asyncio.run(_psql(settings, rest, shows=shows and not rest))
+        return asyncio.run(_psql(settings, rest, shows=shows and not rest))
     except MissingDatabase:
-        exit_code = None
-    except (SettingsError, DatabaseError, EmbeddedError, SqlFileError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return CANNOT_CONNECT
-    if exit_code is None:
         run = command("./run.sh --once", pipeline)
         print(f"nothing is loaded yet: {run}", file=sys.stderr)
         return NOTHING_LOADED
-    return exit_code
+    except (SettingsError, DatabaseError, EmbeddedError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return CANNOT_CONNECT
 
 
-async def _psql(
-    settings: Settings, arguments: Sequence[str], *, shows: bool
-) -> int | None:
-    """psql's exit code; None where ``shows`` and no run has published anything."""
+async def _psql(settings: Settings, arguments: Sequence[str], *, shows: bool) -> int:
+    """psql's exit code; MissingDatabase where ``shows`` and nothing is published."""
     async with serving_postgres(settings, create=False) as conninfo:
         if shows and not await _is_published(conninfo):
-            return None
+            raise MissingDatabase("no run has published anything")
         # The password goes by the environment: other users may see the arguments.
         values = conninfo_to_dict(conninfo)
         password = values.pop("password", None)
@@ -72,7 +66,7 @@ async def _psql(
             "--dbname",
             make_conninfo("", **values),
         ]
-        psql += [*SHOW, str(SHOW_FILE)] if shows else arguments
+        psql += SHOW if shows else arguments
         signal.signal(signal.SIGINT, lambda *_: None)  # a Ctrl-C is psql's to handle
         return subprocess.call(psql, env=environ)  # noqa: ASYNC221 (nothing else runs)
 
@@ -80,15 +74,14 @@ async def _psql(
 async def _is_published(conninfo: str) -> bool:
     """Whether a run has filled features; false too where the service never started."""
     try:
-        async with await AsyncConnection.connect(conninfo, autocommit=True) as one:
-            found = await one.execute(
-                "select to_regclass('etl.published') is not null"
-                " and to_regclass('features') is not null"
+        async with await AsyncConnection.connect(conninfo) as connection:
+            found = await connection.execute(
+                "select run_id is not null and to_regclass('features') is not null"
+                " from etl.published"
             )
-            if await found.fetchone() != (True,):
-                return False
-            run = await one.execute("select run_id is not null from etl.published")
-            return await run.fetchone() == (True,)
+            return await found.fetchone() == (True,)
+    except UndefinedTable:
+        return False
     except psycopg.Error as error:
         raise DatabaseError(one_line(error)) from None
 

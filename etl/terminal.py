@@ -148,6 +148,6 @@ async def show_features(database: Database, pipeline: Path | None) -> None:
     print(table(names, rows, width=terminal_width()))
     total = count[0] if count else 0
     print()
-    print(f"{len(rows)} of {total:,} rows of the table features in {database.place}")
+    print(f"{len(rows)} of {total:,} rows of the table features in {database.location}")
     query, serve = command("scripts/query.sh", pipeline), command("./run.sh", pipeline)
     print(f"all of them: {query}, or {serve} and GET /features")

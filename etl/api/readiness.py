@@ -48,7 +48,7 @@ class Readiness:
         checked = UNAVAILABLE
         try:
             async with self._database.readers.connection() as connection:
-                await connection.execute("select from etl.feature_columns limit 1")
+                await connection.execute("select 1 from etl.feature_columns limit 1")
             checked = "no run can begin"
             # A run in progress has its connections, and may take all there are.
             if self._runner.current is None:

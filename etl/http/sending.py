@@ -14,7 +14,7 @@ from aiohttp import web
 from psycopg import AsyncConnection, pq
 
 from etl.http.problems import TooSlow, problem
-from etl.postgres.database import READERS_MOST, Database
+from etl.postgres.database import MAX_READERS, Database
 
 #: Seconds that a client may take for one chunk before its connection is closed, and
 #: Postgres for one before the answer breaks off.
@@ -29,7 +29,7 @@ CANCEL_SECONDS = 2.0
 
 #: Streams at once: a slow client keeps its connection to the database for long, and
 #: other requests need one too.
-MAX_STREAMS = READERS_MOST - 4
+MAX_STREAMS = MAX_READERS - 4
 
 #: Held while rows are sent.
 STREAMS = web.AppKey("streams", asyncio.Semaphore)

@@ -1,4 +1,4 @@
-"""Which Postgres the service uses, named or embedded, and the connections to it.
+"""Which database the service uses, on a named or the embedded Postgres, and its pools.
 
 Knows how to get a connection that is fit for its work, and nothing of that work.
 """
@@ -7,35 +7,58 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
+from os.path import relpath
 
 import psycopg
-from psycopg import AsyncConnection, OperationalError
-from psycopg.conninfo import make_conninfo
+from psycopg import AsyncConnection, OperationalError, pq, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+import etl
 from etl.postgres import embedded
-from etl.postgres.location import location_of
+from etl.postgres.folders import home_folder
 from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
-from etl.postgres.pipelines import embedded_database
-from etl.postgres.pools import Pool, open_pool, release_locks
-from etl.postgres.restarting import kept_running
-from etl.postgres.sessions import READ_SETTINGS, RUN_SETTINGS, configure
+from etl.postgres.pools import (
+    READ_SETTINGS,
+    RUN_SETTINGS,
+    Pool,
+    configure,
+    release_locks,
+)
 from etl.postgres.sqlerrors import one_line
-from etl.postgres.starting_over import how_to_start_over
-from etl.settings import Settings
+from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_pipeline
 
-#: 16 brought pg_input_is_valid; older servers are refused with a clear word.
-OLDEST_VERSION = 160000
+#: 16 brought pg_input_is_valid.
+MIN_VERSION = 160000
 
-#: Seconds that a start waits for a database that is away.
+#: Seconds that a start waits for a database that is unavailable.
 START_WAIT_SECONDS = 60
 
-#: Connections for readers, kept and at most.
-READERS_KEPT, READERS_MOST = 2, 20
+#: Connections that answer requests.
+MIN_READERS, MAX_READERS = 2, 20
+
+#: The project's own pipeline has the database that initdb creates.
+OWN_SQL, OWN_DATABASE = PROJECT / "sql", "postgres"
+
+#: How the comment of an embedded database begins that holds a pipeline. The path of its
+#: SQL folder follows, relative to the folder that holds STATE_DIR: so both may be moved
+#: together.
+COMMENT = "features-etl pipeline: "
+
+#: The advisory lock of a start that looks for its database, beside the locks 1 to 3.
+DATABASE_LOCK = (6648940, 4)
+
+#: What a server says that refuses us: waiting does not help.
+REFUSALS = (
+    *("authentication failed", "no password supplied", "no pg_hba.conf entry"),
+    *("does not exist", "permission denied", "invalid ", "definition of service"),
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +77,11 @@ class Database:
 
     ``readers`` answer requests. ``runners`` work for runs: one leads, others load and
     build, one may still vacuum after the run before, and one checks that a run can
-    begin. All are autocommit. ``place`` names the database without its password.
+    begin. All are autocommit. ``location`` is for messages, without the password.
     """
 
     conninfo: str
-    place: str
+    location: str
     readers: Pool
     runners: Pool
 
@@ -75,8 +98,8 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         await _prepare(conninfo, settings)
         workers = max(settings.load_workers, settings.build_workers)
         async with (
-            open_pool(conninfo, READ_SETTINGS, READERS_KEPT, READERS_MOST) as readers,
-            open_pool(conninfo, RUN_SETTINGS, 1, workers + 3, release_locks) as runners,
+            Pool(conninfo, READ_SETTINGS, MIN_READERS, MAX_READERS) as readers,
+            Pool(conninfo, RUN_SETTINGS, 1, workers + 3, release_locks) as runners,
         ):
             yield Database(conninfo, location_of(conninfo), readers, runners)
 
@@ -85,63 +108,115 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 async def serving_postgres(
     settings: Settings, *, create: bool = True
 ) -> AsyncIterator[str]:
-    """The connection string of a Postgres that runs, the embedded one while in here.
+    """The connection string of the database; the embedded Postgres runs while in here.
 
-    There each pipeline has a database of its own. Raises MissingDatabase where that is
-    neither there nor to be created.
+    Raises MissingDatabase where the pipeline has none there, unless ``create``.
     """
     if settings.database is not None:
         yield make_conninfo(settings.database, client_encoding="utf8")
         return
+    if not create and not home_folder(settings.state_dir).is_dir():
+        raise MissingDatabase(f"no embedded Postgres in {settings.state_dir}")
     # Blocking is right here: nothing is served yet, or any more, and a start that is
     # cancelled half-way would leave a server behind that nobody stops.
-    if not create and not embedded.cluster_exists(settings.state_dir):
-        raise MissingDatabase(f"no embedded Postgres in {settings.state_dir}")
     cluster = embedded.start(settings.state_dir)
     try:
-        async with await _first_connection(cluster.conninfo) as connection:
-            try:
-                name = await embedded_database(connection, settings, create=create)
-            except psycopg.Error as error:
-                raise DatabaseError(
-                    f"{location_of(cluster.conninfo)}: no database for "
-                    f"{settings.sql_dir}: {one_line(error)}"
-                ) from error
-        if name is None:
-            raise MissingDatabase(f"no database of {settings.sql_dir}")
-        async with kept_running(cluster):
+        name = await _embedded_database(cluster.conninfo, settings, create=create)
+        async with embedded.kept_running(cluster):
             yield make_conninfo(cluster.conninfo, dbname=name, client_encoding="utf8")
     finally:
         embedded.stop(cluster)
 
 
+async def _embedded_database(conninfo: str, settings: Settings, *, create: bool) -> str:
+    """The pipeline's database in the embedded cluster, created on its first start."""
+    sql_dir = settings.sql_dir.resolve()
+    if sql_dir == OWN_SQL.resolve():
+        return OWN_DATABASE
+    comment = _comment(settings)
+    async with await _first_connection(conninfo) as connection:
+        await connection.execute("select pg_advisory_lock(%s, %s)", DATABASE_LOCK)
+        rows = await connection.execute(
+            "select datname, shobj_description(oid, 'pg_database') from pg_database"
+        )
+        databases: dict[str, str | None] = dict(await rows.fetchall())
+        if found := [name for name, held in databases.items() if held == comment]:
+            return found[0]
+        if not create:
+            raise MissingDatabase(f"no database of {settings.sql_dir}")
+        folder = sql_dir.parent if sql_dir.name == "sql" else sql_dir
+        name = _unused_name(folder.name, databases)
+        try:
+            for statement in ("create database {}", "comment on database {} is {}"):
+                query = sql.SQL(statement).format(sql.Identifier(name), comment)
+                await connection.execute(query)
+        except psycopg.Error as error:
+            raise DatabaseError(
+                f"{location_of(conninfo)}: no database for {settings.sql_dir}: "
+                f"{one_line(error)}"
+            ) from error
+    log.info("created the database %s for %s", name, settings.sql_dir)
+    return name
+
+
+def _comment(settings: Settings) -> str:
+    base = settings.state_dir.resolve().parent
+    return COMMENT + relpath(settings.sql_dir.resolve(), base)
+
+
+def _unused_name(folder: str, taken: Collection[str]) -> str:
+    """The folder's name in lower case without punctuation, and a number if needed."""
+    name = re.sub(r"\W+", "_", folder.lower()).strip("_")
+    # A name has 63 bytes; this leaves room for the number.
+    name = name.encode()[:58].decode(errors="ignore") or "pipeline"
+    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    return next(each for each in names if each not in taken)
+
+
 async def _prepare(conninfo: str, settings: Settings) -> None:
-    """Wait for the database, check that it is fit, and bring its schema up to date."""
+    """Wait for the database, check its version, and bring its schema up to date."""
+    where = location_of(conninfo)
     async with await _first_connection(conninfo) as connection:
         version = connection.info.server_version
-        if version < OLDEST_VERSION:
+        if version < MIN_VERSION:
             raise DatabaseError(
-                f"{location_of(conninfo)} is PostgreSQL {version // 10000}: "
-                f"{OLDEST_VERSION // 10000} or newer is needed"
+                f"{where} is PostgreSQL {version // 10000}: "
+                f"{MIN_VERSION // 10000} or newer is needed"
             )
         try:
             await configure(connection, RUN_SETTINGS)
             await migrate(connection, settings.sql_dir)
         except SchemaChanged as error:
-            more = await how_to_start_over(connection, settings)
-            raise SchemaChanged(f"{error}{more}") from None
+            advice = how_to_start_over(settings, connection.info.dbname)
+            raise SchemaChanged(f"{error}{advice}") from None
         except SchemaInUse as error:
-            raise DatabaseError(f"{location_of(conninfo)}: {error}") from None
+            raise DatabaseError(f"{where}: {error}") from None
         except psycopg.Error as error:
             raise DatabaseError(
-                f"{location_of(conninfo)}: the schema cannot be made: {one_line(error)}"
+                f"{where}: the schema cannot be made: {one_line(error)}"
             ) from error
 
 
+def how_to_start_over(settings: Settings, database: str) -> str:
+    """What to add to the message about a schema file that differs from the one applied.
+
+    Nothing after the first release: then databases hold what people want to keep.
+    """
+    if etl.RELEASED is not None:
+        return ""
+    if settings.database is not None:
+        advice = "name an empty database"
+    elif database == OWN_DATABASE:
+        advice = f"remove {settings.state_dir}, the embedded Postgres with all its data"
+    else:
+        advice = f"run scripts/query.sh -c 'drop database \"{database}\"'"
+    return f"; or start over: stop the service and {advice}"
+
+
 async def _first_connection(conninfo: str) -> AsyncConnection:
-    """Connect, waiting with a bound for a database that is away or still starting."""
+    """Connect; waits, but not forever, for a database that is unavailable."""
     deadline = time.monotonic() + START_WAIT_SECONDS
-    told = False
+    where, is_logged = location_of(conninfo), False
     while True:
         try:
             return await AsyncConnection.connect(
@@ -149,24 +224,31 @@ async def _first_connection(conninfo: str) -> AsyncConnection:
             )
         except OperationalError as error:
             reason = one_line(error)
-            if time.monotonic() > deadline or _is_final(error):
-                raise DatabaseError(
-                    f"no connection to {location_of(conninfo)}: {reason}"
-                ) from None
-            if not told:
+            if time.monotonic() > deadline or any(each in reason for each in REFUSALS):
+                raise DatabaseError(f"no connection to {where}: {reason}") from None
+            if not is_logged:
                 log.warning(
-                    "waiting up to %d s for %s: %s",
-                    *(START_WAIT_SECONDS, location_of(conninfo), reason),
+                    "waiting up to %d s for %s: %s", START_WAIT_SECONDS, where, reason
                 )
-                told = True
+                is_logged = True
             await asyncio.sleep(0.5)
 
 
-def _is_final(error: OperationalError) -> bool:
-    """Whether waiting cannot help: the server answered, and refused us."""
-    words = str(error)
-    refusals = (
-        *("authentication failed", "no password supplied", "no pg_hba.conf entry"),
-        *("does not exist", "permission denied", "invalid ", "definition of service"),
-    )
-    return any(refusal in words for refusal in refusals)
+def location_of(conninfo: str) -> str:
+    """Host, port and name of the database that a connection string names, no password.
+
+    What the string does not say, libpq takes from its variables and their service.
+    """
+    values = {
+        option.keyword.decode(): option.val.decode()
+        for option in pq.Conninfo.get_defaults()
+        if option.val
+    }
+    values |= {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    host, address = values.get("host"), values.get("hostaddr")
+    host = f"{host} ({address})" if host and address else host or address
+    if host is None:
+        service = values.get("service")
+        host = f"the service {service}" if service else "the local socket"
+    name = values.get("dbname") or values.get("user")
+    return f"the database {name} at {host}:{values.get('port')}"

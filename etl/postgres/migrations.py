@@ -1,5 +1,5 @@
-"""Brings a database's schema up to date: each schema file once, in order, frozen; and
-functions whenever their file has changed.
+"""Brings a database's schema up to date: each schema file once, in order, and the
+engine's functions whenever one of their files has changed.
 
 Knows nothing of what the files hold.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -17,19 +17,12 @@ from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
-from etl.postgres.pipelines import record_pipeline, refuse_another_pipeline
 from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
-#: The engine's own files: its tables; its functions, views and triggers; and what
-#: brings tables of an earlier layout to this one.
-ENGINE_SCHEMA, ENGINE_FUNCTIONS, FOLDED = (
-    PROJECT / "etl" / folder for folder in ("schema", "functions", "folded")
-)
-
-#: A file that only the earlier layout had, and the file of today's that it comes to.
-ONCE_THERE, FOLDED_TO = "003_publish.sql", "005_rules.sql"
+#: The engine's tables; and its functions, views and triggers.
+ENGINE_SCHEMA, ENGINE_FUNCTIONS = PROJECT / "etl/schema", PROJECT / "etl/functions"
 
 #: The advisory locks of the start that changes the schema, and of the connection that
 #: leads a run: etl/functions/010_runs.sql takes that one, and lock 2.
@@ -38,20 +31,24 @@ LOCK, RUN_LOCK = (6648940, 3), (6648940, 1)
 #: Seconds that a start waits for the end of another start, and then of a run.
 WAIT_SECONDS = 600
 
-#: Seconds for which readers may queue behind a view that is to be replaced while others
-#: still read through it, and times that this is tried.
+#: Seconds for which readers may queue behind a table or view that is to be changed
+#: while others still read it, and how often that is tried.
 LOCK_SECONDS, TRIES = 1, 30
 
 #: What every pipeline's schema files make, as a query for what is missing.
 MISSING = """
     select 'schema staging' where to_regnamespace('staging') is null
     union all
-    select 'table ' || needed.name
+    select 'table ' || name
     from unnest(array['features', 'features_next']) as needed (name)
-    where not exists (
-        select from pg_class
-        where oid = to_regclass(needed.name) and relkind in ('r', 'p')
-    )
+    where to_regclass(name) is null
+"""
+
+#: The CSV files of the pipeline that a database holds.
+SOURCES = """
+    select coalesce(string_agg(relname || '.csv', ', ' order by relname), 'no file')
+    from pg_class
+    where relnamespace = to_regnamespace('staging') and relkind in ('r', 'p')
 """
 
 log = logging.getLogger(__name__)
@@ -69,58 +66,33 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     """Apply the schema files that this database lacks; ``connection`` is autocommit.
 
     The engine's files come first, then its functions that have changed, or all of them
-    after a new schema file, then ``sql_dir/schema``. Each schema file and its row in
-    ``etl.applied`` are one transaction, and so are the functions, and the first files
-    of a schema: those that fail leave nothing that must not be changed any more.
+    after a new schema file, then ``sql_dir/schema``. All of it is one transaction with
+    the rows of ``etl.applied``: files that fail leave nothing behind.
 
     Where there is something to apply, it waits for the start of another server and for
     the end of a run, and no run begins meanwhile. Raises SchemaChanged where an applied
-    schema file was changed or removed, SqlFileError where one of the pipeline fails,
+    schema file was changed or is missing, SqlFileError where one of the pipeline fails,
     all of them do not make what a pipeline needs, or the database holds another one,
     and SchemaInUse where it has waited for ``WAIT_SECONDS``.
     """
-    tables, functions = read_folder(ENGINE_SCHEMA), read_folder(ENGINE_FUNCTIONS)
-    pipeline = read_folder(sql_dir / "schema")
-    folders = {"engine": tables, "functions": functions, "pipeline": pipeline}
-    await refuse_another_pipeline(connection, sql_dir)
-    if not await _is_current(connection, folders):
-        async with (
-            _locked(connection, LOCK, "the start of another server"),
-            _locked(connection, RUN_LOCK, "the run in progress"),
-        ):
-            await _apply_new(connection, "engine", tables)
-            await _apply_changed(connection, "functions", functions)
-            await _apply_new(connection, "pipeline", pipeline)
-    if missing := await _missing(connection):
-        raise SchemaChanged(
-            f"this database has lost the {' and the '.join(missing)}, which its "
-            "schema files made: restore what is lost"
-        )
-    await record_pipeline(connection, sql_dir)
-
-
-async def _is_current(
-    connection: AsyncConnection, folders: Mapping[str, Sequence[SqlFile]]
-) -> bool:
-    """Whether all these files were applied, so that there is nothing to wait for.
-
-    Raises SchemaChanged, which must not wait either.
-    """
-    is_current = True
-    for folder, files in folders.items():
-        applied = await _applied(connection, folder)
-        if folder == "engine" and ONCE_THERE in applied:
-            return False
-        if folder != "functions":
-            _refuse_changes(folder, files, applied)
-        is_current &= all(applied.get(file.name) == file.sha256 for file in files)
-    return is_current
+    folders = {
+        "engine": read_folder(ENGINE_SCHEMA),
+        "functions": read_folder(ENGINE_FUNCTIONS),
+        "pipeline": read_folder(sql_dir / "schema"),
+    }
+    await _refuse_another_pipeline(connection, sql_dir, folders["pipeline"])
+    async with connection.transaction():
+        if any((await _pending(connection, folders)).values()):
+            await _lock(connection, LOCK, "the start of another server")
+            await _lock(connection, RUN_LOCK, "the run in progress")
+            await _apply_pending(connection, folders)
+        await _require_tables(connection)
 
 
 async def is_migrating(connection: AsyncConnection) -> bool:
     """Whether a start changes the schema right now, so that no run can begin."""
     rows = await connection.execute(
-        "select from pg_locks inner join pg_database on database = pg_database.oid"
+        "select 1 from pg_locks inner join pg_database on database = pg_database.oid"
         " where datname = current_database() and locktype = 'advisory' and granted"
         " and (classid, objid) in ((%s, %s), (%s, %s))"
         " group by pid having count(*) = 2",
@@ -129,163 +101,156 @@ async def is_migrating(connection: AsyncConnection) -> bool:
     return await rows.fetchone() is not None
 
 
-@asynccontextmanager
-async def _locked(
+async def _lock(
     connection: AsyncConnection, lock: tuple[int, int], holder: str
-) -> AsyncIterator[None]:
-    """Hold an advisory lock while in here; ``holder`` says who may have it before."""
-    tried = await connection.execute("select pg_try_advisory_lock(%s, %s)", lock)
-    if await tried.fetchone() == (False,):
-        log.warning(
-            "waiting up to %d s for the end of %s: the schema is to be changed",
-            *(WAIT_SECONDS, holder),
-        )
-        try:
-            async with connection.transaction():
-                await connection.execute(f"set local lock_timeout = '{WAIT_SECONDS}s'")
-                await connection.execute("select pg_advisory_lock(%s, %s)", lock)
-        except LockNotAvailable:
-            raise SchemaInUse(
-                f"the schema is to be changed, and {holder} has not ended within "
-                f"{WAIT_SECONDS} s: start again when it has"
-            ) from None
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            await connection.execute("select pg_advisory_unlock(%s, %s)", lock)
-
-
-async def _leave_earlier_layout(
-    connection: AsyncConnection, tables: Sequence[SqlFile]
 ) -> None:
-    """Bring a database that has the files of the earlier layout to those of today."""
-    applied = await _applied(connection, "engine")
-    if ONCE_THERE not in applied:
+    """Take an advisory lock until the end of the transaction.
+
+    ``holder`` says who may have it before.
+    """
+    tried = await connection.execute("select pg_try_advisory_xact_lock(%s, %s)", lock)
+    if await tried.fetchone() == (True,):
         return
-    (folded,) = read_folder(FOLDED)
-    if max(applied) != folded.name:
-        raise SchemaChanged(
-            f"this database ends with the engine's file {max(applied)}, and only one "
-            f"that ends with {folded.name} can be brought along: start the version of "
-            "the service that has this file on it once"
-        )
-    async with connection.transaction():
-        await connection.execute(folded.text.encode())
-        await _forget(connection, "engine")
-        for file in tables:
-            if file.name <= FOLDED_TO:
-                await _note(connection, "engine", file)
-    log.info("applied %s", folded.path)
-
-
-async def _apply_new(
-    connection: AsyncConnection, folder: str, files: Sequence[SqlFile]
-) -> None:
-    """Apply the files of a schema that the database lacks."""
-    applied = await _applied(connection, folder)
-    _refuse_changes(folder, files, applied)
-    new = [file for file in files if file.name not in applied]
-    for group in [[file] for file in new] if applied else [new]:
-        async with connection.transaction():
-            for file in group:
-                await _apply(connection, folder, file)
-            if folder == "engine":  # it may drop what functions hang on
-                await _forget(connection, "functions")
-            elif missing := await _missing(connection):
-                names = " and the ".join(missing)
-                raise SqlFileError(
-                    f"SQL_DIR: no file in schema makes the {names}: a pipeline needs "
-                    "the schema staging, with a table for each CSV file, and the "
-                    "tables features and features_next"
-                )
-
-
-async def _missing(connection: AsyncConnection) -> list[str]:
-    """What a pipeline needs and this database lacks."""
-    await connection.execute("reset search_path")  # which files may have set
-    rows = await connection.execute(MISSING)
-    return [name for (name,) in await rows.fetchall()]
-
-
-async def _apply_changed(
-    connection: AsyncConnection, folder: str, files: Sequence[SqlFile]
-) -> None:
-    """Apply the files that changed since they were applied, as one."""
-    applied = await _applied(connection, folder)
-    changed = [file for file in files if applied.get(file.name) != file.sha256]
-    for tries_left in reversed(range(TRIES if changed else 0)):
-        try:
-            async with connection.transaction():
-                await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
-                for file in changed:
-                    await _apply(connection, folder, file)
-            break
-        except LockNotAvailable:
-            if not tries_left:
-                raise
-            log.info("waits for who reads %s", folder)
-            await asyncio.sleep(LOCK_SECONDS)
-
-
-async def _applied(connection: AsyncConnection, folder: str) -> dict[str, str]:
-    """The names of the files that were applied, with their hashes."""
-    found = await connection.execute("select to_regclass('etl.applied') is not null")
-    if await found.fetchone() == (False,):
-        return {}
-    rows = await connection.execute(
-        "select file, sha256 from etl.applied where folder = %s order by file", [folder]
+    log.warning(
+        "waiting up to %d s for the end of %s: the schema is to be changed",
+        *(WAIT_SECONDS, holder),
     )
-    return dict(await rows.fetchall())
+    try:
+        await connection.execute(f"set local lock_timeout = '{WAIT_SECONDS}s'")
+        await connection.execute("select pg_advisory_xact_lock(%s, %s)", lock)
+    except LockNotAvailable:
+        raise SchemaInUse(
+            f"the schema is to be changed, and {holder} has not ended within "
+            f"{WAIT_SECONDS} s: start again when it has"
+        ) from None
+
+
+async def _applied(connection: AsyncConnection) -> dict[str, dict[str, str]]:
+    """The files that were applied, by folder and name, with their hashes."""
+    applied: dict[str, dict[str, str]] = defaultdict(dict)
+    found = await connection.execute("select to_regclass('etl.applied') is not null")
+    if await found.fetchone() == (True,):
+        rows = await connection.execute(
+            "select folder, file, sha256 from etl.applied order by file"
+        )
+        for folder, name, sha256 in await rows.fetchall():
+            applied[folder][name] = sha256
+    return applied
+
+
+async def _refuse_another_pipeline(
+    connection: AsyncConnection, sql_dir: Path, files: Sequence[SqlFile]
+) -> None:
+    """Raise SqlFileError where no applied file is in the folder.
+
+    A single one that has only been changed is no sign of another pipeline.
+    """
+    applied = (await _applied(connection))["pipeline"]
+    present = {file.name: file.sha256 for file in files}
+    if not applied or applied.items() & present.items():
+        return
+    if len(applied) > 1 or not applied.keys() & present.keys():
+        rows = await connection.execute(SOURCES)
+        (sources,) = await rows.fetchone() or (None,)
+        raise SqlFileError(
+            f"the database {connection.info.dbname} holds another pipeline ({sources}) "
+            f"and not that of {sql_dir}: use another database (or STATE_DIR), or start "
+            "that pipeline"
+        )
+
+
+async def _pending(
+    connection: AsyncConnection, folders: Mapping[str, Sequence[SqlFile]]
+) -> dict[str, list[SqlFile]]:
+    """The files that are to be applied; raises where schema files were changed."""
+    applied = await _applied(connection)
+    for folder, path in (("engine", "etl/schema"), ("pipeline", "schema")):
+        _refuse_changes(path, folders[folder], applied[folder])
+    pending = {
+        folder: [
+            file for file in files if applied[folder].get(file.name) != file.sha256
+        ]
+        for folder, files in folders.items()
+    }
+    if pending["engine"]:  # they may drop what functions depend on
+        pending["functions"] = list(folders["functions"])
+    return pending
 
 
 def _refuse_changes(
-    folder: str, files: Iterable[SqlFile], applied: dict[str, str]
+    folder: str, files: Sequence[SqlFile], applied: Mapping[str, str]
 ) -> None:
-    schema = "etl/schema" if folder == "engine" else "schema"
-    present = {file.name: file for file in files}
+    present = {file.name: file.sha256 for file in files}
     for name, sha256 in applied.items():
         if name not in present:
             raise SchemaChanged(
-                f"{schema}/{name} was applied to this database and is gone: put it back"
+                f"this database is of a newer version: {folder}/{name} was applied to "
+                "it, and this version does not have that file"
             )
-        if present[name].sha256 != sha256:
+        if present[name] != sha256:
             raise SchemaChanged(
-                f"{schema}/{name} was changed after it was applied to this database "
-                f"(SHA-256 {sha256[:12]}… then, {present[name].sha256[:12]}… now): "
-                "put it back, and make the change in a new file"
+                f"{folder}/{name} was changed after it was applied to this database "
+                f"(SHA-256 {sha256[:12]}… then, {present[name][:12]}… now): "
+                "undo that, and make the change in a new file"
             )
-    missing = sorted(present.keys() - applied.keys())
-    if missing and applied and missing[0] < max(applied):
-        raise SchemaChanged(
-            f"{schema}/{missing[0]} stands before {max(applied)}, which was applied "
-            "already: give it a later number"
-        )
+    for name in present.keys() - applied.keys():
+        if applied and name < max(applied):
+            raise SchemaChanged(
+                f"{folder}/{name} comes before {max(applied)}, which was already "
+                "applied: give it a later number"
+            )
+
+
+async def _apply_pending(
+    connection: AsyncConnection, folders: Mapping[str, Sequence[SqlFile]]
+) -> None:
+    """Apply what is pending, as one; again where readers kept it from a lock."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+                for folder, files in (await _pending(connection, folders)).items():
+                    for file in files:
+                        await _apply(connection, folder, file)
+            return
+        except LockNotAvailable:
+            if not tries_left:
+                raise
+            log.info("waiting for readers of what the schema files change")
+            await asyncio.sleep(LOCK_SECONDS)
 
 
 async def _apply(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
     try:
         cursor = await connection.execute(file.text.encode())
     except psycopg.Error as error:
-        if folder != "pipeline" or is_lost(error):
+        if (
+            folder != "pipeline"
+            or is_lost(error)
+            or isinstance(error, LockNotAvailable)
+        ):
             raise
         if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            await connection.close()  # in the middle of a COPY, which nobody ends
+            await connection.close()  # it waits for the rows of a COPY
         raise SqlFileError(describe(file, error)) from error
     if had_no_statement(cursor):
         raise SqlFileError(f"{file.path} {NO_STATEMENT}")
-    await _note(connection, folder, file)
-    log.info("applied %s", file.path)
-
-
-async def _note(connection: AsyncConnection, folder: str, file: SqlFile) -> None:
     await connection.execute(
         "insert into etl.applied (folder, file, sha256) values (%s, %s, %s)"
         " on conflict (folder, file)"
         " do update set sha256 = excluded.sha256, applied_at = excluded.applied_at",
         [folder, file.name, file.sha256],
     )
+    log.info("applied %s", file.path)
 
 
-async def _forget(connection: AsyncConnection, folder: str) -> None:
-    await connection.execute("delete from etl.applied where folder = %s", [folder])
+async def _require_tables(connection: AsyncConnection) -> None:
+    """Raise SqlFileError where a pipeline lacks what each one needs."""
+    await connection.execute("reset search_path")  # which files may have set
+    rows = await connection.execute(MISSING)
+    if missing := [name for (name,) in await rows.fetchall()]:
+        raise SqlFileError(
+            f"this database has no {' and no '.join(missing)}: the schema files of a "
+            "pipeline make the schema staging, with a table for each CSV file, and the "
+            "tables features and features_next"
+        )

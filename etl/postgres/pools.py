@@ -1,4 +1,4 @@
-"""A pool of connections that loses none, whenever those who use one are cancelled.
+"""Pools of connections, with the server settings that each kind of work needs.
 
 Knows how a connection is taken and given back, and nothing of what it is used for.
 """
@@ -7,18 +7,66 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from etl.postgres.sessions import configure as configure_session
+T = TypeVar("T")
 
 #: Seconds that a request waits for a connection before it answers 503.
 POOL_WAIT_SECONDS = 3
+
+#: For every connection: what is sent and read does not depend on what an administrator
+#: has set. (Before PostgreSQL 17 there is no transaction_timeout.)
+COMMON_SETTINGS = {
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+
+#: For the connections of a run. Slices fill the cores, so parallel query would only
+#: compete; sorts of this size stay in the caches, and larger ones were no faster.
+#: Staging can be loaded again, so its commits need not wait for the disk.
+RUN_SETTINGS = {
+    **COMMON_SETTINGS,
+    "application_name": "features-etl run",
+    "default_transaction_read_only": "off",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "60s",
+    "synchronous_commit": "off",
+    "jit": "off",
+    "work_mem": "64MB",
+    "max_parallel_workers_per_gather": "0",
+}
+
+#: For the connections that answer requests: they write nothing, and what takes longer
+#: than a reader waits is ended; a stream has bounds of its own.
+READ_SETTINGS = {
+    **COMMON_SETTINGS,
+    "application_name": "features-etl",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "30s",
+}
+
+
+async def configure(connection: AsyncConnection, session: Mapping[str, str]) -> None:
+    """Set those of these settings that the server has, until the connection ends."""
+    await connection.execute(
+        "select set_config(name, value, false)"
+        " from unnest(%s::text[], %s::text[]) as settings (name, value)"
+        " where current_setting(name, true) is not null",
+        [list(session.keys()), list(session.values())],
+    )
 
 
 class Pool(AsyncConnectionPool[AsyncConnection]):
@@ -31,9 +79,28 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
     caller does not reach.
     """
 
-    def __init__(self, conninfo: str, **options: Any) -> None:
-        super().__init__(conninfo, **options)
-        self._returning: set[asyncio.Task[None]] = set()
+    def __init__(
+        self,
+        conninfo: str,
+        session: Mapping[str, str],
+        min_size: int,
+        max_size: int,
+        reset: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(
+            conninfo,
+            kwargs={"autocommit": True, "connect_timeout": POOL_WAIT_SECONDS},
+            min_size=min_size,
+            max_size=max_size,
+            open=False,
+            configure=partial(configure, session=session),
+            check=self._require_alive,
+            reset=reset,
+            timeout=POOL_WAIT_SECONDS,
+            # Short, so that the next request tries again as soon as it may be back.
+            reconnect_timeout=POOL_WAIT_SECONDS,
+        )
+        self._running: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def connection(
@@ -43,78 +110,42 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
 
         Raises PoolTimeout after ``timeout`` seconds, by default the pool's own.
         """
-        taking = asyncio.create_task(self.getconn(timeout))
+        taking = self._start_task(self.getconn(timeout))
         try:
             yield await asyncio.shield(taking)
         finally:
-            returning = asyncio.create_task(self._give_back(taking))
-            self._returning.add(returning)  # the event loop refers to it weakly
-            returning.add_done_callback(self._returning.discard)
-            await asyncio.shield(returning)
+            await asyncio.shield(self._start_task(self._give_back(taking)))
 
     async def _give_back(self, taking: asyncio.Task[AsyncConnection]) -> None:
         """Return the connection that was taken, also one that came too late."""
-        taking.cancel()  # once, which getconn stands; no effect where it has finished
+        taking.cancel()  # getconn survives one; no effect where it has finished
         await asyncio.wait([taking])
         if not taking.cancelled() and taking.exception() is None:
             await self.putconn(taking.result())
 
+    async def _require_alive(self, connection: AsyncConnection) -> None:
+        """Have a connection that died replaced before anyone gets it.
 
-@asynccontextmanager
-async def open_pool(
-    conninfo: str,
-    session: Mapping[str, str],
-    kept: int,
-    most: int,
-    reset: Callable[[AsyncConnection], Awaitable[None]] | None = None,
-) -> AsyncIterator[Pool]:
-    """A pool of ``kept`` to ``most`` connections with the settings of ``session``."""
-
-    async def configure(connection: AsyncConnection) -> None:
-        await configure_session(connection, session)
-
-    replacing: set[asyncio.Task[None]] = set()
-
-    async def check(connection: AsyncConnection) -> None:
-        if not _has_word(connection):
+        A server that ends a connection, or ends itself, leaves a message there; to ask
+        it each time would cost a round trip, half of what a short answer takes.
+        """
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        if not poll.poll(0):
             return
         try:
-            await Pool.check_connection(connection)
+            await self.check_connection(connection)
         except psycopg.Error:
-            # After a restart of the server its neighbours are dead too. Left to itself
-            # the pool finds them one by one, and waits longer after each.
-            task = asyncio.create_task(pool.check())
-            replacing.add(task)
-            task.add_done_callback(replacing.discard)
+            # After a restart of the server the other connections are dead too. Without
+            # this the pool finds them one by one, and waits longer after each.
+            self._start_task(self.check())
             raise
 
-    pool = Pool(
-        conninfo,
-        kwargs={"autocommit": True, "connect_timeout": POOL_WAIT_SECONDS},
-        min_size=kept,
-        max_size=most,
-        open=False,
-        configure=configure,
-        reset=reset,
-        # a connection that died since is replaced before anyone gets it
-        check=check,
-        timeout=POOL_WAIT_SECONDS,
-        # short, so that the next request tries again as soon as it may be back
-        reconnect_timeout=POOL_WAIT_SECONDS,
-    )
-    async with pool:
-        yield pool
-
-
-def _has_word(connection: AsyncConnection) -> bool:
-    """Whether the server has sent something unasked, or hung up, since the last answer.
-
-    A server that ends a connection, or ends itself, leaves its last word there; to ask
-    it each time would cost a round trip, half of what a short answer takes.
-    """
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    def _start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._running.add(task)  # the event loop refers to it weakly
+        task.add_done_callback(self._running.discard)
+        return task
 
 
 async def release_locks(connection: AsyncConnection) -> None:

@@ -1,4 +1,4 @@
-"""The process of the embedded Postgres: whether it lives, how it is started, its logs.
+"""The process of the embedded Postgres: whether it runs, how it starts, what it logs.
 
 Knows programs and process numbers; knows nothing of who shares the server.
 """
@@ -7,25 +7,16 @@ from __future__ import annotations
 
 import os
 import pwd
-import signal
-import socket
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: Seconds for Postgres to start, crash recovery included.
-START_SECONDS = 300
+#: Seconds for Postgres to start, crash recovery included, and tries, a second apart.
+START_SECONDS, START_TRIES = 300, 10
 
-#: What Postgres says while processes of one that was killed are still ending, and how
-#: often it is tried again, a second apart.
+#: What Postgres says while processes of one that was killed are still ending.
 STILL_ENDING = "shared memory block"
-START_TRIES = 10
-
-#: The reason of one that ended without a word, as one that was killed: tried again too.
-UNTOLD = "it did not say why"
 
 
 class EmbeddedError(RuntimeError):
@@ -33,7 +24,7 @@ class EmbeddedError(RuntimeError):
 
 
 def run_as(command: list[str], owner: str | None) -> None:
-    """Run a program to its end as ``owner``; EmbeddedError tells its last words."""
+    """Run a program to its end as ``owner``; EmbeddedError has its last line."""
     account = pwd.getpwnam(owner) if owner else None
     result = subprocess.run(
         command,
@@ -48,107 +39,64 @@ def run_as(command: list[str], owner: str | None) -> None:
         check=False,
     )
     if result.returncode != 0:
-        words = result.stdout.decode(errors="replace").strip().splitlines()
-        reason = words[-1] if words else f"exit code {result.returncode}"
+        lines = result.stdout.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"exit code {result.returncode}"
         raise EmbeddedError(f"{Path(command[0]).name}: {reason}")
 
 
 def is_running(data: Path) -> bool:
     """Whether the first process of the server lives, be it recovering or ready."""
     try:
-        number = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-        if not Path("/proc/self").exists():  # not on Linux
-            os.kill(number, 0)
-            return True
-        return _is_postgres(Path("/proc", str(number)))
+        return _is_postgres(postmaster(data))
     except (OSError, ValueError):
         return False
 
 
-def reload_settings(data: Path) -> None:
-    """Have a server that runs read its configuration again."""
-    with suppress(OSError, ValueError):  # it has just ended
-        number = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-        os.kill(number, signal.SIGHUP)
-
-
-def last_panic(log: Path, after: float) -> str | None:
-    """Why the server ended itself last, if it did so after a time of ``time.time()``.
-
-    ``log`` is the folder of its logs, whose times are UTC.
+def postmaster(data: Path) -> int:
+    """The number of the server's first process, which may have ended; OSError or
+    ValueError where the server was stopped.
     """
-    since = f"{datetime.fromtimestamp(after, UTC):%Y-%m-%d %H:%M:%S}"
-    lines = [
-        line
-        for path in log.glob("*.log")
-        for line in path.read_text(errors="replace").splitlines()
-        if "PANIC:  " in line and line >= since
-    ]
-    return max(lines).partition("PANIC:  ")[2] if lines else None
+    return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
 
 
-def bytes_below(folder: Path) -> int:
-    """The bytes of all files below a folder; some may come and go meanwhile."""
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for file in files:
-            with suppress(OSError):
-                total += (Path(parent) / file).lstat().st_size
-    return total
-
-
-def accepts(sockets: Path) -> bool:
-    """Whether a server listens on the socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
-
-
-def forget_dead_server(data: Path, sockets: Path) -> None:
-    """Remove the notes of a server that died, where its number is another process now.
-
-    It happens in containers, which give out the same few numbers at every start;
-    Postgres would take the other process for itself and refuse to start. Nothing
-    listens on the socket, so its note is of no use; that of the data goes only where
-    its process lives and is no Postgres, for else it guards shared memory.
-    """
-    (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-    note = data / "postmaster.pid"
-    try:
-        number = note.read_text().split("\n", 1)[0]
-        is_another = not _is_postgres(Path("/proc", number))
-    except OSError:
-        return
-    if is_another:
-        note.unlink()
-
-
-def _is_postgres(process: Path) -> bool:
-    """Whether a process of ``/proc`` is a Postgres; OSError where there is none."""
-    command = (process / "cmdline").read_bytes()
+def _is_postgres(number: int) -> bool:
+    """Whether a process is a Postgres; OSError where there is none."""
+    if not Path("/proc/self").exists():  # not on Linux
+        os.kill(number, 0)
+        return True
+    command = Path(f"/proc/{number}/cmdline").read_bytes()
     return b"postgres" in command.split(b"\0")[0]  # it is empty for a zombie
 
 
-def _sizes(folder: Path) -> dict[Path, int]:
-    """The bytes of each of the server's logs."""
-    return {log: log.stat().st_size for log in folder.glob("*.log")}
+def forget_dead_server(data: Path, sockets: Path) -> None:
+    """Remove the lock files of a server that died, if its number was given out again.
+
+    That happens in containers, which give out the same few numbers at every start;
+    Postgres would take the other process for itself and refuse to start. Where no
+    process has the number, ``postmaster.pid`` stays, since it guards shared memory.
+    """
+    (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+    try:
+        if not _is_postgres(postmaster(data)):
+            (data / "postmaster.pid").unlink()
+    except (OSError, ValueError):
+        return
 
 
-def _fatal_lines(folder: Path, before: Mapping[Path, int]) -> list[str]:
-    """What the server has logged of its end since its logs had these sizes."""
-    text = b"".join(
-        log.read_bytes()[before.get(log, 0) if size >= before.get(log, 0) else 0 :]
-        for log, size in _sizes(folder).items()
-    )
-    return [
-        line for line in text.decode(errors="replace").splitlines() if "FATAL" in line
+def last_logged(home: Path, level: str, since: float) -> str | None:
+    """The last message of a level, such as FATAL, after a time of ``time.time()``.
+
+    ``home`` is the folder of the cluster; the times of its logs are UTC.
+    """
+    first = f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    lines = [
+        line
+        for path in [home / "start.log", *(home / "log").glob("*.log")]
+        if path.exists()
+        for line in path.read_text(errors="replace").splitlines()
+        if f"{level}:  " in line and line >= first
     ]
-
-
-def _last_lines(output: Path) -> str:
-    """What the server printed where it ended before it could log; one line."""
-    lines = output.read_text(errors="replace").split("\n") if output.exists() else []
-    fatal = [line for line in lines if "FATAL" in line]
-    return " ".join(" ".join(fatal[-1:] or lines[-4:]).split()) or UNTOLD
+    return max(lines).partition(f"{level}:  ")[2] if lines else None
 
 
 def start_server(
@@ -159,20 +107,26 @@ def start_server(
     seconds: int = START_SECONDS,
     tries: int = START_TRIES,
 ) -> None:
+    """Start it and wait until it takes connections, ``seconds`` at most.
+
+    Where processes of the server before are still ending, or it was killed while it
+    started, it is tried again, a second apart.
+    """
     output = home / "start.log"
     command = [str(binaries / "pg_ctl"), "-D", str(home / "data"), "-l", str(output)]
     command += ["-w", "-t", str(seconds), "start"]
     for tries_left in reversed(range(tries)):
         output.unlink(missing_ok=True)
-        before = _sizes(home / "log")
+        began = time.time()
         try:
             run_as(command, owner)
+            return
         except EmbeddedError:
-            fatal = _fatal_lines(home / "log", before)
-            reason = fatal[-1] if fatal else _last_lines(output)
-            if tries_left and (STILL_ENDING in " ".join(fatal) or reason == UNTOLD):
-                time.sleep(1)
-                continue
-            words = f"Postgres did not start: {reason} (see {output}, {home / 'log'})"
-            raise EmbeddedError(words) from None
-        return
+            printed = output.read_text(errors="replace") if output.exists() else ""
+            reason = last_logged(home, "FATAL", began) or " ".join(printed.split())
+        if not tries_left or (reason and STILL_ENDING not in reason):
+            raise EmbeddedError(
+                f"Postgres did not start: {reason or 'it did not say why'} "
+                f"(see {output}, {home / 'log'})"
+            )
+        time.sleep(1)

@@ -37,14 +37,27 @@ def describe(file: SqlFile, error: psycopg.Error, sent_before: int = 0) -> str:
     alone; and the function, where the error is inside one.
     """
     diagnostic = error.diag
-    if diagnostic.message_primary is None:
-        return f"{file.path}: {_reason(error)}"
-    where = _position(file.text, diagnostic, sent_before)
-    message = _message(diagnostic)
+    if diagnostic.message_primary is None:  # psycopg says it, and not the server
+        if str(error).startswith("COPY"):
+            return f"{file.path}: a SQL file cannot copy from stdin or to stdout"
+        return f"{file.path}: {_shorten(str(error)) or type(error).__name__}"
+    parts = [
+        diagnostic.message_primary,
+        diagnostic.message_detail,
+        diagnostic.message_hint,
+    ]
+    sentences = [_shorten(part) for part in parts if part]
+    message = " ".join(
+        each if each[-1] in ".!?" else f"{each}." for each in sentences[:-1]
+    )
+    message = f"{message} {sentences[-1]}".lstrip()
+    position = _position(file.text, diagnostic, sent_before)
     function = _FUNCTION.search(diagnostic.context or "")
-    if function and not (where and "inline_code_block" in function[0]):
+    if function and not (position and "inline_code_block" in function[0]):
         message += f" (in {_shorten(function[0])})"
-    return f"{file.path}, {where}: {message}" if where else f"{file.path}: {message}"
+    return (
+        f"{file.path}, {position}: {message}" if position else f"{file.path}: {message}"
+    )
 
 
 def had_no_statement(cursor: AsyncCursor) -> bool:
@@ -54,18 +67,19 @@ def had_no_statement(cursor: AsyncCursor) -> bool:
 
 
 def is_lost(error: psycopg.Error) -> bool:
-    """Whether the connection went, or there was none, and not only the statement."""
+    """Whether the connection is lost, or there was none, and not only the statement."""
     state = error.sqlstate
     return isinstance(error, OperationalError) and (
         state is None or state.startswith(("08", "57P0"))
     )
 
 
-def _reason(error: psycopg.Error) -> str:
-    """What psycopg, and not the server, says of a file."""
-    if str(error).startswith("COPY"):
-        return "a SQL file cannot copy from stdin or to stdout"
-    return _shorten(str(error)) or type(error).__name__
+def one_line(error: BaseException) -> str:
+    """The server's message with its detail, or the error's own text, on one line."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        parts = [error.diag.message_primary, error.diag.message_detail]
+        return ": ".join(" ".join(part.split()) for part in parts if part)
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _position(text: str, diagnostic: Diagnostic, sent_before: int) -> str | None:
@@ -73,7 +87,7 @@ def _position(text: str, diagnostic: Diagnostic, sent_before: int) -> str | None
     if diagnostic.statement_position:
         # What is missing at the end is missing after the last word.
         offset = int(diagnostic.statement_position) - 1 - sent_before
-        if offset < 0:  # in what the engine sent around it
+        if offset < 0:  # in what the engine sent before it
             return None
         return locate(text, min(offset, len(text.rstrip())))
     line = _LINE_OF_BLOCK.search(diagnostic.context or "")
@@ -83,27 +97,7 @@ def _position(text: str, diagnostic: Diagnostic, sent_before: int) -> str | None
     return f"line {text.count(chr(10), 0, blocks[0].end()) + int(line[1])}"
 
 
-def _message(diagnostic: Diagnostic) -> str:
-    """Message, detail and hint as sentences; the last one as it is."""
-    said = (
-        diagnostic.message_primary,
-        diagnostic.message_detail,
-        diagnostic.message_hint,
-    )
-    parts = [_shorten(part) for part in said if part]
-    ended = [part if part[-1] in ".!?" else f"{part}." for part in parts[:-1]]
-    return " ".join([*ended, parts[-1]])
-
-
 def _shorten(text: str) -> str:
     """One line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}…"
-
-
-def one_line(error: BaseException) -> str:
-    """What the server said, with its detail, or the error's own words; one line."""
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        said = [error.diag.message_primary, error.diag.message_detail]
-        return ": ".join(" ".join(words.split()) for words in said if words)
-    return " ".join(str(error).split()) or type(error).__name__

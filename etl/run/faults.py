@@ -20,9 +20,8 @@ from etl.errors import (
     RunFault,
     ServiceFault,
 )
-from etl.postgres.folders import home_folder
-from etl.postgres.process import last_panic
-from etl.postgres.reserve import keep_reserve, release_reserve
+from etl.postgres.folders import home_folder, keep_reserve, release_reserve
+from etl.postgres.process import last_logged
 from etl.postgres.sqlerrors import is_lost, one_line
 from etl.run.records import Run
 from etl.settings import Settings
@@ -78,10 +77,10 @@ async def _panic(run: Run, settings: Settings) -> str | None:
 
     Without space for WAL it does, and only its log says so.
     """
-    logs = home_folder(settings.state_dir) / "log"
+    home = home_folder(settings.state_dir)
     began = time.time() - (time.monotonic() - run.began)
     for _ in range(LOG_TRIES):
-        if panic := await asyncio.to_thread(last_panic, logs, began):
+        if panic := await asyncio.to_thread(last_logged, home, "PANIC", began):
             return panic
         await asyncio.sleep(LOG_PAUSE_SECONDS)
     return None

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import AsyncConnection, DataError, IntegrityError, Rollback, sql
 
 from etl.errors import DataFault, ServiceFault
-from etl.postgres.sessions import RUN_SETTINGS
+from etl.postgres.pools import RUN_SETTINGS
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import transaction
 from etl.run.records import Run, save_run

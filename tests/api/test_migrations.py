@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import shutil
 from pathlib import Path
 
@@ -20,91 +19,27 @@ from etl.sqlfiles import SqlFileError
 from tests.support.client import Client, StartService, begun, trigger
 from tests.support.locks import held_up
 
-#: The engine's schema in 17 files, when functions stood among the tables, with the rows
-#: of its ledger.
-EARLIER = Path(__file__).with_name("schema_017.sql.gz")
 
-#: All that is in the schema etl, in words.
-OBJECTS = """
-    select pg_get_functiondef(oid) from pg_proc where pronamespace = 'etl'::regnamespace
-    union all
-    select concat_ws(
-        ' ', tables.oid::regclass, tables.relkind, tables.relpersistence,
-        tables.reloptions, attname, format_type(atttypid, atttypmod), attnotnull,
-        attidentity, pg_get_expr(adbin, adrelid),
-        obj_description(tables.oid, 'pg_class'), col_description(tables.oid, attnum),
-        case when relkind = 'v' then pg_get_viewdef(tables.oid) end
-    )
-    from pg_class as tables
-    inner join pg_attribute on attrelid = tables.oid and attnum > 0
-    left join pg_attrdef on adrelid = tables.oid and adnum = attnum
-    where relnamespace = 'etl'::regnamespace and not attisdropped
-    union all
-    select indexdef from pg_indexes where schemaname = 'etl'
-    union all
-    select pg_get_triggerdef(pg_trigger.oid) from pg_trigger
-    inner join pg_class as tables on tgrelid = tables.oid
-    where relnamespace = 'etl'::regnamespace and not tgisinternal
-    union all
-    select concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
-    from pg_constraint where connamespace = 'etl'::regnamespace
-    union all
-    select concat_ws(' ', folder, file, sha256) from etl.applied
-    order by 1
-"""
-
-
-async def objects(conninfo: str) -> list[str]:
-    async with await AsyncConnection.connect(conninfo) as connection:
-        rows = await connection.execute(OBJECTS)
-        return [text for (text,) in await rows.fetchall()]
-
-
-async def test_a_database_of_the_earlier_layout_comes_to_that_of_today(
-    empty_database: str, database: str
+async def test_after_a_new_schema_file_all_functions_are_applied_again(
+    connection: AsyncConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
-        await one.execute(gzip.decompress(EARLIER.read_bytes()))
-        await one.execute("insert into etl.runs (dry_run) values (true)")
-        await one.execute("update etl.published set run_id = 1, published_at = now()")
-        await migrate(one, PROJECT / "sql")
-        await migrate(one, PROJECT / "sql")
-        kept = await one.execute("select run_id, id from etl.published, etl.runs")
-        assert await kept.fetchall() == [(1, 1)]
-    assert await objects(empty_database) == await objects(database)
-
-
-@pytest.mark.parametrize("last", ["016_key_ranges.sql", "019_repeated_bits.sql"])
-async def test_another_database_of_that_layout_is_refused(
-    empty_database: str, last: str
-) -> None:
-    async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
-        await one.execute(gzip.decompress(EARLIER.read_bytes()))
-        await one.execute("delete from etl.applied where file ~ '^017'")
-        await one.execute(
-            "insert into etl.applied values ('engine', %s, '') on conflict do nothing",
-            [last],
-        )
-        with pytest.raises(SqlFileError, match=f"ends with the engine's file {last}"):
-            await migrate(one, PROJECT / "sql")
-
-
-async def test_after_a_new_schema_file_all_functions_are_there(
-    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever it drops, and where the start ends before they are there again."""
+    """It may have dropped some of them."""
     tables = Path(shutil.copytree(ENGINE_SCHEMA, tmp_path / "tables"))
     monkeypatch.setattr(migrations, "ENGINE_SCHEMA", tables)
-    (tables / "900_locks.sql").write_text("drop view if exists etl.locks cascade;")
+    (tables / "900_locks.sql").write_text("drop view etl.locks cascade;")
+    await migrate(connection, PROJECT / "sql")
+    await connection.execute("select from etl.measures, etl.locks")
+
+
+async def test_all_files_are_applied_or_none(
+    empty_database: str, tmp_path: Path, sql_dir: Path
+) -> None:
+    (sql_dir / "schema" / "900_wrong.sql").write_text("select nothing;")
     async with await AsyncConnection.connect(empty_database, autocommit=True) as one:
-        await one.execute(gzip.decompress(EARLIER.read_bytes()))
-        monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", tmp_path / "none")
-        await migrate(one, PROJECT / "sql")
-        gone = await one.execute("select to_regclass('etl.measures')")
-        assert await gone.fetchone() == (None,)
-        monkeypatch.setattr(migrations, "ENGINE_FUNCTIONS", ENGINE_FUNCTIONS)
-        await migrate(one, PROJECT / "sql")
-        await one.execute("select from etl.measures, etl.locks")
+        with pytest.raises(SqlFileError, match=r"^schema/900_wrong\.sql, line 1"):
+            await migrate(one, sql_dir)
+        found = await one.execute("select to_regnamespace('etl')")
+        assert await found.fetchone() == (None,)
 
 
 async def test_a_view_is_replaced_when_its_readers_are_done(
@@ -181,8 +116,8 @@ async def test_a_start_that_changes_the_schema_waits_for_a_run(
     other = await starting
     applied = await connection.execute("select from etl.applied where sha256 = ''")
     assert not await applied.fetchall()
-    words = "waiting up to 600 s for the end of the run in progress"
-    assert words in caplog.text
+    message = "waiting up to 600 s for the end of the run in progress"
+    assert message in caplog.text
     await trigger(other)
     await trigger(client)
 
@@ -208,11 +143,11 @@ async def test_a_start_waits_for_a_run_with_a_bound(
     async with held_up(connection):
         running = asyncio.create_task(trigger(client))
         await begun(client)
-        words = (
+        message = (
             "the schema is to be changed, and the run in progress has not ended within"
             " 1 s: start again when it has"
         )
-        with pytest.raises(DatabaseError, match=f"the database test_.*: {words}"):
+        with pytest.raises(DatabaseError, match=f"the database test_.*: {message}"):
             async with open_database(settings):
                 pass
     await running

@@ -27,7 +27,7 @@ PASSWORD = "p @ss/w'rd"
 
 #: What an administrator may have set, and the service must not depend on.
 UNHELPFUL = """
-alter role loader set statement_timeout = '1ms';
+alter role loader set statement_timeout = '250ms';
 alter role loader set datestyle = 'SQL, DMY';
 alter role loader set timezone = 'Asia/Tokyo';
 alter role loader set default_transaction_isolation = 'serializable';

@@ -62,7 +62,7 @@ async def test_a_schema_file_that_is_gone_is_refused_by_name(
     client: Client, start_service: StartService, sql_dir: Path
 ) -> None:
     (sql_dir / "schema" / "002_features.sql").unlink()
-    with pytest.raises(SqlFileError, match=r"schema/002_features\.sql was applied"):
+    with pytest.raises(SqlFileError, match=r"newer version: schema/002_features\.sql"):
         await start_service(sql_dir=sql_dir)
 
 
@@ -71,7 +71,7 @@ async def test_a_schema_file_in_between_is_refused_by_name(
 ) -> None:
     schema = sql_dir / "schema"
     (schema / "000_before.sql").write_text("select 1;")
-    with pytest.raises(SqlFileError, match=r"schema/000_before\.sql stands before"):
+    with pytest.raises(SqlFileError, match=r"schema/000_before\.sql comes before"):
         await start_service(sql_dir=sql_dir)
 
 

@@ -1,4 +1,4 @@
-"""What a SQL file that is wrong is told to be: file, line, column, and what to do."""
+"""Messages about a wrong SQL file: its name, line, column, and what to do."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ SCHEMAS = [
     ("-- later", "schema/007_wrong.sql holds no statement: remove it, or fill it"),
     (
         "drop table features_next;",
-        "SQL_DIR: no file in schema makes the table features_next: a pipeline needs "
+        "this database has no table features_next: the schema files of a pipeline make "
         "the schema staging, with a table for each CSV file, and the tables features "
         "and features_next",
     ),
@@ -290,8 +290,8 @@ async def test_schema_files_that_make_nothing_are_refused(
     with pytest.raises(SqlFileError) as raised:
         await start_service(sql_dir=sql_dir, database=empty_database)
     assert str(raised.value).startswith(
-        "SQL_DIR: no file in schema makes the schema staging and the table features "
-        "and the table features_next: a pipeline needs the schema staging"
+        "this database has no schema staging and no table features and no table "
+        "features_next: the schema files of a pipeline make the schema staging"
     )
 
 
@@ -309,5 +309,5 @@ async def test_a_table_that_is_gone_stops_a_start(
     start_service: StartService, connection: AsyncConnection
 ) -> None:
     await connection.execute("drop table features")
-    with pytest.raises(SqlFileError, match="has lost the table features, which its"):
+    with pytest.raises(SqlFileError, match="has no table features: the schema files"):
         await start_service()

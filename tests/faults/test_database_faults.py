@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres.sessions import RUN_SETTINGS
+from etl.postgres.pools import RUN_SETTINGS
 from tests.support.client import (
     Client,
     StartService,

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
 from etl.postgres import embedded
-from etl.postgres.pipelines import pipeline_name
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFileError
 from tests.support.client import StartService
@@ -26,7 +24,7 @@ from tests.support.processes import SECONDS, environment, get, run_server, servi
 
 SHOP = PROJECT / "examples" / "shop"
 
-#: A pipeline whose features tell it from others: {} is what they hold.
+#: A pipeline whose features name it, in place of {}.
 SCHEMA = """
 create schema staging;
 create unlogged table staging.words (word text not null);
@@ -145,8 +143,10 @@ def test_two_servers_serve_two_pipelines_of_one_cluster(
             urls.append(stack.enter_context(server)[1])
         for url in urls:
             assert get(f"{url}/trigger_etl")["run"]["id"] == 1
-        told = [get(f"{url}/features") for url in urls]
-    assert told == [[{"word": "hello", "pipeline": name}] for name in ("left", "right")]
+        served = [get(f"{url}/features") for url in urls]
+    assert served == [
+        [{"word": "hello", "pipeline": name}] for name in ("left", "right")
+    ]
 
 
 def test_starters_of_one_pipeline_at_once_create_one_database(
@@ -206,57 +206,19 @@ def test_moving_the_checkout_with_its_state_loses_nothing(state: Path) -> None:
         moved / ".state/postgres",
     ]:
         os.chown(path, embedded_owner.st_uid, embedded_owner.st_gid)
-    told = run_once(moved / ".state", moved / "examples" / "one")
-    assert "run 2 succeeded" in told
+    output = run_once(moved / ".state", moved / "examples" / "one")
+    assert "run 2 succeeded" in output
     assert "run 2 succeeded" in run_once(moved / ".state")
     shutil.rmtree(moved)
 
 
-def test_moving_a_pipeline_loses_nothing_and_a_copy_gets_a_database_of_its_own(
-    shared: Path, tmp_path: Path
-) -> None:
+def test_a_copy_gets_a_database_of_its_own(shared: Path, tmp_path: Path) -> None:
     first = write_pipeline(tmp_path / "first", "first")
     run_once(shared, first)
     copied = Path(shutil.copytree(first, tmp_path / "copied"))
     assert "run 1 succeeded" in run_once(shared, copied)
-    moved = first.rename(tmp_path / "moved")
-    ended = run_server("--once", str(moved), STATE_DIR=shared)
-    assert "the database first held the pipeline first" in ended.stderr
-    assert "run 2 succeeded" in ended.stdout
-    assert "in the database first at" in ended.stdout
-    assert {"copied", "first"} <= {*databases(shared)} - {"moved"}
-    assert "run 3 succeeded" in run_once(shared, moved)
-
-
-def test_a_pipeline_finds_the_database_that_an_earlier_version_gave_it(
-    state: Path, tmp_path: Path
-) -> None:
-    """Then every pipeline was in postgres, and nothing was recorded."""
-    folder = write_pipeline(tmp_path / "one", "one")
-    with running(state):
-        run_once(state, folder)
-        for statement in (
-            "drop database postgres",
-            "alter database one rename to postgres",
-            "comment on database postgres is null",
-        ):
-            databases(state, statement)
-        told = run_once(state, folder)
-        assert "run 2 succeeded" in told
-        assert "in the database postgres at" in told
-        assert "in the database features_etl at" in run_once(state)
-        assert "run 3 succeeded" in run_once(state, folder)
-        assert "run 2 succeeded" in run_once(state)
-
-
-def test_what_a_start_that_was_killed_has_created_is_taken_up(
-    shared: Path, tmp_path: Path
-) -> None:
-    """The database is there and its comment is not."""
-    databases(shared, "create database killed")
-    folder = write_pipeline(tmp_path / "killed", "killed")
-    assert "in the database killed at" in run_once(shared, folder)
-    assert "killed_2" not in databases(shared)
+    assert "run 2 succeeded" in run_once(shared, first)
+    assert {"copied", "first"} <= {*databases(shared)}
 
 
 def test_a_database_that_cannot_be_created_is_one_line_and_exit_2(
@@ -331,45 +293,25 @@ def test_the_folder_is_found_from_where_the_caller_is(
     assert " hello | here" in ended.stdout
 
 
-def test_a_named_database_that_holds_another_pipeline_says_which(
+def test_a_named_database_that_holds_another_pipeline_is_refused(
     database: str, tmp_path: Path, empty_database: str
 ) -> None:
-    other = write_pipeline(tmp_path / "words", "words")
-    for held, folder, said in (
-        (
-            database,
-            other,
-            "holds the pipeline features-etl (compounds.csv, user_experiments.csv, "
-            f"users.csv) and not that of {other}/sql: ",
-        ),
-        (
-            empty_database,
-            PROJECT,
-            "holds the pipeline words (words.csv) and not that of "
-            f"{PROJECT}/sql: its schema/001_words.sql is another file; ",
-        ),
+    """With a line that says which CSV files it is for."""
+    other = write_pipeline(tmp_path / "terms", "terms")
+    ended = run_server("--once", str(other), DATABASE_URL=empty_database)
+    assert ended.returncode == 0, ended.stderr
+    for held, folder, sources in (
+        (database, other, "compounds.csv, user_experiments.csv, users.csv"),
+        (empty_database, PROJECT, "words.csv"),
+        (database, SHOP, "compounds.csv, user_experiments.csv, users.csv"),
     ):
-        if held == empty_database:
-            ended = run_server("--once", str(other), DATABASE_URL=held)
-            assert ended.returncode == 0, ended.stderr
         ended = run_server(str(folder), PORT=0, DATABASE_URL=held)
         assert ended.returncode == 2
-        assert said in ended.stderr
-        assert ended.stderr.splitlines()[-1].startswith("the database test_")
-
-
-async def test_a_database_of_an_earlier_version_says_which_files_it_is_for(
-    start_service: StartService, connection: AsyncConnection, tmp_path: Path
-) -> None:
-    """It has no name of its pipeline yet; the next start of that one records it."""
-    await connection.execute("update etl.pipeline set name = null")
-    other = write_pipeline(tmp_path / "words", "words")
-    files = r"compounds\.csv, user_experiments\.csv, users\.csv"
-    with pytest.raises(SqlFileError, match=rf"another pipeline \({files}\)"):
-        await start_service(sql_dir=other / "sql")
-    await start_service()
-    found = await connection.execute("select name from etl.pipeline")
-    assert await found.fetchall() == [("features-etl",)]
+        line = ended.stderr.splitlines()[-1]
+        assert line.startswith("the database test_")
+        assert (
+            f"holds another pipeline ({sources}) and not that of {folder}/sql" in line
+        )
 
 
 async def test_a_changed_schema_file_is_not_another_pipeline(
@@ -400,28 +342,6 @@ def test_starting_over_leaves_the_other_pipelines_alone(
     _, _, *arguments = shlex.split(advice)
     assert query(*arguments, STATE_DIR=shared).returncode == 0
     assert "run 1 succeeded" in run_once(shared, folder)
-
-
-async def test_a_renamed_pipeline_keeps_its_named_database(
-    start_service: StartService,
-    empty_database: str,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    folder = write_pipeline(tmp_path / "words", "words")
-    await start_service(sql_dir=folder / "sql", database=empty_database)
-    renamed = folder.rename(tmp_path / "terms")
-    await start_service(sql_dir=renamed / "sql", database=empty_database)
-    assert "held the pipeline words, whose schema files are the same" in caplog.text
-    async with await AsyncConnection.connect(empty_database) as connection:
-        found = await connection.execute("select name from etl.pipeline")
-        assert await found.fetchall() == [("terms",)]
-
-
-def test_pipelines_are_called_by_their_folder(tmp_path: Path) -> None:
-    assert pipeline_name(PROJECT / "sql") == "features-etl"
-    assert pipeline_name(SHOP / "sql") == "shop"
-    assert pipeline_name(tmp_path / "weather") == "weather"
 
 
 def test_query_says_that_nothing_is_loaded_and_creates_nothing(

@@ -17,7 +17,7 @@ from etl.postgres.process import EmbeddedError
 def test_root_opens_no_folder_for_it(
     tmp_path: Path, state_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkout closed to the server's user: state and binaries stand apart."""
+    """A checkout closed to the server's user: state and binaries are elsewhere."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     monkeypatch.setattr(folders, "SYSTEM_FOLDER", state_folder / "system")

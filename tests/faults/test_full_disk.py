@@ -17,7 +17,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from etl.postgres import embedded
-from etl.postgres.process import bytes_below
+from etl.postgres.folders import bytes_below
 from etl.postgres.tuning import MEGABYTE, server_settings
 from tests.support.locks import locked
 from tests.support.processes import SECONDS, answer, get, serving, until

@@ -17,7 +17,6 @@ from psycopg.conninfo import make_conninfo
 
 from etl.postgres import embedded, process
 from etl.postgres.process import is_running
-from etl.postgres.restarting import kept_running
 from tests.support.locks import locked
 from tests.support.processes import SECONDS, answer, get, postgres_runs, serving, until
 
@@ -131,8 +130,8 @@ async def test_the_tries_have_a_bound(
     cluster = embedded.start(state_folder / "killed-broken")
     kill(cluster.data)
     control = cluster.data / "global" / "pg_control"
-    control.rename(control.with_suffix(".away"))
-    async with kept_running(cluster, pauses=(0, 0)), asyncio.timeout(SECONDS):
+    control.rename(control.with_suffix(".moved"))
+    async with embedded.kept_running(cluster, max_restarts=2), asyncio.timeout(SECONDS):
         while "2 tries to start it again did not help" not in caplog.text:
             await asyncio.sleep(0.05)
     assert caplog.text.count("Postgres did not start: ") == 2
@@ -164,7 +163,7 @@ def test_one_that_is_killed_while_it_starts(
 
     run = process.run_as
     monkeypatch.setattr(process, "run_as", run_as)
-    process.start_server(cluster.binaries, cluster.data.parent, cluster.owner)
+    process.start_server(cluster.binaries, cluster.home, cluster.owner, tries=3)
     assert len(tried) == 3
     assert is_running(cluster.data)
     cluster = embedded.start(state_folder / "killed-early")

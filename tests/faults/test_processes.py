@@ -52,13 +52,13 @@ def test_once_fits_into_a_terminal(state: Path) -> None:
         stdout=its,
     )
     os.close(its)
-    shown = b""
+    output = b""
     with contextlib.suppress(OSError):  # what a terminal says when nobody writes to it
         while chunk := os.read(ours, 1 << 16):
-            shown += chunk
+            output += chunk
     os.close(ours)
     assert process.wait(SECONDS) == 0
-    text = shown.decode().replace("\r\n", "\n")
+    text = output.decode().replace("\r\n", "\n")
     drawn, _, rest = text.rpartition("\r\033[K")
     assert "run 1  " in drawn
     assert "run 1 succeeded in" in rest
@@ -169,7 +169,7 @@ def test_nohup_outlives_a_closed_terminal(state: Path) -> None:
 
 
 def test_a_killed_server_is_taken_up_again(state: Path) -> None:
-    """Its Postgres lives on; its run is shown as interrupted, and the next succeeds."""
+    """Its Postgres lives on; its run is then interrupted, and the next succeeds."""
     with serving(STATE_DIR=state) as (process, url):
         get(f"{url}/trigger_etl")
         socket_folder = (state / "postgres").resolve()

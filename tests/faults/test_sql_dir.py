@@ -1,25 +1,22 @@
-"""A pipeline that is wrong, as a person sees it who starts the program."""
+"""The messages of a start with a pipeline that is wrong."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import AsyncConnection
 
 import etl
-from etl.postgres.starting_over import how_to_start_over
+from etl.postgres.database import how_to_start_over
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import SqlFileError
 from tests.support.client import Client, StartService, trigger
-from tests.support.databases import Postgres
 from tests.support.processes import postgres_runs, run_server
 
 
@@ -95,7 +92,7 @@ def test_what_the_message_says_starts_over_with_the_embedded_postgres(
     line = refused(**settings)
     assert line.startswith("schema/001_staging.sql was changed after it was applied to")
     said, _, advice = line.partition("; or start over: stop the service and run ")
-    assert said.endswith("put it back, and make the change in a new file")
+    assert said.endswith("undo that, and make the change in a new file")
     assert not postgres_runs(state)
     environ = {**os.environ, "STATE_DIR": str(state)}  # of the project's own pipeline
     ended = subprocess.run(
@@ -105,61 +102,49 @@ def test_what_the_message_says_starts_over_with_the_embedded_postgres(
     assert run_server("--once", **settings).returncode == 0
 
 
-async def test_the_project_starts_over_without_its_state_dir(
-    postgres: Postgres, tmp_path: Path
-) -> None:
+def test_the_project_starts_over_without_its_state_dir(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path / "state")
-    async with await AsyncConnection.connect(postgres.conninfo("postgres")) as own:
-        assert await how_to_start_over(own, settings) == (
-            f"; or start over: stop the service and remove {settings.state_dir}, the "
-            "embedded Postgres with all that is in it"
-        )
+    assert how_to_start_over(settings, "postgres") == (
+        f"; or start over: stop the service and remove {settings.state_dir}, the "
+        "embedded Postgres with all its data"
+    )
 
 
-async def test_what_the_message_says_starts_over_with_a_named_database(
-    start_service: StartService, sql_dir: Path, database: str
+async def test_a_database_with_a_file_that_is_missing_here_is_of_a_newer_version(
+    start_service: StartService, sql_dir: Path, empty_database: str
 ) -> None:
-    await trigger(await start_service(sql_dir=sql_dir))
+    await start_service(sql_dir=sql_dir)
     schema = sql_dir / "schema"
-    (schema / "003_activity.sql").rename(schema / "003_other_name.sql")
+    (schema / "002_features.sql").rename(schema / "002_other_name.sql")
     with pytest.raises(SqlFileError) as raised:
         await start_service(sql_dir=sql_dir)
-    said, _, advice = str(raised.value).partition("; or start over: ")
-    assert said == (
-        "schema/003_activity.sql was applied to this database and is gone: put it back"
+    assert str(raised.value) == (
+        "this database is of a newer version: schema/002_features.sql was applied to "
+        "it, and this version does not have that file; or start over: stop the service "
+        "and name an empty database"
     )
-    assert advice == (
-        "stop the service, and name an empty database, or run in this one: drop schema "
-        "etl, staging cascade; drop table activity_next, features, features_next, "
-        "totals_next;"
-    )
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(re.sub(".*: ", "", advice).encode())
-    await trigger(await start_service(sql_dir=sql_dir))
+    await trigger(await start_service(sql_dir=sql_dir, database=empty_database))
 
 
-async def test_a_database_of_another_version_says_how_to_start_over(
-    start_service: StartService, sql_dir: Path, database: str
+async def test_a_database_of_a_newer_engine_is_refused(
+    start_service: StartService, connection: AsyncConnection
 ) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("drop table etl.built_tables cascade")
-        connection.execute("insert into etl.applied values ('engine', '009_x.sql', '')")
-    with pytest.raises(SqlFileError) as raised:
-        await start_service(sql_dir=sql_dir)
-    assert str(raised.value).startswith(
-        "etl/schema/009_x.sql was applied to this database and is gone: put it back; "
-        "or start over: "
+    await connection.execute(
+        "insert into etl.applied values ('engine', '009_x.sql', ''), ('later', 'x', '')"
     )
-    assert str(raised.value).endswith(" cascade; drop table features, features_next;")
+    with pytest.raises(
+        SqlFileError, match=r"of a newer version: etl/schema/009_x\.sql was applied"
+    ):
+        await start_service()
 
 
-async def test_after_a_release_nobody_is_told_to_start_over(
+async def test_after_a_release_no_message_says_how_to_start_over(
     start_service: StartService, sql_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await start_service(sql_dir=sql_dir)
-    (sql_dir / "schema" / "003_activity.sql").unlink()
+    (sql_dir / "schema" / "002_features.sql").unlink()
     monkeypatch.setattr(etl, "RELEASED", "1.0.0")
-    with pytest.raises(SqlFileError, match=r"and is gone: put it back$"):
+    with pytest.raises(SqlFileError, match=r"does not have that file$"):
         await start_service(sql_dir=sql_dir)
 
 

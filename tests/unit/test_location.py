@@ -1,4 +1,4 @@
-"""Where a database is, in words: what libpq would try, and no secret."""
+"""The location of a database in messages: what libpq would try, and no secret."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from etl.postgres.location import location_of
+from etl.postgres.database import location_of
 
 
 @pytest.mark.parametrize(
-    ("conninfo", "environ", "words"),
+    ("conninfo", "environ", "location"),
     [
         ("host=h dbname=d", {}, "the database d at h:5432"),
         ("postgresql://u:p@h:7/d", {}, "the database d at h:7"),
@@ -32,7 +32,7 @@ from etl.postgres.location import location_of
 def test_it_is_what_libpq_tries(
     conninfo: str,
     environ: dict[str, str],
-    words: str,
+    location: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,4 +43,4 @@ def test_it_is_what_libpq_tries(
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert location_of(conninfo).startswith(words)
+    assert location_of(conninfo).startswith(location)
