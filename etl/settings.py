@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from yarl import URL
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-#: The challenge's names for a Postgres, and libpq's words for the same.
+#: The challenge's names for a Postgres, and libpq's names for the same.
 DB_NAMES = {
     "DB_HOST": "host",
     "DB_PORT": "port",
@@ -29,26 +31,17 @@ LIBPQ_NAMES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
 #: Those that only add to it.
 LIBPQ_DETAILS = ("PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
 
-#: How a connection string begins that is a URL.
-URL_SCHEMES = ("postgresql://", "postgres://")
-
-#: How log lines may be written; the first is the default.
-LOG_FORMATS = ("text", "json")
-
-#: Longer tokens would not fit into the line of a header, of which aiohttp takes 8190
+#: A longer token would not fit into the line of a header, which aiohttp bounds to 8190
 #: bytes.
-LONGEST_TOKEN = 4096
+MAX_TOKEN = 4096
 
 #: An origin as browsers send it, without a path. (``null`` is many origins at once.)
 ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
 )
 
-#: Browsers leave these out of an origin.
-DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
-
 #: More streams than this only queue for the same disks and locks.
-MOST_WORKERS = 64
+MAX_WORKERS = 64
 
 
 class SettingsError(ValueError):
@@ -64,19 +57,15 @@ class RejectLimit:
 
     @classmethod
     def parse(cls, text: str) -> RejectLimit:
-        """Read ``20`` or ``2.5%``; raises SettingsError."""
-        number, percent, rest = text.partition("%")
-        form = r"\d{1,3}(\.\d{1,6})?" if percent else r"\d{1,18}"
-        if (
-            rest
-            or not re.fullmatch(form, number, re.ASCII)
-            or (percent and Decimal(number) > 100)
-        ):
-            raise SettingsError(
-                f"MAX_REJECTS: {text!r} is neither a whole number of records nor a "
-                "percentage from 0% to 100%, such as 10%"
-            )
-        return cls(Decimal(number), in_percent=bool(percent))
+        """Read ``20`` or ``2.5%``; raises ValueError."""
+        if re.fullmatch(r"\d{1,18}", text, re.ASCII):
+            return cls(Decimal(text), in_percent=False)
+        if re.fullmatch(r"(100|\d{1,2}(\.\d{1,6})?)%", text, re.ASCII):
+            return cls(Decimal(text[:-1]), in_percent=True)
+        raise ValueError(
+            f"{text!r} is neither a whole number of records nor a percentage from 0% to"
+            " 100%, such as 10%"
+        )
 
     def allows(self, rejected: int, records: int) -> bool:
         """Whether so many of a file's records may be rejected."""
@@ -88,9 +77,16 @@ class RejectLimit:
         return f"{self.most}%" if self.in_percent else str(self.most)
 
 
+def usable_cores() -> int:
+    """The processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    return min(os.cpu_count() or 1, MAX_WORKERS)
+
+
 @dataclass(frozen=True)
 class Settings:
-    """All that can be set. Relative defaults stand below the project's folder.
+    """All that can be set, but the database, by the field's name in capitals.
 
     ``database`` is a libpq connection string, empty where libpq's own variables say
     all, and None for the embedded Postgres. ``cors_origins`` may hold ``*`` alone.
@@ -101,11 +97,11 @@ class Settings:
     data_dir: Path = PROJECT / "data"
     sql_dir: Path = PROJECT / "sql"
     state_dir: Path = PROJECT / ".state"
-    load_workers: int = 1
-    build_workers: int = 1
+    load_workers: int = field(default_factory=usable_cores)
+    build_workers: int = field(default_factory=usable_cores)
     max_rejects: RejectLimit = RejectLimit(Decimal(10), in_percent=True)
     keep_runs: int = 100
-    log_json: bool = False
+    log_format: str = "text"
     cors_origins: frozenset[str] = frozenset()
     api_token: str | None = field(default=None, repr=False)
     api_token_read: str | None = field(default=None, repr=False)
@@ -120,65 +116,36 @@ class Settings:
         ``pipeline`` is the folder that holds ``sql`` and ``data``, the project's by
         default. Raises SettingsError for a value that is malformed.
         """
-        cores = usable_cores()
-        sql_dir = _pipeline_folder(environ, "SQL_DIR", pipeline, "sql")
-        data_dir = _pipeline_folder(environ, "DATA_DIR", pipeline, "data")
-        for name, folder in {"SQL_DIR": sql_dir, "DATA_DIR": data_dir}.items():
-            if not os.path.isdir(folder):  # noqa: PTH112 (Path raises where none may look)
-                raise SettingsError(
-                    f"{name}: {folder} is not a folder that can be read"
-                )
-        return cls(
-            host=environ.get("HOST") or cls.host,
-            port=_whole_number(environ, "PORT", cls.port, 0, 65535),
-            data_dir=data_dir,
-            sql_dir=sql_dir,
-            state_dir=Path(environ.get("STATE_DIR") or cls.state_dir).absolute(),
-            load_workers=_whole_number(environ, "LOAD_WORKERS", cores, 1, MOST_WORKERS),
-            build_workers=_whole_number(
-                environ, "BUILD_WORKERS", cores, 1, MOST_WORKERS
-            ),
-            max_rejects=RejectLimit.parse(environ.get("MAX_REJECTS") or "10%"),
-            keep_runs=_whole_number(environ, "KEEP_RUNS", cls.keep_runs, 1, 10**6),
-            log_json=_choice(environ, "LOG_FORMAT", LOG_FORMATS) == "json",
-            cors_origins=_origins(environ),
-            api_token=_token(environ, "API_TOKEN"),
-            api_token_read=_token(environ, "API_TOKEN_READ"),
-            database=_database(environ),
-        )
+        texts = {name: environ.get(name) for name in PARSERS}
+        for name in ("API_TOKEN", "API_TOKEN_READ"):
+            texts[name] = _secret(environ, name)
+        for name, part in {"SQL_DIR": "sql", "DATA_DIR": "data"}.items():
+            texts[name] = texts[name] or _pipeline_folder(pipeline, part)
+        values = {
+            name.lower(): _parse(name, PARSERS[name], text)
+            for name, text in texts.items()
+            if text
+        }
+        return cls(**values, database=_database(environ))
 
 
-def usable_cores() -> int:
-    """The processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
-    return min(os.cpu_count() or 1, MOST_WORKERS)
+def _parse(name: str, parse: Callable[[str], Any], text: str) -> Any:
+    """The value of a setting; raises SettingsError, which names it."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
 
 
-def _pipeline_folder(
-    environ: Mapping[str, str], name: str, pipeline: Path | None, part: str
-) -> Path:
-    """The folder that a setting names, else this part of the pipeline, which has it."""
-    if environ.get(name) or pipeline is None:
-        return Path(environ.get(name) or PROJECT / part).absolute()
-    folder = pipeline.absolute()
-    if not (folder / part).is_dir():
+def _pipeline_folder(pipeline: Path | None, part: str) -> str:
+    """This part of the pipeline, by default of the project's."""
+    folder = (pipeline or PROJECT).absolute()
+    if pipeline and not (folder / part).is_dir():
         what = f"has no folder {part}" if folder.is_dir() else "is not a folder"
         raise SettingsError(
             f"FOLDER: {folder} {what}: a pipeline is a folder with sql and data in it"
         )
-    return folder / part
-
-
-def _whole_number(
-    environ: Mapping[str, str], name: str, default: int, least: int, most: int
-) -> int:
-    text = environ.get(name) or str(default)
-    if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
-        raise SettingsError(
-            f"{name}: {text!r} is not a whole number from {least} to {most}"
-        )
-    return int(text)
+    return str(folder / part)
 
 
 def _secret(environ: Mapping[str, str], name: str) -> str | None:
@@ -198,61 +165,81 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     return content
 
 
-def _token(environ: Mapping[str, str], name: str) -> str | None:
-    """A token that a header can carry; no message shows it."""
-    token = _secret(environ, name)
-    if token and not re.fullmatch(f"[!-~]{{1,{LONGEST_TOKEN}}}", token):
-        raise SettingsError(
-            f"{name}: a token is up to {LONGEST_TOKEN} visible ASCII characters "
-            "without spaces"
+def _folder(text: str) -> Path:
+    if not os.path.isdir(text):  # noqa: PTH112 (Path raises without permission)
+        raise ValueError(f"{Path(text).absolute()} is not a folder that can be read")
+    return Path(text).absolute()
+
+
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+            raise ValueError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError(f"{text!r} is not one of text, json")
+    return text
+
+
+def _token(text: str) -> str:
+    """A token that a header can carry; no message contains it."""
+    if not re.fullmatch(f"[!-~]{{1,{MAX_TOKEN}}}", text):
+        raise ValueError(
+            f"a token is up to {MAX_TOKEN} visible ASCII characters without spaces"
         )
-    return token
+    return text
 
 
-def _choice(environ: Mapping[str, str], name: str, values: Sequence[str]) -> str:
-    value = environ.get(name) or values[0]
-    if value not in values:
-        raise SettingsError(f"{name}: {value!r} is not one of {', '.join(values)}")
-    return value
-
-
-def _origins(environ: Mapping[str, str]) -> frozenset[str]:
+def _origins(text: str) -> frozenset[str]:
     """The origins whose pages may read answers, as browsers write them; or ``*``."""
-    text = environ.get("CORS_ORIGINS") or ""
-    origins = {_origin(part.strip()) for part in text.split(",")} if text else set()
-    if "*" in origins and len(origins) > 1:
-        raise SettingsError("CORS_ORIGINS: * is every origin, and stands alone")
-    return frozenset(origins)
+    origins = [origin.strip() for origin in text.split(",")]
+    if origins == ["*"]:
+        return frozenset(origins)
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin.lower()):
+            raise ValueError(
+                f"{origin!r} is not an origin such as https://app.example.com"
+                " (* is every origin, and must be alone)"
+            )
+    return frozenset(str(URL(origin.lower())) for origin in origins)
 
 
-def _origin(text: str) -> str:
-    origin = text.lower()
-    if origin != "*" and not ORIGIN.fullmatch(origin):
-        raise SettingsError(
-            f"CORS_ORIGINS: {text!r} is no origin such as https://app.example.com, "
-            "and not *"
-        )
-    for scheme, port in DEFAULT_PORTS:
-        if origin.startswith(scheme):
-            origin = origin.removesuffix(port)
-    return origin
+#: How to parse each setting; a parser raises ValueError with what is wrong.
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "HOST": str,
+    "PORT": _whole_number(0, 65535),
+    "DATA_DIR": _folder,
+    "SQL_DIR": _folder,
+    "STATE_DIR": lambda text: Path(text).absolute(),
+    "LOAD_WORKERS": _whole_number(1, MAX_WORKERS),
+    "BUILD_WORKERS": _whole_number(1, MAX_WORKERS),
+    "MAX_REJECTS": RejectLimit.parse,
+    "KEEP_RUNS": _whole_number(1, 10**6),
+    "LOG_FORMAT": _log_format,
+    "CORS_ORIGINS": _origins,
+    "API_TOKEN": _token,
+    "API_TOKEN_READ": _token,
+}
 
 
 def unused_names(environ: Mapping[str, str]) -> list[str]:
-    """The names of a database that are set and say nothing: no host goes with them."""
-    found = []
+    """The names of a database that are set, but unused for want of a host."""
+    unused: list[str] = []
     if not environ.get("DB_HOST"):
-        names = [each for name in DB_NAMES for each in (name, f"{name}_FILE")]
-        found += [name for name in names if environ.get(name)]
+        unused += [each for name in DB_NAMES for each in (name, f"{name}_FILE")]
     if not any(environ.get(name) for name in (*LIBPQ_NAMES, "DATABASE_URL", "DB_HOST")):
-        found += [name for name in LIBPQ_DETAILS if environ.get(name)]
-    return found
+        unused += LIBPQ_DETAILS
+    return [name for name in unused if environ.get(name)]
 
 
 def _database(environ: Mapping[str, str]) -> str | None:
     """The connection string of the named Postgres, or None: first match wins."""
-    url = _secret(environ, "DATABASE_URL")
-    if url:
+    if url := _secret(environ, "DATABASE_URL"):
         return _connection_string(url)
     for name in ("DB_HOST", "PGHOST"):
         host = environ.get(name) or ""
@@ -261,36 +248,30 @@ def _database(environ: Mapping[str, str]) -> str | None:
                 f"{name}: not the name or address of a host: a URL is for DATABASE_URL"
             )
     if environ.get("DB_HOST"):
-        _whole_number(environ, "DB_PORT", 5432, 1, 65535)
-        values = {libpq: environ.get(name) for name, libpq in DB_NAMES.items()}
+        _parse("DB_PORT", _whole_number(1, 65535), environ.get("DB_PORT") or "5432")
+        values = {libpq: environ.get(name) or None for name, libpq in DB_NAMES.items()}
         values["password"] = _secret(environ, "DB_PASS")
-        return make_conninfo(
-            "", **{key: value or None for key, value in values.items()}
-        )
-    if any(environ.get(name) for name in LIBPQ_NAMES):
-        return ""
-    return None
+        return make_conninfo("", **values)
+    return "" if any(environ.get(name) for name in LIBPQ_NAMES) else None
 
 
 def _connection_string(url: str) -> str:
-    """``url`` itself. No message shows it, nor libpq's words: they quote the password.
+    """``url`` itself. No message contains it, nor libpq's: they quote the password.
 
     To libpq the first ``@`` of a URL ends the password, and the rest of one that has an
     ``@`` or a ``/`` would be the host, the port or the database, which messages name.
     """
+    escapes = "in a user or a password, @ is written %40 and / is written %2F"
     credentials, _, rest = url.partition("@")
     rest = url if "/" in credentials.partition("://")[2] else rest
-    if url.startswith(URL_SCHEMES) and "@" in rest.partition("?")[0]:
-        raise SettingsError(
-            "DATABASE_URL: one @ too many: in a user or a password, @ is written %40 "
-            "and / is written %2F"
-        )
+    if re.match("postgres(ql)?://", url) and "@" in rest.partition("?")[0]:
+        raise SettingsError(f"DATABASE_URL: one @ too many: {escapes}")
     try:
         conninfo_to_dict(url)
     except ProgrammingError:
         raise SettingsError(
             "DATABASE_URL: not a connection string such as "
-            "postgresql://user:password@host:5432/dbname; in a user or a password, "
-            "% is written %25, @ is written %40 and / is written %2F"
+            f"postgresql://user:password@host:5432/dbname; {escapes}, and % is written "
+            "%25"
         ) from None
     return url

@@ -1,93 +1,97 @@
 """What a person sees of a run in the terminal: its progress, rejects and first rows.
 
-Knows runs from outside, and the table's name.
+Knows runs from outside, and the table's name. In a pipe there are lines alone, which
+are never wrapped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
-import shutil
 import sys
-import time
+from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from psycopg.rows import dict_row
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
+from rich.table import Table
 
 from etl.postgres.database import Database
 from etl.reading.catalog import read_catalog
 from etl.reading.statements import first_rows
 from etl.run.records import Run
 from etl.run.rejects import START, rejects_of
-from etl.texttable import cut, printable, table
 
-#: Rows of features that are shown, rejects, and characters of a value in one of these.
-FIRST_ROWS, FIRST_REJECTS, WIDEST_VALUE = 10, 5, 60
+#: Rows of features to print, rejects, and characters of a value in one of these.
+FIRST_ROWS, FIRST_REJECTS, MAX_VALUE = 10, 5, 60
 
-#: Seconds between two looks at a run, and the width of its bar in characters.
+#: Seconds between two updates of the progress.
 REFRESH_SECONDS = 0.1
-BAR_WIDTH = 24
 
-#: The phases in their order, for the bar.
+#: The phases in their order, each an equal part of the bar.
 PHASES = ("load", "clean", "build", "check", "publish")
 
-#: The units of sizes, each a thousand of the one before.
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
+#: The columns of a line in a pipe: more than any table has.
+PIPE_WIDTH = 100_000
 
 
-async def follow(run: Run) -> None:
-    """Show how far a run is until it is over: a bar, or a line a phase in a pipe."""
-    width = terminal_width()
-    told = None
-    while not run.done.is_set():
-        if width:
-            print(f"\r\033[K{progress(run, width)}", end="", flush=True)
-        elif run.phase != told:
-            told = run.phase
-            print(f"run {run.id}: {told}", flush=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(run.done.wait(), REFRESH_SECONDS)
-    if width:
-        print("\r\033[K", end="")
-    if run.fault is None:
-        print(_summary(run))
+async def show_progress(run: Run) -> None:
+    """Show how far a run is until it has finished: a bar, or a line per phase in a
+    pipe.
+    """
+    console = _console()
+    bar = Progress(
+        "run {task.fields[run]}  {task.description:7}",
+        BarColumn(),
+        TimeElapsedColumn(),
+        "{task.fields[detail]}",
+        console=console,
+        auto_refresh=False,  # that would take a thread
+        transient=True,
+        disable=not console.is_interactive,
+    )
+    task = bar.add_task("load", total=len(PHASES), run=run.id, detail="")
+    reported = None
+    with bar:
+        while not run.done.is_set():
+            phase, detail = run.phase or PHASES[0], run.sql_file or ""
+            done = float(PHASES.index(phase))
+            if phase == "load" and run.files:
+                records = sum(file.records for file in run.files)
+                detail = f"{records:,} records  {run.files[-1].file}"
+                done += sum(file.bytes for file in run.files) / (run.bytes_to_load or 1)
+            bar.update(
+                task,
+                completed=done,
+                description=phase,
+                detail=escape(printable(detail)),
+                refresh=True,
+            )
+            if bar.disable and phase != reported:
+                reported = phase
+                _print(f"run {run.id}: {phase}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(run.done.wait(), REFRESH_SECONDS)
 
 
-def terminal_width() -> int | None:
-    """How many characters a line has; None where nobody looks at a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def progress(run: Run, width: int) -> str:
-    """A line that says how far a run is, less than ``width`` wide: it is redrawn."""
-    phase = run.phase or "start"
-    seconds = f"{time.monotonic() - run.began:.1f} s"
-    if phase == "load":
-        records = sum(file.records for file in run.files)
-        done = sum(file.bytes for file in run.files)
-        share = min(done / run.bytes_to_load, 1.0) if run.bytes_to_load else 1.0
-        name = run.files[-1].file if run.files else ""
-        words = f"{share:4.0%}  {records:,} records  {seconds}  {name}"
-    else:
-        share = (PHASES.index(phase) if phase in PHASES else 0) / len(PHASES)
-        words = f"{seconds}  {run.sql_file or ''}"
-    bar = ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
-    return cut(f"run {run.id}  {phase:7}  [{bar}] {words}".rstrip(), width - 1)
-
-
-def _summary(run: Run) -> str:
-    """How a run went that succeeded: a line a file, and what may be wrong."""
-    names = ("file", "records", "rejected", "size")
+def show_files(run: Run) -> None:
+    """Sum up a run that succeeded, by file."""
+    _print(f"run {run.id} {run.summary['state']} in {run.summary['seconds']} s\n")
     rows = [
-        (file.file, _grouped(file.records), _grouped(file.rejected), _size(file.bytes))
+        (file.file, file.records, file.rejected, decimal(file.bytes))
         for file in run.files
     ]
-    lines = [f"run {run.id} {run.summary['state']} in {run.summary['seconds']} s", ""]
-    lines += table(names, rows, right=names[1:]).splitlines()
-    lines += [f"warning: {warning}" for warning in run.warnings]
-    return "\n".join([*lines, ""])
+    _print(as_table(_console(), ("file", "records", "rejected", "size"), rows))
+    for warning in run.warnings:
+        _print(f"warning: {printable(warning)}")
+    _print()
 
 
 async def show_rejects(database: Database, run: Run) -> None:
@@ -99,40 +103,18 @@ async def show_rejects(database: Database, run: Run) -> None:
         cursor = connection.cursor(row_factory=dict_row)
         await cursor.execute(rejects_of(run.id, START, FIRST_REJECTS))
         first = await cursor.fetchall()
-    lines = ["rejected records by reason"]
+    _print("rejected records by reason")
     for file in files:
-        counts = file.rejected_by_reason.items()
-        reasons = [f"{_grouped(records)} {reason}" for reason, records in counts]
-        lines.append(f"  {file.file}: {', '.join(reasons)}")
-    lines += ["the first errors", *(f"  {_reject(entry)}" for entry in first)]
-    lines.append(f"all of them: the table etl.rejects, and GET /runs/{run.id}/rejects")
-    print(printable("\n".join(lines), keep="\n"), end="\n\n", flush=True)
-
-
-def _reject(entry: dict[str, Any]) -> str:
-    """One reject: where, what, and why."""
-    place = f"{entry['file']}, line {entry['line']}"
-    if entry["column"] is not None:
-        value = cut(printable(entry["value"] or ""), WIDEST_VALUE)
-        place += f", column {entry['column']}, value {value!r}"
-    return f"{place}: {entry['message']}"
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}"
-
-
-def _size(count: float) -> str:
-    for unit in UNITS:
-        if count < 1000 or unit == UNITS[-1]:
-            break
-        count /= 1000
-    return f"{count:,.0f} {unit}" if unit == UNITS[0] else f"{count:,.1f} {unit}"
-
-
-def command(script: str, pipeline: Path | None) -> str:
-    """How a person calls a script for a pipeline; None is the project's own."""
-    return script if pipeline is None else f"{script} {shlex.quote(str(pipeline))}"
+        reasons = file.rejected_by_reason.items()
+        counts = ", ".join(f"{records:,} {reason}" for reason, records in reasons)
+        _print(f"  {printable(file.file)}: {counts}")
+    _print("the first errors")
+    for reject in first:
+        column, value = reject["column"], brief(reject["value"])
+        where = f", column {column}, value {value!r}" if column is not None else ""
+        line = f"{reject['file']}, line {reject['line']}{where}: {reject['message']}"
+        _print(f"  {printable(line)}")
+    _print(f"all of them: the table etl.rejects, and GET /runs/{run.id}/rejects\n")
 
 
 async def show_features(database: Database, pipeline: Path | None) -> None:
@@ -142,12 +124,71 @@ async def show_features(database: Database, pipeline: Path | None) -> None:
         cursor = await connection.execute(first_rows(catalog, FIRST_ROWS))
         names = [column.name for column in cursor.description or ()]
         rows = await cursor.fetchall()
-        count = await (
-            await connection.execute("select count(*) from features")
-        ).fetchone()
-    print(table(names, rows, width=terminal_width()))
-    total = count[0] if count else 0
-    print()
-    print(f"{len(rows)} of {total:,} rows of the table features in {database.location}")
+        counted = await connection.execute("select count(*) from features")
+        ((total,),) = await counted.fetchall()
+    _print(as_table(_console(), names, rows))
+    _print(
+        f"\n{len(rows)} of {total:,} rows of the table features in {database.location}"
+    )
     query, serve = command("scripts/query.sh", pipeline), command("./run.sh", pipeline)
-    print(f"all of them: {query}, or {serve} and GET /features")
+    _print(f"all of them: {query}, or {serve} and GET /features")
+
+
+def command(script: str, pipeline: Path | None) -> str:
+    """How a person calls a script for a pipeline; None is the project's own."""
+    return script if pipeline is None else f"{script} {shlex.quote(str(pipeline))}"
+
+
+def as_table(
+    console: Console, names: Sequence[str], rows: Sequence[Sequence[object]]
+) -> str:
+    """Rows as text, as wide as the console: numbers to the right, null left empty.
+
+    In a terminal, long names are broken after their underscores.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True
+    )
+    for i, name in enumerate(names):
+        numbers = [isinstance(row[i], int | float | Decimal) for row in rows]
+        table.add_column(
+            name.replace("_", "_\n") if console.is_terminal else name,
+            justify="right" if any(numbers) else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*map(brief, row))
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def brief(value: object) -> str:
+    """A value as people read it: five digits of a fraction, the beginning of a text."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.5g}" if abs(value) < 1000 else f"{value:.2f}"
+    text = printable(str(value))
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+
+
+def printable(text: str) -> str:
+    """A text without the characters that a terminal would act on."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _console() -> Console:
+    """Standard output, which takes values as they are: without markup and emoji."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
+def _print(text: str = "") -> None:
+    """Print lines; where the reader of a pipe has left, as `head` does, to nowhere."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

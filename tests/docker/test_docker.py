@@ -196,7 +196,7 @@ def test_nothing_runs_as_root(service: Service) -> None:
 
 
 def test_the_log_says_that_anyone_may_start_runs(service: Service) -> None:
-    assert "API_TOKEN is not set: whoever reaches 0.0.0.0" in service.logs()
+    assert "API_TOKEN is not set: any client of 0.0.0.0" in service.logs()
 
 
 def test_psql_in_the_container_reads_features(service: Service) -> None:

@@ -20,7 +20,7 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import RUNNER
 from etl.settings import PROJECT
-from etl.stop_signals import STOP_SIGNALS
+from etl.signals import STOP_SIGNALS
 from tests.support.client import Client, app_of, end_of, get, trigger
 from tests.support.locks import locked, waits_for_a_lock
 from tests.support.processes import SECONDS, answer, environment, postgres_runs, serving
@@ -143,18 +143,22 @@ def test_once_signals_after_the_first_do_no_harm(database: str) -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--once"], 130)])
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [([], 0, ""), (["--once"], 130, "interrupted\n")],
+)
 def test_a_signal_before_anything_is_started(
     number: int,
     arguments: list[str],
     code: int,
+    message: str,
     state: Path,
 ) -> None:
     with started(
         *("-c", SIGNAL_WHILE_IMPORTING, str(int(number)), SERVER, *arguments),
         STATE_DIR=state,
     ) as process:
-        assert process.communicate(timeout=SECONDS) == ("", "")
+        assert process.communicate(timeout=SECONDS) == ("", message)
         assert process.returncode == code
     assert not state.exists()
 

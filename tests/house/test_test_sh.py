@@ -1,23 +1,36 @@
-"""test.sh: which tools it runs, in which order, and what it says in the end.
+"""test.sh: which tools it runs, in which order, and what it says in the end; and the
+venv that it makes first, as the other scripts do.
 
-Runs the script itself in a folder whose Python only notes what it was asked to run.
+Runs the scripts themselves in a folder whose Python only prints what it is to run.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from etl.settings import PROJECT
 
-#: Stands in for the Python of .venv: the tools themselves would take minutes.
+#: The Python of .venv: the tools themselves would take minutes.
 PYTHON = """#!/bin/sh
 echo "$*"
 case " $FAILING " in *" $2 "*) exit 3 ;; esac
 """
+
+#: The Python that makes .venv, with that one in it.
+BASE = f"""#!/bin/sh
+case "$FAILING $*" in
+    ensurepip*ensurepip*) exit 1 ;;
+    *"-m venv --clear "*) mkdir -p "$4/bin" && cp "${{0%/*}}/python" "$4/bin" ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+"""
+
+FILES = ("requirements.txt", "requirements-dev.txt")
 
 PYTEST = "-m pytest --numprocesses auto --dist loadfile"
 LINTERS = [
@@ -28,30 +41,103 @@ LINTERS = [
 ]
 
 
+PIP = "-m pip --disable-pip-version-check --quiet install -r {}/{}\n"
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(PROJECT / "test.sh", tmp_path)
-    shutil.copy(PROJECT / "scripts" / "common.bash", tmp_path / "scripts")
-    (tmp_path / "scripts" / "make_venv.py").write_text("")
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text(PYTHON)
-    python.chmod(0o755)
-    return tmp_path
+def bare(tmp_path: Path) -> Path:
+    """A checkout without .venv."""
+    folder = tmp_path / "check out"
+    (folder / "scripts").mkdir(parents=True)
+    for name in ("test.sh", "scripts/common.bash", *FILES):
+        shutil.copy(PROJECT / name, folder / name)
+    for name, text in (("python", PYTHON), ("base", BASE)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def folder(bare: Path) -> Path:
+    """A checkout whose .venv has all that is needed."""
+    assert use_venv(bare).returncode == 0
+    return bare
 
 
 def run(
-    folder: Path, *arguments: str, failing: str = ""
+    folder: Path, *arguments: str, failing: str = "", script: str = "./test.sh"
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(folder / "test.sh"), *arguments],
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "FAILING": failing},
-        cwd="/",
+        ["bash", "-c", f'{script} "$@"', "bash", *arguments],
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PYTHON": str(folder.parent / "base"),
+            "FAILING": failing,
+        },
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+    )
+
+
+def use_venv(
+    folder: Path, file: str = "requirements-dev.txt", failing: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return run(folder, file, failing=failing, script=". scripts/common.bash; use_venv")
+
+
+def test_the_venv_is_made_once(bare: Path) -> None:
+    made = use_venv(bare)
+    assert made.returncode == 0
+    assert made.stdout == PIP.format(bare, "requirements-dev.txt")
+    assert made.stderr == "Installing requirements-dev.txt into .venv (once) …\n"
+    for file in FILES:  # the other is a part of it
+        again = use_venv(bare, file)
+        assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def test_two_at_once_make_one_venv(bare: Path) -> None:
+    both = ". scripts/common.bash; (use_venv $1) & (use_venv $1) & wait; :"
+    ended = run(bare, "requirements.txt", script=both)
+    assert ended.stdout == PIP.format(bare, "requirements.txt")
+
+
+def test_the_venv_follows_the_requirements(folder: Path) -> None:
+    for file in FILES:
+        with (folder / file).open("a") as requirements:
+            requirements.write("# more\n")
+        assert use_venv(folder).stdout == PIP.format(folder, "requirements-dev.txt")
+    assert use_venv(folder).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [
+        ("ensurepip", "this Python lacks venv: on Debian, apt install python3-venv\n"),
+        ("pip", "pip could not install requirements-dev.txt\n"),
+    ],
+)
+def test_a_venv_that_cannot_be_made_is_tried_again(
+    bare: Path, failing: str, message: str
+) -> None:
+    ended = use_venv(bare, failing=failing)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(message)
+    assert use_venv(bare).stdout == PIP.format(bare, "requirements-dev.txt")
+
+
+def test_an_old_python_is_refused(bare: Path) -> None:
+    tools = bare.parent / "tools"
+    tools.mkdir()
+    for name, target in (("dirname", "dirname"), ("python3", "false")):
+        (tools / name).symlink_to(str(shutil.which(target)))
+    script = f"PATH='{tools}' PYTHON= ; . scripts/common.bash; use_venv"
+    ended = run(bare, "requirements.txt", script=script)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "Python 3.11 or newer is needed: none was found as python3\n"
     )
 
 

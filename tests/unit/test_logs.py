@@ -13,9 +13,9 @@ import pytest
 from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
-from etl.logs import RUN, BareLines, JsonLines, RequestLog, TextLines, start_logging
+from etl.logs import RUN, JsonLines, RequestLog, TextLines, start_logging
 
-FORMATTERS = [TextLines(), BareLines(), JsonLines()]
+FORMATTERS = [TextLines(), TextLines("%(message)s"), JsonLines()]
 
 HOSTILE = "a\nb\r\x1b[2K\x00\u2028\u202e\udcff\u00e9"
 
@@ -56,7 +56,7 @@ def test_text_has_the_time_of_this_machine() -> None:
     made = record("words")
     expected = logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(made)
     assert TextLines().format(made) == expected
-    assert BareLines().format(made) == "words"
+    assert TextLines("%(message)s").format(made) == "words"
 
 
 def test_json_has_the_values_of_its_message() -> None:
@@ -76,8 +76,10 @@ def test_json_has_the_values_of_its_message() -> None:
 
 def test_lines_of_a_run_name_it_once() -> None:
     assert in_run(7, TextLines(), "done").endswith(" INFO run 7: done")
-    assert in_run(7, TextLines(), "run 7 is over").endswith(" INFO run 7 is over")
-    assert in_run(7, TextLines(), "run 77 is over").endswith("run 7: run 77 is over")
+    assert in_run(7, TextLines(), "run 7 has ended").endswith(" INFO run 7 has ended")
+    assert in_run(7, TextLines(), "run 77 has ended").endswith(
+        "run 7: run 77 has ended"
+    )
     assert json.loads(in_run(7, JsonLines(), "done"))["run"] == 7
     assert "run" not in json.loads(JsonLines().format(record("done")))
 
