@@ -1,4 +1,4 @@
-"""What the README says about a browser, done in one."""
+"""What the reference says about a browser, done in one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.support.browser import Watched, held_up
 def test_an_event_source_follows_a_run(
     watched: Watched, url: str, database: str
 ) -> None:
-    """The run is held up until its progress is told, for it would be over before."""
-    readme = (PROJECT / "README.md").read_text()
-    (example,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
+    """The run is held up until its progress is printed, for it would end before."""
+    reference = (PROJECT / "docs" / "reference.md").read_text()
+    (example,) = re.findall(r"```js\n(.*?)```", reference, re.DOTALL)
     page = watched.open(url)
     progress = re.compile(r"\w+: \d+ of \d+ bytes")
     with (

@@ -1,4 +1,4 @@
-"""The README's examples for clients, run as they stand there."""
+"""The examples in the docs for clients and operators, run as they are there."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ from tests.support.processes import SECONDS, get, run_server, serving
 
 ADDRESS = "http://127.0.0.1:5000"
 
+DOCS = "\n".join(
+    (PROJECT / "docs" / name).read_text() for name in ("reference.md", "operations.md")
+)
+
 
 def example(language: str, word: str) -> str:
-    """The one example of the README in this language that has this word in it."""
-    readme = (PROJECT / "README.md").read_text()
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", readme, re.M | re.S)
+    """The one example of the docs in this language that has this word in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", DOCS, re.M | re.S)
     (found,) = [block for block in blocks if word in block]
     return str(found)
 

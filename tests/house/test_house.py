@@ -21,7 +21,10 @@ from etl.postgres.migrations import migrate
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_folder
 
-README = (PROJECT / "README.md").read_text()
+#: Where users find every setting, endpoint, script and column.
+DOCS = "\n".join(
+    (PROJECT / name).read_text() for name in ("README.md", "docs/reference.md")
+)
 
 #: Folders of what others made.
 VENDOR = {"vendor", "swagger-ui"}
@@ -228,9 +231,9 @@ def settings() -> set[str]:
     return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', source))
 
 
-def test_the_readme_names_every_setting() -> None:
+def test_the_docs_name_every_setting() -> None:
     assert {"HOST", "LOAD_WORKERS", "DATABASE_URL", "DB_PASS", "PGHOST"} <= settings()
-    assert [name for name in sorted(settings()) if f"`{name}`" not in README] == []
+    assert [name for name in sorted(settings()) if f"`{name}`" not in DOCS] == []
 
 
 def test_compose_passes_every_setting_on() -> None:
@@ -260,7 +263,7 @@ def routes() -> set[tuple[str, str]]:
     }
 
 
-async def test_the_readme_has_the_columns_of_the_files(
+async def test_the_docs_have_the_columns_of_the_files(
     connection: AsyncConnection,
 ) -> None:
     """Each with its type, and whether it may be empty."""
@@ -278,7 +281,7 @@ async def test_the_readme_has_the_columns_of_the_files(
         """
     )
     described, file = [], ""
-    table = README.split("\n| file | column | type |")[1].split("\n\n")[0]
+    table = DOCS.split("\n| file | column | type |")[1].split("\n\n")[0]
     for line in table.splitlines()[2:]:
         cells = [cell.strip().strip("`") for cell in line.split("|")[1:-1]]
         file = cells[0] or file
@@ -286,9 +289,9 @@ async def test_the_readme_has_the_columns_of_the_files(
     assert sorted(described) == sorted(await staging.fetchall())
 
 
-def test_the_readme_names_every_endpoint() -> None:
+def test_the_docs_name_every_endpoint() -> None:
     paths = {path for path, _ in routes()}
-    assert [path for path in sorted(paths) if f"`{path}`" not in README] == []
+    assert [path for path in sorted(paths) if f"`{path}`" not in DOCS] == []
 
 
 def test_every_route_is_described_and_no_other() -> None:
@@ -309,11 +312,11 @@ def test_vendored_files_are_as_they_came() -> None:
     assert found == VENDORED.read_text().splitlines()
 
 
-def test_the_readme_names_every_script() -> None:
+def test_the_docs_name_every_script() -> None:
     scripts = subprocess.run(
         ["git", "ls-files", "*.sh"], cwd=PROJECT, capture_output=True, text=True
     ).stdout.split()
-    assert [name for name in scripts if name not in README] == []
+    assert [name for name in scripts if name not in DOCS] == []
     assert all((PROJECT / name).stat().st_mode & 0o100 for name in scripts)
 
 
