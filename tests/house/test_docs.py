@@ -107,3 +107,15 @@ def test_the_changelog_has_each_kind_once() -> None:
     versions = sum(level == "##" for level, _ in headings)
     assert set(kinds) <= {"Added", "Changed", "Fixed", "Removed"}
     assert all(kinds.count(kind) <= versions for kind in kinds)
+
+
+def test_paths_of_the_engine_that_the_docs_name_are_there() -> None:
+    """Decisions may name what was there when they were made."""
+    named = {
+        name
+        for page, text in PAGES.items()
+        if not page.startswith(("docs/decisions/", "CHANGELOG.md"))
+        for name in re.findall(r"`(etl(?:/\w+)+(?:\.\w+)?)`", text)
+    }
+    assert len(named) > 20
+    assert {name for name in named if not (PROJECT / name).exists()} == set()
