@@ -30,8 +30,9 @@ IGNORED = re.compile(
     re.IGNORECASE,
 )
 
-#: What a file calls that takes a share of the rows on each build worker.
-SLICES = "etl.slices()"
+#: What a file names that takes a share of the rows on each build worker: a function,
+#: and the setting that it reads.
+SLICES = "etl.slices"
 
 #: A line of a file's header, as ``-- severity: warn``.
 HEADER = re.compile(r"^-- (\w+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)

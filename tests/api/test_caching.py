@@ -91,7 +91,7 @@ async def test_tags_change_with_what_was_published_and_only_with_it(
     await connection.execute("vacuum analyze features")
     assert [await tag_of(client, path) for path in PATHS] == first
 
-    with (sql_dir / "build" / "020_features.sql").open("a") as file:
+    with (sql_dir / "build" / "030_features.sql").open("a") as file:
         file.write("-- a word more\n")
     client = await start_service(sql_dir=sql_dir)
     assert [await tag_of(client, path) for path in PATHS] == first

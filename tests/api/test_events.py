@@ -78,7 +78,7 @@ async def test_a_run_from_start_to_end(
     assert users.items() <= last["files"][-1].items()
     assert last["files"][-1]["bytes"] == last["files"][-1]["total_bytes"] > 0
     steps = {step["file"]: step for step in last["steps"]}
-    assert steps["build/020_features.sql"]["rows"] == 10
+    assert steps["build/030_features.sql"]["rows"] == 10
     assert events[-1][2] == await get(client, "/runs/1")
     assert events[-1][2]["state"] == "succeeded"
 
@@ -100,7 +100,7 @@ async def test_progress_names_the_file_that_is_loaded_or_executed(
     async with paused(connection):
         await start(client)
         async with listening(client, 2) as listener:
-            state = await until(listener, file="build/020_features.sql")
+            state = await until(listener, file="build/030_features.sql")
             assert state["phase"] == "build"
     await end_of(client, 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -80,7 +81,8 @@ async def test_functions_are_replaced_where_one_of_their_files_has_changed(
         file.write("create function etl.one_more() returns integer return 1;\n")
     await migrate(connection, PROJECT / "sql")
     changed = {name for name, _ in set(await versions()) - set(before)}
-    assert changed == {"one_more", "slice", "slices", "rules_in_doubt"}
+    text = (functions / "040_rules.sql").read_text()
+    assert changed == set(re.findall(r"function etl\.(\w+)", text))
     await migrate(connection, PROJECT / "sql")
 
 

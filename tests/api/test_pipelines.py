@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from etl.settings import RejectLimit
 from etl.sqlfiles import SqlFileError
 from tests.support.client import Client, StartService, features, trigger
 
@@ -31,7 +32,7 @@ async def test_a_column_is_added_in_sql_alone(
 ) -> None:
     """On a database that is in use, and without a line of Python."""
     await trigger(client)
-    (sql_dir / "schema" / "007_longest_run_time.sql").write_text(NEW_COLUMN)
+    (sql_dir / "schema" / "004_longest_run_time.sql").write_text(NEW_COLUMN)
     (sql_dir / "build" / "900_longest_run_time.sql").write_text(FILL_NEW_COLUMN)
     changed = await start_service(sql_dir=sql_dir)
     await trigger(changed)
@@ -78,9 +79,9 @@ async def test_a_schema_file_in_between_is_refused_by_name(
 async def test_a_schema_file_is_applied_whole_or_not(
     start_service: StartService, sql_dir: Path, database: str
 ) -> None:
-    broken = sql_dir / "schema" / "007_broken.sql"
+    broken = sql_dir / "schema" / "004_broken.sql"
     broken.write_text("create table half (); select nothing;")
-    where = r"^schema/007_broken\.sql, line 1, column 30"
+    where = r"^schema/004_broken\.sql, line 1, column 30"
     with pytest.raises(SqlFileError, match=f'{where}: column "nothing" does not exist'):
         await start_service(sql_dir=sql_dir)
     with psycopg.connect(database) as connection:
@@ -100,7 +101,13 @@ WEATHER = {
         create table features (station text primary key, warmest numeric, notes bigint);
         create unlogged table features_next (like features);
     """,
-    "clean/010_no_nonsense.sql": "delete from staging.readings where degrees > 99;",
+    "clean/010_no_nonsense.sql": """
+        -- rejects: readings.degrees
+        -- reason:  too_warm
+        select station, degrees, 'warmer than any place' as message
+        from staging.readings
+        where degrees > 99;
+    """.replace("        --", "--"),
     "build/010_warmest.sql": """
         insert into features_next
         select station, max(degrees), (select count(*) from staging.notes)
@@ -127,11 +134,15 @@ async def test_another_pipeline_runs_on_the_same_python(
     readings = "day;station;degrees\n2024-07-01;Rød/{Å};21.50\n2024-07-02;Rød/{Å};999\n"
     (data / "readings.csv").write_text(readings + "2024-07-01;Bø;-3\n")
     client = await start_service(
-        sql_dir=sql_dir, data_dir=data, database=empty_database
+        sql_dir=sql_dir,
+        data_dir=data,
+        database=empty_database,
+        max_rejects=RejectLimit.parse("50%"),
     )
     answer = await trigger(client)
     assert [file["records"] for file in answer["run"]["files"]] == [2, 3]
     assert [step["rows"] for step in answer["run"]["steps"]] == [1, 2, 0]
+    assert [file["rejected"] for file in answer["run"]["files"]] == [0, 1]
     assert await features(client) == [
         {"station": "Bø", "warmest": -3, "notes": 2},
         {"station": "Rød/{Å}", "warmest": 21.50, "notes": 2},

@@ -45,7 +45,7 @@ async def test_success(client: Client, method: str) -> None:
         *("file", "bytes", "sha256", "records", "rejected", "rejected_by_reason")
     ]
     steps = {step["file"]: step for step in run["steps"]}
-    assert steps["build/020_features.sql"]["rows"] == 10
+    assert steps["build/030_features.sql"]["rows"] == 10
     assert list(run["steps"][0]) == ["file", "sha256", "rows", "milliseconds"]
     assert await get(client, "/runs/1") == run
     assert await get(client, "/runs") == [run]
@@ -153,11 +153,11 @@ async def test_a_fault_of_the_service_is_500(
 ) -> None:
     sql_dir = tmp_path / "sql"
     _copy_pipeline(settings.sql_dir, sql_dir)
-    (sql_dir / "build" / "030_broken.sql").write_text("select from nowhere;")
+    (sql_dir / "build" / "900_broken.sql").write_text("select from nowhere;")
     client = await start_service(sql_dir=sql_dir)
     failed = await trigger(client, 500)
     assert failed["result"] == (
-        'build/030_broken.sql, line 1, column 13: relation "nowhere" does not exist'
+        'build/900_broken.sql, line 1, column 13: relation "nowhere" does not exist'
     )
 
 

@@ -113,7 +113,7 @@ def test_log_lines_are_whole_and_have_no_token(guarded: Guarded) -> None:
     assert ("GET", "/runs", 200) in found
     assert all(line["bytes"] > 0 and line["seconds"] >= 0 for line in requests)
     steps = [line for line in lines if "milliseconds" in line]
-    assert "build/020_features.sql" in {step["file"] for step in steps}
+    assert "build/030_features.sql" in {step["file"] for step in steps}
     assert {step["run"] for step in steps} == {1}
     assert [line["run"] for line in lines if "succeeded" in line["message"]] == [1]
 
@@ -123,7 +123,7 @@ def test_text_lines_name_the_run(database: str, tmp_path: Path) -> None:
     with serving(log, DATABASE_URL=database) as (_, url):
         urllib.request.urlopen(f"{url}/trigger_etl", timeout=SECONDS).close()
     lines = log.read_text().splitlines()
-    assert any(" INFO run 1: build/020_features.sql: 10 rows in " in x for x in lines)
+    assert any(" INFO run 1: build/030_features.sql: 10 rows in " in x for x in lines)
     assert any(" INFO run 1 succeeded in " in line for line in lines)
     assert any(" GET /trigger_etl 200 " in line for line in lines)
     assert not [line for line in lines if "WARNING" in line]
