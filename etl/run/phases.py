@@ -146,14 +146,23 @@ class _Pipeline:
             if await row.fetchone() == (True,):
                 suspected.add(rule.file.path)
 
-        sizes = [stream.opened.size for stream in self._streams.values()]
-        if max(sizes, default=0) > BYTES_WITHOUT_STATISTICS:
-            jobs: list[Job] = [partial(analyze, source) for source in self._streams]
+        jobs: list[Job] = []
+        largest_first = sorted(
+            self._streams.values(), key=lambda each: -each.file.bytes
+        )
+        for stream in largest_first:
             jobs += [
                 partial(suspect, rule)
                 for rule in self._rules
-                if rule.keeps_first and rule.verified_by and len(rule.at_fault) == 1
+                if rule.source == stream.source
+                and rule.verified_by
+                and rule.keeps_first
+                and len(rule.at_fault) == 1
             ]
+            jobs.append(partial(analyze, stream.source))
+        if max((stream.file.bytes for stream in largest_first), default=0) > (
+            BYTES_WITHOUT_STATISTICS
+        ):
             await run_jobs(self._workers, jobs)
         return suspected
 
