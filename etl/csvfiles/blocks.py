@@ -227,7 +227,7 @@ def _records(
     is_blank = patterns.blank.fullmatch
     if b'"' not in data:
         for number, record in enumerate(io.BytesIO(data), line):
-            if not is_blank(record):
+            if record[:1].isalnum() or not is_blank(record):  # the first is faster
                 yield number, record
         return
     for found in patterns.record.finditer(data):

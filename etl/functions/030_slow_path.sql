@@ -158,31 +158,60 @@ language sql stable as $$
         end;
 $$;
 
--- A list with its elements normalised and without blank ones; null where one of the
--- elements is no value of their type.
+-- A list without blank elements and the spaces and tabs around elements.
+create or replace function etl.elements(value text, separator text) returns text
+language sql immutable as $$
+    select
+        btrim(
+            regexp_replace(
+                value,
+                '[ \t]*[' || separator || '][ \t' || separator || ']*',
+                separator,
+                'g'
+            ),
+            E' \t' || separator
+        );
+$$;
+
+-- The same of a list whose padding is that of its elements.
+create or replace function etl.elements_without_padding(
+    value text, separator text, padding text
+) returns text
+language sql immutable as $$
+    select
+        case
+            when padding is null then etl.elements(value, separator)
+            else regexp_replace(
+                etl.elements(value, separator),
+                rtrim(padding, '$') || '(?=[' || separator || ']|$)',
+                '',
+                'g'
+            )
+        end;
+$$;
+
+-- A list with its elements normalised; null where one of them is no value of their
+-- type, which an array of them shows.
 create or replace function etl.normalised_list(
     value text, separator text, type text, pattern text, padding text
 ) returns text
 language sql stable as $$
     select
         case
-            when bool_and(elements.element is not null) is not false
-                then coalesce(
-                    string_agg(
-                        elements.element, separator order by elements.position
-                    ),
-                    ''
+            when etl.elements(value, separator) = '' then ''
+            when
+                etl.elements(value, separator)
+                ~ ('^' || etl.pattern_of_list(pattern, separator) || '$')
+                and pg_input_is_valid(
+                    '{' || replace(
+                        etl.elements_without_padding(value, separator, padding),
+                        separator,
+                        ','
+                    ) || '}',
+                    type || '[]'
                 )
-        end
-    from (
-        select
-            etl.normalised(given.element, type, pattern, padding) as element,
-            given.position
-        from
-            string_to_table(value, separator)
-            with ordinality as given (element, position)
-        where etl.trimmed(given.element) <> ''
-    ) as elements;
+                then etl.elements_without_padding(value, separator, padding)
+        end;
 $$;
 
 -- The columns of staging that a file has, in their order; number is the position of
@@ -215,10 +244,7 @@ language sql stable as $$
             format(
                 case
                     when columns.separator is not null
-                        then $f$case
-                            when %1$s ~ %6$L then %1$s
-                            else etl.normalised_list(%1$s, %5$L, %2$L, %3$L, %4$L)
-                        end$f$
+                        then 'etl.normalised_list(%1$s, %5$L, %2$L, %3$L, %4$L)'
                     when columns.is_text
                         then 'case when pg_input_is_valid(%1$s, %2$L) then %1$s end'
                     else 'etl.normalised(%1$s, %2$L, %3$L, %4$L)::%2$s::text'
@@ -227,8 +253,7 @@ language sql stable as $$
                 columns.value_type,
                 columns.pattern,
                 columns.padding,
-                columns.separator,
-                '^' || columns.regular_pattern || '$'
+                columns.separator
             )
         ) as text,
         format($f$nullif(texts[%s], '')::%s$f$, columns.nth, columns.type) as value
@@ -266,13 +291,17 @@ begin
     execute format(
         $f$
         insert into pg_temp.parsed_records (line, record, fields, reason, texts)
-        select
-            likely.line,
-            likely.record,
-            likely.fields,
-            likely.reason,
-            array[%s]::text[] as texts
-        from (
+        -- Materialized, or each use of a field would split the record again.
+        with
+        split as materialized (
+            select
+                raw_records.line,
+                raw_records.record,
+                etl.fields(raw_records.record, $1) as fields
+            from pg_temp.raw_records
+        ),
+
+        likely as materialized (
             select
                 split.line,
                 split.record,
@@ -280,14 +309,16 @@ begin
                     split.fields, string_to_array(replace(split.record, '"', ''), $1)
                 ) as fields,
                 etl.record_reason(split.record, split.fields, $2, $3) as reason
-            from (
-                select
-                    raw_records.line,
-                    raw_records.record,
-                    etl.fields(raw_records.record, $1) as fields
-                from pg_temp.raw_records
-            ) as split
-        ) as likely
+            from split
+        )
+
+        select
+            likely.line,
+            likely.record,
+            likely.fields,
+            likely.reason,
+            array[%s]::text[] as texts
+        from likely
         $f$,
         (
             select string_agg(columns.text, ', ' order by columns.nth)

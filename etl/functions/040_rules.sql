@@ -173,6 +173,17 @@ begin
             using errcode = 'undefined_column';
     end if;
 
+    -- As staging has them, whatever types the rule has returned.
+    execute (
+        select
+            format(
+                'update pg_temp.violations set row_values = jsonb_build_object(%s)',
+                string_agg(
+                    format('%L, %s', columns.column_name, columns.value), ', '
+                )
+            )
+        from etl.columns_of_violations(source) as columns
+    );
     execute format(
         'delete from staging.%I where %s', source, etl.condition_of_violations(source)
     );
@@ -190,15 +201,13 @@ end;
 $$;
 
 -- Finds the raw records that have what a rule has found, and were not rejected before.
--- Returns how many were found by now, and how many of them are to be kept.
+-- Returns how many there are.
 create or replace function etl.match_violations(
-    run_id       bigint,
-    source       text,
-    file_columns text[],
-    delimiter    text,
-    keeps_first  boolean
-) returns table (found bigint, kept bigint)
+    run_id bigint, source text, file_columns text[], delimiter text
+) returns bigint
 language plpgsql as $$
+declare
+    matched bigint;
 begin
     perform etl.parse_records(source, file_columns, delimiter);
 
@@ -213,39 +222,34 @@ begin
                     parsed.line,
                     parsed.record,
                     parsed.texts,
-                    found.at_fault,
-                    found.message,
-                    found.cause_file,
-                    found.cause_line
+                    violations.at_fault,
+                    violations.message,
+                    violations.cause_file,
+                    violations.cause_line
                 from (
                     select
                         parsed_records.*,
-                        jsonb_build_array(%s) as found_values
+                        jsonb_build_object(%s) as row_values
                     from pg_temp.parsed_records
                     where
                         parsed_records.reason is null
                         and array_position(parsed_records.texts, null) is null
                 ) as parsed
-                inner join (
-                    select
-                        violations.*,
-                        jsonb_build_array(%s) as found_values
-                    from pg_temp.violations
-                ) as found using (found_values)
+                inner join pg_temp.violations using (row_values)
                 where
-                    not exists (
-                        select 1
+                    parsed.line not in (
+                        select rejects.line
                         from etl.rejects
                         where
                             rejects.run_id = %s
                             and rejects.is_consequence in (false, true)
                             and rejects.file = %L
-                            and rejects.line = parsed.line
                     )
                 order by parsed.line
                 $f$,
-                string_agg(in_file.value, ', ' order by in_file.nth),
-                string_agg(in_violations.value, ', ' order by in_file.nth),
+                string_agg(
+                    format('%L, %s', in_file.column_name, in_file.value), ', '
+                ),
                 match_violations.run_id,
                 source || '.csv'
             )
@@ -253,11 +257,8 @@ begin
         inner join etl.columns_of_file(source, file_columns) as in_file
             using (column_name)
     );
-    return query
-    select
-        count(*),
-        case when keeps_first then count(distinct pending.at_fault) else 0 end
-    from pg_temp.pending_rejects as pending;
+    get diagnostics matched = row_count;
+    return matched;
 end;
 $$;
 

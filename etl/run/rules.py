@@ -7,12 +7,12 @@ etl/functions/040_rules.sql. Here the records with these values are found in the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection, Rollback, sql
 
-from etl.csvfiles.blocks import Block, CsvRecord
+from etl.csvfiles.blocks import CsvRecord
 from etl.errors import ServiceFault
 from etl.postgres.sqlerrors import NO_STATEMENT
 from etl.postgres.transactions import transaction
@@ -101,13 +101,11 @@ class _Rejection:
             if not limit.allows(file.rejected + rejected, file.records):
                 raise Rollback
             if records:
-                await self._find(lambda found, _: found == records)
+                await self._find(records)
                 rejected = await self._write()
                 file.rejected += rejected
             return rejected
-        await self._find(
-            lambda found, kept: found - kept >= min(rejected, MAX_ERRORS_NAMED)
-        )
+        await self._find(min(rejected, MAX_ERRORS_NAMED), but_kept=True)
         await count_reasons(self.lead, self.run_id, [file])
         await self._write()
         file.add_reason(rule.reason, is_consequence, rejected)
@@ -116,18 +114,20 @@ class _Rejection:
         await require_few(self.lead, self.run_id, self.stream, limit)
         return rejected
 
-    async def _find(self, is_enough: Callable[[int, int], bool]) -> None:
-        """Match records of the file, in its order, until enough are found.
+    async def _find(self, wanted: int, *, but_kept: bool = False) -> None:
+        """Match records of the file, in its order, until so many are found, those that
+        will be kept counted or not.
 
         Those that show one of the values as text come first: mostly, others need not be
-        read. ``is_enough`` gets how many are found, and how many of them will be kept.
+        read.
         """
         shown = await self._values()
         for values in (shown, None) if shown else (None,):
-            for block in sorted(self.stream.blocks, key=lambda block: block.offset):
-                async for part in in_parts(self._records_of(block, values)):
-                    if is_enough(*await self._match(part)):
-                        return
+            found = 0
+            async for part in in_parts(self._records(values)):
+                found += await self._match(part)
+                if found - (await self._kept() if but_kept else 0) >= wanted:
+                    return
             await self.lead.execute("truncate pg_temp.pending_rejects")
         raise ServiceFault(
             f"{self.rule.file.path}: the values that it returns are not those of "
@@ -135,57 +135,52 @@ class _Rejection:
         )
 
     async def _values(self) -> _Values | None:
-        """The values as text, None for more than memory is to hold."""
+        """Values that records show as text, None for more than memory is to hold."""
+        column = self.rule.at_fault[0]
         rows = await self.lead.execute(
-            "select column_name from etl.columns_of_violations(%s) order by nth",
-            [self.rule.source],
+            "select distinct coalesce(row_values ->> %s, '') from pg_temp.violations"
+            " limit %s",
+            [column, MAX_VALUES + 1],
         )
-        columns = [name for (name,) in await rows.fetchall()]
-        rows = await self.lead.execute(
-            "select array(select row_values ->> name from unnest(%s::text[]) as name)"
-            " from pg_temp.violations limit %s",
-            [columns, MAX_VALUES + 1],
-        )
-        found = await rows.fetchall()
-        if len(found) > MAX_VALUES:
+        texts = {_common(text.encode()) for (text,) in await rows.fetchall()}
+        if len(texts) > MAX_VALUES:
             return None
-        positions = [self.stream.header.columns.index(name) for name in columns]
-        texts = {
-            tuple(_comparable((value or "").encode()) for value in values)
-            for (values,) in found
-        }
-        return _Values(positions, texts)
+        return _Values(self.stream.header.columns.index(column), texts)
 
-    def _records_of(self, block: Block, values: _Values | None) -> Iterator[CsvRecord]:
-        """The records of a block, or those that show one of the values."""
-        reader, patterns = self.stream.reader, self.stream.patterns
-        if values is None:
-            yield from self.stream.records_of(block)
-            return
-        delimiter = self.stream.header.delimiter.encode()
-        needles = values.needles
-        candidates = (
-            reader.records_containing(block, patterns, needles)
-            if needles
-            else reader.records_of(block, patterns)
-        )
-        for line, record in candidates:
-            if values.are_in(record.split(delimiter)):
-                yield reader.csv_record(line, record)
+    def _records(self, values: _Values | None) -> Iterator[CsvRecord]:
+        """The records of the file, or those that show one of the values."""
+        stream, needles = self.stream, values.needles if values else []
+        for block in sorted(stream.blocks, key=lambda block: block.offset):
+            lines = (
+                stream.reader.records_containing(block, stream.patterns, needles)
+                if needles
+                else stream.reader.records_of(block, stream.patterns)
+            )
+            if values:
+                lines = values.choose(lines, stream.header.delimiter.encode())
+            for line, record in lines:
+                yield stream.reader.csv_record(line, record)
 
-    async def _match(self, records: list[CsvRecord]) -> tuple[int, int]:
-        """Match more records; how many are found by now, and will be kept."""
+    async def _match(self, records: list[CsvRecord]) -> int:
+        """Match more records; how many of them are found."""
         header = self.stream.header
         await copy_raw_records(self.lead, records)
         row = await self.lead.execute(
-            "select found, kept from etl.match_violations(%s, %s, %s, %s, %s)",
-            [
-                *(self.run_id, self.rule.source, list(header.fields)),
-                *(header.delimiter, self.rule.keeps_first),
-            ],
+            "select etl.match_violations(%s, %s, %s, %s)",
+            [self.run_id, self.rule.source, list(header.fields), header.delimiter],
         )
-        found, kept = await row.fetchone() or (0, 0)
-        return found, kept
+        (found,) = await row.fetchone() or (0,)
+        return int(found)
+
+    async def _kept(self) -> int:
+        """How many of the records that were found are the first with their values."""
+        if not self.rule.keeps_first:
+            return 0
+        row = await self.lead.execute(
+            "select count(distinct at_fault) from pg_temp.pending_rejects"
+        )
+        (kept,) = await row.fetchone() or (0,)
+        return int(kept)
 
     async def _write(self) -> int:
         """Write what was matched to etl.rejects, and put back what is kept; how many
@@ -205,28 +200,30 @@ class _Rejection:
 
 @dataclass(frozen=True)
 class _Values:
-    """Values by the positions of their fields, in a form that all spellings share."""
+    """The values of one column, by which records are found: its position in the file,
+    and what all spellings of a value have in common.
+    """
 
-    positions: list[int]
-    texts: set[tuple[bytes, ...]]
+    position: int
+    texts: set[bytes]
 
     @property
     def needles(self) -> list[bytes]:
         """Bytes of which each record with one of the values has one; empty for none."""
-        longest = [max(values, key=len) for values in self.texts]
-        are_few = len(longest) <= MAX_NEEDLES and all(longest)
-        return longest if are_few and not any(b'"' in each for each in longest) else []
+        are_few = len(self.texts) <= MAX_NEEDLES and all(self.texts)
+        return list(self.texts) if are_few and b'"' not in b"".join(self.texts) else []
 
-    def are_in(self, fields: list[bytes]) -> bool:
-        """Whether a record has one of the values, as far as its text shows it."""
-        if len(fields) <= max(self.positions):
-            return False
-        return tuple(_comparable(fields[at]) for at in self.positions) in self.texts
+    def choose(
+        self, lines: Iterable[tuple[int, bytes]], delimiter: bytes
+    ) -> Iterator[tuple[int, bytes]]:
+        """The records that have one of the values, as far as their text shows it."""
+        position, texts = self.position, self.texts
+        for line, record in lines:
+            fields = record.split(delimiter, position + 1)
+            if len(fields) > position and _common(fields[position]) in texts:
+                yield line, record
 
 
-def _comparable(value: bytes) -> bytes:
-    """What all spellings of a value have in common; SQL decides which are equal."""
-    value = value.strip(AROUND).replace(b'""', b'"')
-    if b"." in value:
-        value = value.rstrip(b"0").rstrip(b".")
-    return value.lstrip(b"+-0")
+def _common(value: bytes) -> bytes:
+    """What usual spellings of a value have in common; SQL decides which are equal."""
+    return value.strip(AROUND).lstrip(b"+-0")

@@ -189,7 +189,7 @@ create table etl.list_columns (
     source       text    not null,
     column_name  text    not null,
     element_type regtype not null references etl.type_formats,
-    separator    text    not null check (length(separator) = 1),
+    separator    text    not null check (separator ~ '^[;,:/|#&+!_]$'),
     meaning      text    not null,
     primary key (source, column_name)
 );

@@ -545,7 +545,7 @@ async def test_too_many_duplicates_far_from_the_first(
     client: Client, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the first errors, and only so much of the file is read."""
-    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 1 << 12)
+    monkeypatch.setattr("etl.run.copying.MAX_RECORDS_AT_ONCE", 500)
     records = "".join(f"{number},name,,\n" for number in range(1, 2001))
     (data_dir / "users.csv").write_text(USERS + records + records)
     failed = await trigger(client, 422)
