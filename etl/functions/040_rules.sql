@@ -188,14 +188,14 @@ begin
         'delete from staging.%I where %s', source, etl.condition_of_violations(source)
     );
     get diagnostics records = row_count;
-    select
-        case
-            when keeps_first then least(records, count(distinct violations.at_fault))
-            else 0
-        end,
-        bool_and(violations.cause_file is not null)
-    into kept, is_consequence
+    select bool_and(violations.cause_file is not null)
+    into is_consequence
     from pg_temp.violations;
+    select count(*)
+    into kept
+    from (select distinct violations.at_fault from pg_temp.violations) as kept_ones
+    where keeps_first;
+    kept := least(kept, records);
     return next;
 end;
 $$;

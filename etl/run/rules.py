@@ -30,6 +30,9 @@ MAX_NEEDLES, MAX_VALUES = 20, 250_000
 #: What may be around a value in its field.
 AROUND = b' \t\r\n"\x1a\xef\xbb\xbf'
 
+#: What a number may begin with that does not change it, or its sign alone.
+SIGNS_AND_ZEROS = b"+-0"
+
 #: Members of a rule's rows that are no values of the source.
 MEMBERS = "{message,cause_file,cause_line}"
 
@@ -220,10 +223,13 @@ class _Values:
         position, texts = self.position, self.texts
         for line, record in lines:
             fields = record.split(delimiter, position + 1)
-            if len(fields) > position and _common(fields[position]) in texts:
-                yield line, record
+            if len(fields) > position:
+                # as in _common(), whose call would take a third more time
+                text = fields[position].strip(AROUND).lstrip(SIGNS_AND_ZEROS)
+                if text in texts:
+                    yield line, record
 
 
 def _common(value: bytes) -> bytes:
     """What usual spellings of a value have in common; SQL decides which are equal."""
-    return value.strip(AROUND).lstrip(b"+-0")
+    return value.strip(AROUND).lstrip(SIGNS_AND_ZEROS)
