@@ -18,7 +18,7 @@ from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream
 from etl.run.events import LAST_EVENT_ID
 from etl.run.records import Run, RunSummary, read_runs
-from etl.run.rejects import START, Place, last_of_page, rejects_of
+from etl.run.rejects import START, RejectCursor, last_of_page, rejects_of
 
 #: Runs of a page, and the number of a run: what a bigint holds.
 MAX_RUNS, MAX_NUMBER = 1000, 2**63 - 1
@@ -70,7 +70,7 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     reason = identifier(request, "reason")
     given = request.query.get("after")
     try:
-        after = START if given is None else Place.parse(given)
+        after = START if given is None else RejectCursor.parse(given)
     except ValueError:
         message = f"after is what the Link header of a page gave, not {given!r}"
         raise BadParameter(message) from None
@@ -133,7 +133,7 @@ async def cancel(request: web.Request) -> web.Response:
         await run.done.wait()
         summary = run.summary
     state = summary["state"]
-    reason = "is another server's" if state == "running" else f"is over: {state}"
+    reason = "is another server's" if state == "running" else f"has ended: {state}"
     return problem(409, f"run {summary['id']} {reason}", run=summary)
 
 

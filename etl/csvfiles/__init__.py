@@ -1,1 +1,1 @@
-"""CSV files as bytes: read, cut into blocks, told plain from odd. No database here."""
+"""CSV files as bytes: headers, blocks of whole records, regular or not. No database."""

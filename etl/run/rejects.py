@@ -67,17 +67,17 @@ async def require_few(
     ]
     so_far = "" if stream.is_loaded else "the first "
     records = f"{file.rejected} of {so_far}{file.records} records"
-    shown, limited = "; ".join(errors), f"more than MAX_REJECTS={limit} allows"
+    named, limited = "; ".join(errors), f"more than MAX_REJECTS={limit} allows"
     raise TooManyRejects(
-        f"{shown}; therefore {records} of {file.file} are rejected, {limited}"
+        f"{named}; therefore {records} of {file.file} are rejected, {limited}"
         if causes_first
-        else f"{file.file}: {records} are rejected, {limited}: {shown}"
+        else f"{file.file}: {records} are rejected, {limited}: {named}"
     )
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an entry stands in the list of a run's rejects: causes come first."""
+class RejectCursor:
+    """The position of an entry in the list of a run's rejects: causes come first."""
 
     is_consequence: bool
     file: str
@@ -85,7 +85,7 @@ class Place:
     id: int
 
     @classmethod
-    def parse(cls, text: str) -> Place:
+    def parse(cls, text: str) -> RejectCursor:
         """Read what ``str`` wrote; raises ValueError for anything else."""
         found = re.fullmatch(
             rf"([^\0]*):([0-9]{{1,18}}):([0-9]{{1,18}})({CONSEQUENCE})?", text
@@ -100,11 +100,11 @@ class Place:
 
 
 #: Before the first entry.
-START = Place(is_consequence=False, file="", line=0, id=0)
+START = RejectCursor(is_consequence=False, file="", line=0, id=0)
 
 
 def rejects_of(
-    run_id: int, after: Place, limit: int | None, reason: str | None = None
+    run_id: int, after: RejectCursor, limit: int | None, reason: str | None = None
 ) -> sql.Composed:
     """The query for a run's rejects, one row per error: the causes by file and line,
     then what follows from them; only those with a reason, where one is given.
@@ -118,10 +118,10 @@ def rejects_of(
 async def last_of_page(
     connection: AsyncConnection,
     run_id: int,
-    after: Place,
+    after: RejectCursor,
     limit: int,
     reason: str | None = None,
-) -> Place | None:
+) -> RejectCursor | None:
     """The last entry of a page of ``limit`` entries, or None where no more follow."""
     rows = await connection.execute(
         sql.SQL(
@@ -130,11 +130,11 @@ async def last_of_page(
         ).format(_chosen(run_id, after, reason), limit - 1)
     )
     found = await rows.fetchall()
-    return Place(*found[0]) if len(found) == 2 else None
+    return RejectCursor(*found[0]) if len(found) == 2 else None
 
 
-def _chosen(run_id: int, after: Place, reason: str | None) -> sql.Composed:
-    """The condition for the rejects of a run that come after a place."""
+def _chosen(run_id: int, after: RejectCursor, reason: str | None) -> sql.Composed:
+    """The condition for the rejects of a run that come after a cursor."""
     return sql.SQL(
         "run_id = {} and (is_consequence, file, line, id) > ({}, {}, {}, {})"
         " and ({reason}::text is null or reason = {reason})"

@@ -124,8 +124,8 @@ class _Rejection:
         Those that show one of the values as text come first: mostly, others need not be
         read.
         """
-        shown = await self._values()
-        for values in (shown, None) if shown else (None,):
+        values_in_text = await self._values()
+        for values in (values_in_text, None) if values_in_text else (None,):
             found = 0
             async for part in in_parts(self._records(values)):
                 found += await self._match(part)

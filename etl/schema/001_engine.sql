@@ -91,7 +91,7 @@ comment on column etl.rejects.line is 'Line where the record starts, from 1';
 comment on column etl.rejects.id is 'Distinguishes the errors of one record';
 comment on column etl.rejects.column_name is
 'Column at fault, null for the whole record';
-comment on column etl.rejects.value is 'Its value, without blanks around it';
+comment on column etl.rejects.value is 'Its value, without spaces and tabs around it';
 comment on column etl.rejects.reason is 'What is wrong, in one word of a fixed set';
 comment on column etl.rejects.message is 'What is wrong, for people';
 comment on column etl.rejects.record is 'The record as in the file';

@@ -108,7 +108,7 @@ async def cancelled(
     locks = await connection.execute("select count(*) from etl.locks")
     assert await locks.fetchone() == (0,)
     ended = await cancel(client, number, 409)
-    assert ended["detail"] == f"run {number} is over: failed"
+    assert ended["detail"] == f"run {number} has ended: failed"
     assert ended["run"] == answer["run"]
 
 
@@ -245,7 +245,7 @@ async def test_a_run_of_another_server(
 
 async def test_what_cannot_be_cancelled(client: Client) -> None:
     await trigger(client)
-    assert (await cancel(client, 1, 409))["detail"] == "run 1 is over: succeeded"
+    assert (await cancel(client, 1, 409))["detail"] == "run 1 has ended: succeeded"
     assert (await cancel(client, 2, 404))["detail"] == "there is no run '2'"
     async with client.get("/runs/1/cancel") as response:
         assert response.status == 405

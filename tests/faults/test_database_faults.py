@@ -230,7 +230,7 @@ async def test_listeners_while_the_database_goes_away(
     own_postgres: OwnPostgres,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those to a run of this server hear at once that it is over, the others when the
+    """Those to a run of this server hear at once that it has ended, the others when the
     database is back.
     """
     monkeypatch.setattr("etl.run.events.POLL_SECONDS", 0.02)

@@ -1,5 +1,5 @@
--- Putting what a run built in the place of what the last one published, and what is
--- told of that.
+-- Publishing: the rows that a run built replace those of the last one, and readers are
+-- notified.
 
 -- Replaces the rows of features by those of features_next, in the caller's transaction,
 -- which ends the run too: readers see all of the old rows or all of the new. Nothing is
@@ -21,7 +21,7 @@ begin
         and attributes.attgenerated = '';
 
     perform set_config('synchronous_commit', 'on', true);
-    -- A foreign key to features looks at the rows when they are all there again.
+    -- A foreign key to features is checked when all rows are there again.
     set constraints all deferred;
     delete from features;
     execute format(
@@ -39,8 +39,8 @@ end;
 $$;
 
 -- What a run made features of, as one digest. Of sql/clean, rules that removed nothing
--- do not count: they may be looked at in one run and left alone in the next, since a
--- check proves them. A run without files on record has a digest of its own.
+-- do not count: they may run in one run and not in the next, since a check verifies
+-- them. A run without files on record has a digest of its own.
 create or replace function etl.content_of(published_run bigint) returns text
 language sql stable as $$
     with parts as (
@@ -121,4 +121,4 @@ select
     ) as runs_under_way
 from etl.published;
 comment on view etl.measures is
-'What GET /metrics tells of the database: last publish, its rows, runs under way';
+'What GET /metrics reads from the database: last publish, its rows, running runs';
