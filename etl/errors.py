@@ -8,9 +8,6 @@ from collections.abc import Coroutine, Iterable
 #: Characters of a value that a message repeats.
 MAX_QUOTED = 60
 
-#: Characters of a value that a message repeats.
-MAX_QUOTED = 60
-
 
 class RunFault(Exception):
     """A run that failed; the message is one line for its record and its caller."""

@@ -92,7 +92,7 @@ class Rule:
     It rejects records of ``source.csv``; ``at_fault`` are the columns that its rejects
     name. With ``keeps_first``, the first record of those that share a value stays.
     ``runs_after`` is a file of the build, and ``verified_by`` a check that finds rows
-    whenever the rule does: then it need not run.
+    whenever the rule does: while that check passes, the rule need not run.
     """
 
     file: SqlFile
@@ -148,10 +148,13 @@ def read_pipeline(
             raise SqlFileError(f"SQL_DIR: {sql_dir / folder} holds no SQL file")
     paths = {file.path for folder in files.values() for file in folder}
     for rule in map(Rule.of, files.get("clean", ())):
-        for name in ("runs_after", "verified_by"):
-            if rule.file.header.get(name, "") not in (*paths, ""):
-                header = f'"-- {name}: {rule.file.header[name]}"'
-                raise SqlFileError(f"{rule.file.path}: {header} names no file")
+        for name, folder in (("runs_after", "build"), ("verified_by", "check")):
+            path = rule.file.header.get(name)
+            if path and not (path in paths and path.startswith(f"{folder}/")):
+                header = f'"-- {name}: {path}"'
+                raise SqlFileError(
+                    f"{rule.file.path}: {header} names no file of {folder}"
+                )
     return files
 
 

@@ -17,7 +17,7 @@ from etl.csvfiles.textfile import TextFile, decode
 from etl.errors import DataFault
 
 #: Bytes of a block. Larger ones load faster, by a tenth from 1 MB to 4 MB, and memory
-#: holds two or three a stream: with many streams they are smaller.
+#: holds one a connection and two: with many connections they are smaller.
 MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 4 << 20, 1 << 20
 BYTES_OF_ALL_BLOCKS = 16 << 20
 
@@ -28,18 +28,18 @@ MAX_RECORD_BYTES = 1 << 20
 #: What is left of line ends, and of concatenated files, at a record's edges.
 EDGES = "\r\n\x1a\ufeff"
 
-#: Irregular records of a block: each takes 200 bytes of memory.
+#: Records as text in a list: each takes 200 bytes of memory beside its text.
 MAX_RECORDS_AT_ONCE = 20_000
 
 
-def block_bytes(streams: int) -> int:
-    """The size of a block where so many streams load at once, in bytes."""
-    return max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, BYTES_OF_ALL_BLOCKS // streams))
+def block_bytes(workers: int) -> int:
+    """The size of a block where so many connections load at once, in bytes."""
+    return max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, BYTES_OF_ALL_BLOCKS // workers))
 
 
 @dataclass(frozen=True, slots=True)
 class CsvRecord:
-    """One record without its line end; ``line`` is where it starts, from 1."""
+    """One record without line end and marks; ``line`` is where it starts, from 1."""
 
     line: int
     text: str
@@ -50,8 +50,7 @@ class Block:
     """Whole records that follow each other in a file.
 
     It has ``length`` bytes from ``offset`` on, and so many ``lines`` from ``line`` on.
-    ``regular`` holds its regular records as the file has them, in ``regular_lines``
-    lines, and ``irregular`` the other ones.
+    ``regular`` holds its regular records, ready for COPY, and ``irregular`` the others.
     """
 
     offset: int
@@ -59,7 +58,6 @@ class Block:
     line: int
     lines: int
     regular: bytes = b""
-    regular_lines: int = 0
     irregular: tuple[CsvRecord, ...] = ()
 
 
@@ -123,10 +121,7 @@ class BlockReader:
     def records_containing(
         self, block: Block, patterns: RecordPatterns, needles: Collection[bytes]
     ) -> Iterator[tuple[int, bytes]]:
-        """Those ``records_of`` the block that contain one of a few byte strings.
-
-        A needle is searched for as the file has it: with quotes doubled in quotes.
-        """
+        """The records of a block that contain a needle; these have no quotes."""
         data = self._read_again(block)
         needles = [needle for needle in needles if needle in data]
         if b'"' in data and needles:
@@ -145,14 +140,14 @@ class BlockReader:
                 yield line, record
 
     def csv_record(self, line: int, record: bytes) -> CsvRecord:
-        """The text of a record, without its line end. Raises DataFault."""
+        """The text of a record, without line end and marks. Raises DataFault."""
         return CsvRecord(line, decode(self._file.name, record, line).strip(EDGES))
 
     def _read_again(self, block: Block) -> bytes:
         return _with_line_end(self._file.read_at(block.offset, block.length))
 
     def _cut(self, patterns: RecordPatterns) -> Block | None:
-        """The whole records of ``_rest``, which starts with one; the others stay there.
+        """Take the whole records from the start of ``_rest``; the rest stays there.
 
         None where there are none yet.
         """
@@ -161,7 +156,7 @@ class BlockReader:
         if end and _are_short(lines):
             count = patterns.count_regular(lines)
             if count is not None:
-                return self._block(end, count, lines, count)
+                return self._take(end, count, lines)
         data = self._rest
         regular: list[bytes] = []
         irregular: list[CsvRecord] = []
@@ -189,16 +184,14 @@ class BlockReader:
         if position == 0:
             return None
         text = b"".join(regular)
-        block = self._block(position, line - self._line, text, text.count(b"\n"))
+        block = self._take(position, line - self._line, text)
         return replace(block, irregular=tuple(irregular))
 
-    def _block(
-        self, length: int, lines: int, regular: bytes, regular_lines: int
-    ) -> Block:
+    def _take(self, length: int, lines: int, regular: bytes) -> Block:
         """Take a block with these regular records from the start of ``_rest``."""
         if b"\r" in regular and b'"' not in regular:
             regular = regular.replace(b"\r\n", b"\n")  # COPY refuses a mixture
-        block = Block(self.offset, length, self._line, lines, regular, regular_lines)
+        block = Block(self.offset, length, self._line, lines, regular)
         self._rest = self._rest[length:]
         self.offset += length
         self._line += lines

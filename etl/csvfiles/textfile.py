@@ -87,7 +87,9 @@ class TextFile:
         return data
 
     def count_lines(self) -> int:
-        """The lines of the file, one without an end included. Raises DataFault."""
+        """The lines of the file at most: a last one without an end counts too. Raises
+        DataFault.
+        """
         lines = 1
         for offset in range(0, self.size, COUNTED_AT_ONCE):
             lines += self.read_at(offset, COUNTED_AT_ONCE).count(b"\n")

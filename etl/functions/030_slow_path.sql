@@ -133,6 +133,7 @@ language sql immutable as $$
         end;
 $$;
 
+-- A value without its padding, and without spaces and tabs around it.
 create or replace function etl.without_padding(
     value text, padding text
 ) returns text
@@ -144,7 +145,7 @@ language sql immutable as $$
         end;
 $$;
 
--- A value as its type takes it, without what adds nothing; null where it is none.
+-- A value as its type takes it, without padding; null if it is no value of the type.
 create or replace function etl.normalised(
     value text, type text, pattern text, padding text
 ) returns text
@@ -173,7 +174,7 @@ language sql immutable as $$
         );
 $$;
 
--- The same of a list whose padding is that of its elements.
+-- A list like that, without the padding of its elements.
 create or replace function etl.elements_without_padding(
     value text, separator text, padding text
 ) returns text
@@ -215,9 +216,9 @@ language sql stable as $$
 $$;
 
 -- The columns of staging that a file has, in their order; number is the position of
--- their values among the fields of a record. Of two expressions for a SELECT, text
--- gives a value of the array fields as its type writes it, '' for one that is left out,
--- and null for what is none; value casts it from the array texts.
+-- their values among the fields of a record. text is an expression over the array
+-- fields: the value as its type writes it, '' for an empty one, and null for an invalid
+-- one, or an empty one that is required. value casts that from the array texts.
 create or replace function etl.columns_of_file(
     source text, file_columns text[]
 ) returns table (
@@ -280,8 +281,8 @@ language sql stable as $$
     order by columns.nth;
 $$;
 
--- Parses the raw records of a file. Those with a reason are wrong as a whole, and their
--- fields are likely ones.
+-- Parses the raw records of a file. Records with a reason are wrong as a whole; their
+-- fields are guessed, by splitting at every delimiter.
 create or replace function etl.parse_records(
     source text, file_columns text[], delimiter text
 ) returns void
@@ -393,40 +394,40 @@ $$;
 -- What is wrong with a value of a column, for people. Of a list, the first element that
 -- is no value is named.
 create or replace function etl.value_message(
-    value text, is_column etl.source_columns
+    value text, its_column etl.source_columns
 ) returns text
 language sql stable as $$
     select
         case
             when value = '' then 'empty, though it is a key'
             when
-                is_column.separator is null
-                and (value ~ ('^(?:' || is_column.pattern || ')$')) is not false
-                then (pg_input_error_info(value, is_column.value_type)).message
+                its_column.separator is null
+                and (value ~ ('^(?:' || its_column.pattern || ')$')) is not false
+                then (pg_input_error_info(value, its_column.value_type)).message
             else format(
                 '%s is not %s',
                 etl.quoted(
                     case
-                        when is_column.separator is null then value
+                        when its_column.separator is null then value
                         else (
                             select etl.trimmed(elements.element)
                             from
-                                string_to_table(value, is_column.separator)
+                                string_to_table(value, its_column.separator)
                                 with ordinality as elements (element, position)
                             where
                                 etl.trimmed(elements.element) <> ''
                                 and etl.normalised(
                                     elements.element,
-                                    is_column.value_type,
-                                    is_column.pattern,
-                                    is_column.padding
+                                    its_column.value_type,
+                                    its_column.pattern,
+                                    its_column.padding
                                 ) is null
                             order by elements.position
                             limit 1
                         )
                     end
                 ),
-                is_column.meaning
+                its_column.meaning
             )
         end;
 $$;

@@ -76,7 +76,7 @@ begin
 end;
 $$;
 
--- The functions below are checked against them.
+-- The bodies of the functions below are checked against the working tables.
 select etl.create_working_tables();
 
 -- The columns of a source whose values a rule has found; value casts one of them in a

@@ -1,5 +1,5 @@
--- What is asked about the rejects of a run: how many for which reason, which to show
--- first, and which a record may follow from.
+-- Queries about the rejects of a run: how many for each reason, which to name first,
+-- and which other records may follow from.
 
 -- The rejected records of a run, by reason; a record with two reasons counts for each.
 create or replace function etl.count_rejects(run_id bigint) returns table (
@@ -20,8 +20,8 @@ language sql stable as $$
     order by rejects.file, rejects.is_consequence, rejects.reason;
 $$;
 
--- What a person is to see first of a file with too many rejects: its own errors; with
--- causes_first, before them those that most of its other rejects follow from.
+-- The errors to name of a file with too many rejects: its own, in the order of lines.
+-- With causes_first, the errors that most of its rejects follow from come before them.
 create or replace function etl.first_errors(
     run_id bigint, file text, causes_first boolean, most integer
 ) returns table (file text, line bigint, column_name text, message text)

@@ -33,8 +33,8 @@ def describe(file: SqlFile, error: psycopg.Error, sent_before: int = 0) -> str:
     """Where the error of a file is, and the server's message, detail and hint, in one
     line: ``build/020_a.sql, line 3, column 8: column "b" does not exist``.
 
-    ``file.text`` is the whole of what was sent. Without a position it names the file
-    alone; and the function, where the error is inside one.
+    ``sent_before`` characters were sent before ``file.text``. Without a position it
+    names the file alone; and the function, where the error is inside one.
     """
     diagnostic = error.diag
     if diagnostic.message_primary is None:  # psycopg says it, and not the server

@@ -24,7 +24,7 @@ from etl.run.rejects import require_few
 from etl.run.streams import MAX_LINES, LoadedFile, Stream
 from etl.settings import RejectLimit
 
-#: Begins the transaction of a block with irregular records.
+#: Begins the transaction of a block that takes the slow path, or a part of it.
 WORKING_TABLES = sql.SQL("select etl.create_working_tables()")
 
 

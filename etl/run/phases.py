@@ -25,8 +25,8 @@ from etl.settings import Settings
 from etl.sqlfiles import Rule, SqlFile, SqlFileError, read_pipeline
 
 #: Bytes of each file up to which the planner does without statistics, and a duplicate
-#: is left to a check. Where one is larger, small files count too: a join with a table
-#: of unknown content may come in its order, and the build has to sort again.
+#: is left to a check. Where one is larger, small files count too: without statistics of
+#: both its tables, a join may be planned that takes minutes.
 BYTES_WITHOUT_STATISTICS = 100_000
 
 #: Writes the rows that were built, and commits them where the future comes true.
@@ -94,12 +94,11 @@ class _Pipeline:
         """Clean, build, check and publish. Raises RunFault.
 
         A rule that a check verifies is first left out, unless it is suspected to find
-        something. Where the build or a check fails, all rules run, and the build runs
-        once more if they rejected something.
+        something. If the data fail the build, a check or publish, all rules run that do
+        not follow the build, and if they rejected something, the build runs once more.
         """
         run = self._run
         await enter(run, self._lead, "clean")
-        await self._lead.execute("select etl.create_working_tables()")
         for number, builder in enumerate(self._builders):
             await builder.execute(SET_SLICE, [str(number), str(len(self._builders))])
         suspected = await self._suspected()
@@ -127,8 +126,8 @@ class _Pipeline:
             await self._build_and_publish(publish)
 
     async def _suspected(self) -> set[str]:
-        """The rules that surely find something, or did so in the last run; gives the
-        planner its statistics meanwhile.
+        """The rules whose column surely has duplicates, or that rejected something in
+        the last run. Large files get statistics for the planner meanwhile.
         """
         rows = await self._lead.execute(
             "select etl.rules_that_rejected(%s)", [self._run.id]
@@ -168,6 +167,7 @@ class _Pipeline:
 
     async def _clean(self, rules: Sequence[Rule]) -> int:
         """Run rules, but those that follow the build; how many records they reject."""
+        await self._lead.execute("select etl.create_working_tables()")
         return sum(
             [await self._run_rule(rule) for rule in rules if not rule.runs_after]
         )

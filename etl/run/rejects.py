@@ -15,14 +15,14 @@ from etl.settings import RejectLimit
 #: Errors that a message names where there are too many.
 MAX_ERRORS_NAMED = 3
 
-#: How the place of a record ends that was rejected because another one was.
+#: The end of a cursor after a record that was rejected because another one was.
 CONSEQUENCE = ":consequence"
 
 
 async def count_reasons(
     connection: AsyncConnection, run_id: int, files: Collection[LoadedFile]
 ) -> None:
-    """Count the rejected records of files by reason, where more came since the last."""
+    """Count the rejected records of files by reason, if more came since last time."""
     behind = {file.file: file for file in files if file.counted != file.rejected}
     if not behind:
         return
@@ -46,8 +46,8 @@ async def require_few(
 ) -> None:
     """Raise TooManyRejects where a file has too many, or must have in the end.
 
-    The message begins with the causes: where only too many records of the file follow
-    from rejected ones, whatever their file, it begins with these.
+    If the file has too many only because of consequences, the message begins with the
+    rejected records that they follow from, of whatever file.
     """
     file = stream.file
     if limit.allows(file.rejected, stream.max_records):

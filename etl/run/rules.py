@@ -30,7 +30,7 @@ MAX_NEEDLES, MAX_VALUES = 20, 250_000
 #: What may be around a value in its field.
 AROUND = b' \t\r\n"\x1a\xef\xbb\xbf'
 
-#: What a number may begin with that does not change it, or its sign alone.
+#: What spellings of a number may begin with; of -5 and 5 SQL knows which is meant.
 SIGNS_AND_ZEROS = b"+-0"
 
 #: Members of a rule's rows that are no values of the source.
@@ -74,6 +74,7 @@ def _around_query(rule: Rule) -> tuple[str, str]:
     ).format(
         members=MEMBERS,
         columns=columns,
+        # Only a rule that keeps the first may leave the message to the engine.
         message=sql.SQL("members.message" if rule.keeps_first else "found.message"),
     )
     after = (
@@ -108,7 +109,8 @@ class _Rejection:
                 rejected = await self._write()
                 file.rejected += rejected
             return rejected
-        await self._find(min(rejected, MAX_ERRORS_NAMED), but_kept=True)
+        # Rolled back, since there are too many: the first ones are named.
+        await self._find(min(rejected, MAX_ERRORS_NAMED), besides_kept=True)
         await count_reasons(self.lead, self.run_id, [file])
         await self._write()
         file.add_reason(rule.reason, is_consequence, rejected)
@@ -117,9 +119,9 @@ class _Rejection:
         await require_few(self.lead, self.run_id, self.stream, limit)
         return rejected
 
-    async def _find(self, wanted: int, *, but_kept: bool = False) -> None:
-        """Match records of the file, in its order, until so many are found, those that
-        will be kept counted or not.
+    async def _find(self, wanted: int, *, besides_kept: bool = False) -> None:
+        """Match records of the file, in its order, until so many are found; with
+        ``besides_kept`` without those that stay, as the first with their values.
 
         Those that show one of the values as text come first: mostly, others need not be
         read.
@@ -129,7 +131,7 @@ class _Rejection:
             found = 0
             async for part in in_parts(self._records(values)):
                 found += await self._match(part)
-                if found - (await self._kept() if but_kept else 0) >= wanted:
+                if found - (await self._kept() if besides_kept else 0) >= wanted:
                     return
             await self.lead.execute("truncate pg_temp.pending_rejects")
         raise ServiceFault(
@@ -138,7 +140,7 @@ class _Rejection:
         )
 
     async def _values(self) -> _Values | None:
-        """Values that records show as text, None for more than memory is to hold."""
+        """Values that records show as text; None if there are more than MAX_VALUES."""
         column = self.rule.at_fault[0]
         rows = await self.lead.execute(
             "select distinct coalesce(row_values ->> %s, '') from pg_temp.violations"

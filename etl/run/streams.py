@@ -106,6 +106,7 @@ class Stream:
         """How many records the file has at most, those to come included.
 
         A good one takes at least a byte a column: its delimiters and its line end.
+        There may be more bad ones, which only makes the rejects too many.
         """
         to_come = max(self.unloaded, 0) // len(self.header.columns)
         return min(self.file.records + to_come, self.lines or sys.maxsize)

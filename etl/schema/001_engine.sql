@@ -40,8 +40,9 @@ comment on column etl.runs.phase is 'load, clean, build, check or publish';
 comment on column etl.runs.started_at is 'When it began';
 comment on column etl.runs.finished_at is 'When it ended, null while it runs';
 comment on column etl.runs.files is
-'Per CSV file: bytes, sha256, records, rejected, rejected_by_reason';
-comment on column etl.runs.steps is 'Per SQL file: file, sha256, rows, milliseconds';
+'Per CSV file: file, bytes, sha256, records, rejected, rejected_by_reason';
+comment on column etl.runs.steps is
+'Per SQL file, each time it ran: file, sha256, rows, milliseconds';
 comment on column etl.runs.warnings is 'What should be known and did not stop it';
 comment on column etl.runs.error is 'Why it failed, in one line; null if it did not';
 comment on column etl.runs.dry_run is 'Whether it did everything but publish';
@@ -90,11 +91,13 @@ comment on column etl.rejects.file is 'The file';
 comment on column etl.rejects.line is 'Line where the record starts, from 1';
 comment on column etl.rejects.id is 'Distinguishes the errors of one record';
 comment on column etl.rejects.column_name is
-'Column at fault, null for the whole record';
-comment on column etl.rejects.value is 'Its value, without spaces and tabs around it';
-comment on column etl.rejects.reason is 'What is wrong, in one word of a fixed set';
+'Columns at fault, null for the whole record';
+comment on column etl.rejects.value is
+'Their values, without spaces and tabs around them';
+comment on column etl.rejects.reason is 'What is wrong, in one word';
 comment on column etl.rejects.message is 'What is wrong, for people';
-comment on column etl.rejects.record is 'The record as in the file';
+comment on column etl.rejects.record is
+'The record as in the file, without line end and byte-order mark';
 comment on column etl.rejects.keys is
 'Valid values of its required columns, by column';
 comment on column etl.rejects.cause_file is
@@ -106,7 +109,7 @@ comment on column etl.rejects.is_consequence is
 -- COPY takes more than people mean (0x10, NaN, today), and once a value is loaded its
 -- text is gone. So the bytes of a file are matched with regular_pattern first: what
 -- matches is a value of the type, and COPY may take it. All else goes the slow path,
--- where SQL holds it against pattern. Both are such as Postgres and Python share.
+-- where SQL holds it against pattern. Python matches regular_pattern and skeleton.
 create table etl.type_formats (
     type            regtype primary key,
     pattern         text not null,

@@ -1,4 +1,4 @@
--- Every user of users.csv has exactly one row. Counting sorts the keys alone, which
+-- No user of users.csv has more than one row. Counting sorts the keys alone, which
 -- takes a sixth of the time of grouping them: groups are made where the counts differ.
 -- reads:  features_next
 select

@@ -1,8 +1,9 @@
--- Every experiment is of a user whom users.csv names; those of users whose record was
--- rejected are gone by now, see sql/clean/020. A record of users.csv that was rejected
--- without a valid key may be that of any such user: the message names it. Where there
--- is no user at all, though features is full, sql/check/010 has the better message,
--- unless the run may publish an empty table.
+-- Every experiment is of a user whom users.csv names. Those of users whose record was
+-- rejected are gone: sql/clean/020 has removed them, and no row has what this rule
+-- returns for them. A record of users.csv that was rejected without a valid key may be
+-- that of any such user: the message names it. Where there is no user at all, though
+-- features is full, sql/check/010 has the better message, unless the run may publish an
+-- empty table.
 -- rejects:    user_experiments.user_id
 -- reason:     unknown_user
 -- runs_after: build/010_activity.sql

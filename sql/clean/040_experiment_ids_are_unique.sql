@@ -1,6 +1,6 @@
 -- No two records of user_experiments.csv have the same experiment_id: of those that
 -- obey all rules, the first one stays. Records of unknown users do not count: they are
--- for sql/clean/020 and 030, which come later.
+-- for sql/clean/020 and 030, which run after the build.
 -- rejects:     user_experiments.experiment_id
 -- reason:      duplicate_key
 -- keeps:       first

@@ -40,8 +40,9 @@ comment on column staging.compounds.compound_id is 'Number of the compound';
 comment on column staging.compounds.compound_name is 'Name as in the file';
 comment on column staging.compounds.compound_structure is 'Sum formula as in the file';
 
--- The engine holds lists to the type of their elements, as it does other values, and
--- removes spaces and empty elements.
+-- The engine holds each element to its type, as it does other values. Of lists that
+-- take the slow path it removes spaces and empty elements; the others may begin with
+-- spaces, and end in one separator, which the build passes over.
 insert into etl.list_columns (source, column_name, element_type, separator, meaning)
 values
 (

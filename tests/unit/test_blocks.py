@@ -143,7 +143,6 @@ def test_regular_and_irregular_records(tmp_path: Path) -> None:
     assert block.regular.decode().split("\n") == [
         *("1,a", '2,"b', "", 'c"', ' 3 ,\t"d"\t', '"8",\'m\r', "9,", "10, n", "")
     ]
-    assert block.regular_lines == 8
     assert block.irregular == (
         *(CsvRecord(10, "x,e"), CsvRecord(12, '4,5" f'), CsvRecord(13, "5,g,h")),
         *(CsvRecord(14, "0x6,i"), CsvRecord(15, ",j"), CsvRecord(16, '7,"k"l')),
@@ -307,7 +306,6 @@ def test_lines_without_a_value_are_no_records(tmp_path: Path, block_bytes: int) 
             *(each.text for b in blocks for each in b.irregular),
         ]
         assert sorted(records) == ["1,a", '2,""""', "3,b"]
-        assert sum(block.regular_lines for block in blocks) == regular.count("\n")
 
 
 def test_marks_at_the_edges_of_text_take_the_slow_path(tmp_path: Path) -> None:
