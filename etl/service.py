@@ -34,7 +34,13 @@ from etl.run.runs import RunInProgress, Runner
 from etl.settings import Settings, SettingsError, unused_names
 from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
-from etl.terminal import show_features, show_files, show_progress, show_rejects
+from etl.terminal import (
+    print_text,
+    show_features,
+    show_files,
+    show_progress,
+    show_rejects,
+)
 
 #: Exit codes: a run that failed, a start that could not be, and a stop signal.
 FAILED, CANNOT_START, INTERRUPTED = 1, 2, 130
@@ -83,7 +89,7 @@ async def _serve(settings: Settings) -> int:
             accepting = await accept_clients(runner.server, listener, most)
             with contextlib.closing(accepting):
                 address = f"[{host}]" if ":" in host else host
-                print(f"Serving on http://{address}:{port}", flush=True)
+                print_text(f"Serving on http://{address}:{port}")
                 await asyncio.Event().wait()
         finally:
             await runner.cleanup()

@@ -76,22 +76,22 @@ async def show_progress(run: Run) -> None:
             )
             if bar.disable and phase != reported:
                 reported = phase
-                _print(f"run {run.id}: {phase}")
+                print_text(f"run {run.id}: {phase}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(run.done.wait(), REFRESH_SECONDS)
 
 
 def show_files(run: Run) -> None:
     """Sum up a run that succeeded, by file."""
-    _print(f"run {run.id} {run.summary['state']} in {run.summary['seconds']} s\n")
+    print_text(f"run {run.id} {run.summary['state']} in {run.summary['seconds']} s\n")
     rows = [
         (file.file, file.records, file.rejected, decimal(file.bytes))
         for file in run.files
     ]
-    _print(as_table(_console(), ("file", "records", "rejected", "size"), rows))
+    print_text(as_table(_console(), ("file", "records", "rejected", "size"), rows))
     for warning in run.warnings:
-        _print(f"warning: {printable(warning)}")
-    _print()
+        print_text(f"warning: {printable(warning)}")
+    print_text()
 
 
 async def show_rejects(database: Database, run: Run) -> None:
@@ -103,18 +103,18 @@ async def show_rejects(database: Database, run: Run) -> None:
         cursor = connection.cursor(row_factory=dict_row)
         await cursor.execute(rejects_of(run.id, START, FIRST_REJECTS))
         first = await cursor.fetchall()
-    _print("rejected records by reason")
+    print_text("rejected records by reason")
     for file in files:
         reasons = file.rejected_by_reason.items()
         counts = ", ".join(f"{records:,} {reason}" for reason, records in reasons)
-        _print(f"  {printable(file.file)}: {counts}")
-    _print("the first errors")
+        print_text(f"  {printable(file.file)}: {counts}")
+    print_text("the first errors")
     for reject in first:
         column, value = reject["column"], brief(reject["value"])
         where = f", column {column}, value {value!r}" if column is not None else ""
         line = f"{reject['file']}, line {reject['line']}{where}: {reject['message']}"
-        _print(f"  {printable(line)}")
-    _print(f"all of them: the table etl.rejects, and GET /runs/{run.id}/rejects\n")
+        print_text(f"  {printable(line)}")
+    print_text(f"all of them: the table etl.rejects, and GET /runs/{run.id}/rejects\n")
 
 
 async def show_features(database: Database, pipeline: Path | None) -> None:
@@ -126,12 +126,12 @@ async def show_features(database: Database, pipeline: Path | None) -> None:
         rows = await cursor.fetchall()
         counted = await connection.execute("select count(*) from features")
         ((total,),) = await counted.fetchall()
-    _print(as_table(_console(), names, rows))
-    _print(
+    print_text(as_table(_console(), names, rows))
+    print_text(
         f"\n{len(rows)} of {total:,} rows of the table features in {database.location}"
     )
     query, serve = command("scripts/query.sh", pipeline), command("./run.sh", pipeline)
-    _print(f"all of them: {query}, or {serve} and GET /features")
+    print_text(f"all of them: {query}, or {serve} and GET /features")
 
 
 def command(script: str, pipeline: Path | None) -> str:
@@ -186,9 +186,11 @@ def _console() -> Console:
     return console
 
 
-def _print(text: str = "") -> None:
-    """Print lines; where the reader of a pipe has left, as `head` does, to nowhere."""
+def print_text(text: str = "") -> None:
+    """Print lines; to nowhere once the terminal has closed, or the reader of a pipe has
+    left, as `head` does.
+    """
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
