@@ -81,8 +81,11 @@ end;
 $$;
 
 -- Empties a table. TRUNCATE makes new files, which costs some milliseconds; deleting a
--- few rows costs none.
-create or replace function etl.empty_table(target regclass) returns void
+-- few rows costs none, but gives no space back, nor that of rows whose transaction
+-- failed: for these it is to truncate always.
+create or replace function etl.empty_table(
+    target regclass, always boolean
+) returns void
 language plpgsql as $$
 declare
     first_rows bigint;
@@ -91,7 +94,7 @@ begin
         'select count(*) from (select 1 from %s limit 1001) as first_rows', target
     )
     into first_rows;
-    if first_rows > 1000 then
+    if always or first_rows > 1000 then
         execute format('truncate %s', target);
     elsif first_rows > 0 then
         execute format('delete from %s', target);
@@ -100,9 +103,9 @@ end;
 $$;
 
 -- Empties what sql/build fills: features_next, and the tables beside it.
-create or replace function etl.empty_built() returns void
+create or replace function etl.empty_built(always boolean) returns void
 language sql as $$
-    select etl.empty_table(built.target)
+    select etl.empty_table(built.target, always)
     from (
         select to_regclass('features_next') as target
         union
@@ -111,14 +114,24 @@ language sql as $$
     where built.target is not null;
 $$;
 
--- Empties every table in the schema staging, and what was built of them.
-create or replace function etl.empty_staging() returns void
-language sql as $$
-    select etl.empty_table(tables.oid)
+-- Empties every table in the schema staging, and what was built of them; always with
+-- TRUNCATE where the run before has not succeeded.
+create or replace function etl.empty_staging(always boolean) returns void
+language plpgsql as $$
+begin
+    always := always or (
+        select runs.state <> 'succeeded'
+        from etl.runs
+        where runs.state <> 'running'
+        order by runs.id desc
+        limit 1
+    ) is true;
+    perform etl.empty_table(tables.oid, always)
     from pg_class as tables
     where
         tables.relnamespace = to_regnamespace('staging')
         and tables.relkind in ('r', 'p')
         and not tables.relispartition;
-    select etl.empty_built();
+    perform etl.empty_built(always);
+end;
 $$;

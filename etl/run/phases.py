@@ -46,7 +46,7 @@ async def run_phases(
 
     Raises RunFault.
     """
-    await lead.execute("select etl.empty_staging()")
+    await lead.execute("select etl.empty_staging(false)")
     with ExitStack() as files:
         streams = await open_streams(
             lead, settings.data_dir, block_bytes(settings.load_workers), files
@@ -122,7 +122,7 @@ class _Pipeline:
                 run.phase = failed_in
                 raise
             run.warnings[:] = warnings
-            await self._lead.execute("select etl.empty_built()")
+            await self._lead.execute("select etl.empty_built(true)")
             await self._build_and_publish(publish)
 
     async def _suspected(self) -> set[str]:

@@ -61,7 +61,7 @@ def until_closed(url: str) -> None:
     while time.monotonic() < deadline:
         try:
             socket.create_connection((place.hostname or "", place.port or 0)).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             return
         time.sleep(0.02)
     raise TimeoutError
