@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -122,14 +129,22 @@ async def _execute(file: SqlFile, connection: AsyncConnection) -> int:
     It is never prepared: a plan has the slice of the connection as a constant.
     """
     rows = 0
+    async for cursor in _results(file, connection, prepare=False):
+        rows = cursor.rowcount if cursor.rowcount >= 0 else rows
+    return rows
+
+
+async def _results(
+    file: SqlFile, connection: AsyncConnection, *, prepare: bool | None = None
+) -> AsyncIterator[AsyncCursor]:
+    """The result of each statement of a file, one after the other."""
     async with connection.cursor() as cursor:
-        await cursor.execute(file.text.encode(), prepare=False)
+        await cursor.execute(file.text.encode(), prepare=prepare)
         if had_no_statement(cursor):
             raise ServiceFault(f"{file.path} {NO_STATEMENT}")
-        while True:
-            rows = cursor.rowcount if cursor.rowcount >= 0 else rows
-            if not cursor.nextset():
-                return rows
+        yield cursor
+        while cursor.nextset():
+            yield cursor
 
 
 async def check(
@@ -143,22 +158,22 @@ async def check(
     ``warn`` gets what it finds where it only warns, by itself or because of one of the
     ``overrides``.
     """
+    messages = []
     with timed(file) as step:
-        async with connection.cursor() as cursor:
-            await cursor.execute(file.text.encode())
-            if had_no_statement(cursor):
-                raise ServiceFault(f"{file.path} {NO_STATEMENT}")
-            while cursor.nextset():
-                pass
-            step.rows = max(cursor.rowcount, 0) if cursor.description else 0
-            message = await _describe_rows(file, cursor) if step.rows else ""
+        async for cursor in _results(file, connection):
+            step.rows = cursor.rowcount if cursor.rowcount >= 0 else step.rows
+            if cursor.description and cursor.rowcount:
+                messages.append(await _describe_rows(file, cursor))
     override = file.header.get("overridden_by")
-    if message and (file.only_warns or override in overrides):
-        warn(message)
-    elif message and override:
-        raise DataFault(f"{message}. If that is meant, trigger with ?{override}=true")
-    elif message:
-        raise DataFault(message)
+    for message in messages:
+        if file.only_warns or override in overrides:
+            warn(message)
+        elif override:
+            raise DataFault(
+                f"{message}. If that is meant, trigger with ?{override}=true"
+            )
+        else:
+            raise DataFault(message)
     return step
 
 

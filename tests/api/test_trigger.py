@@ -317,6 +317,16 @@ async def test_a_check_may_only_warn(
     assert len(await features(client)) == 10
 
 
+async def test_every_query_of_a_check_counts(
+    start_service: StartService, sql_dir: Path
+) -> None:
+    (sql_dir / "check" / "900_two.sql").write_text(
+        "select 1 as first; select 2 as second where false;"
+    )
+    failed = await trigger(await start_service(sql_dir=sql_dir), 422)
+    assert failed["result"] == "check/900_two.sql found 1 bad row: first=1"
+
+
 async def test_a_file_without_a_table_is_a_warning(
     client: Client, data_dir: Path
 ) -> None:
