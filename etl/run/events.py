@@ -74,7 +74,7 @@ class Events:
         try:
             last: Progress = {}
             number, sent_at = 0, time.monotonic()
-            while not self._is_stopped and not _is_over(summary, run):
+            while not self._is_stopped and not _has_ended(summary, run):
                 progress = progress_of(run) if run else progress_in(summary)
                 state = {**progress, "seconds": None}
                 if state != last:
@@ -88,7 +88,7 @@ class Events:
                 wake.clear()
                 if run is None:
                     summary = await self._read(summary)
-            if _is_over(summary, run):
+            if _has_ended(summary, run):
                 yield _event("end", LAST_EVENT_ID, run.summary if run else summary)
         finally:
             self._listeners.discard(wake)
@@ -105,7 +105,7 @@ class Events:
         return summary
 
 
-def _is_over(summary: RunSummary, run: Run | None) -> bool:
+def _has_ended(summary: RunSummary, run: Run | None) -> bool:
     return run.done.is_set() if run else summary["state"] != "running"
 
 

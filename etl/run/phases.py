@@ -145,10 +145,12 @@ class _Pipeline:
             if await row.fetchone() == (True,):
                 suspected.add(rule.file.path)
 
-        jobs: list[Job] = []
         largest_first = sorted(
             self._streams.values(), key=lambda each: -each.file.bytes
         )
+        if not largest_first or largest_first[0].file.bytes <= BYTES_WITHOUT_STATISTICS:
+            return suspected
+        jobs: list[Job] = []
         for stream in largest_first:
             jobs += [
                 partial(suspect, rule)
@@ -159,10 +161,7 @@ class _Pipeline:
                 and len(rule.at_fault) == 1
             ]
             jobs.append(partial(analyze, stream.source))
-        if max((stream.file.bytes for stream in largest_first), default=0) > (
-            BYTES_WITHOUT_STATISTICS
-        ):
-            await run_jobs(self._workers, jobs)
+        await run_jobs(self._workers, jobs)
         return suspected
 
     async def _clean(self, rules: Sequence[Rule]) -> int:

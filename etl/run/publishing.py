@@ -30,12 +30,12 @@ async def publish(
             with suppress(psycopg.Error):
                 await lead.cancel_safe()
 
-    canceling = asyncio.create_task(cancel_if_check_fails())
+    cancelling = asyncio.create_task(cancel_if_check_fails())
     summary = run.summary
     write = sql.SQL("select etl.publish({})").format(run.id)
     try:
         async with transaction(lead, write):
-            canceling.cancel()
+            cancelling.cancel()
             if not await checked:
                 raise Rollback
             # All who see that it has succeeded see all that it did.
@@ -56,4 +56,4 @@ async def publish(
         message = f"publish: another session locked features for over {waited}"
         raise ServiceFault(message) from error
     finally:
-        canceling.cancel()
+        cancelling.cancel()
