@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 #: kill and `docker stop`; Ctrl-C; Ctrl-\; a closed terminal, unless `nohup` ignores it.
@@ -18,10 +20,11 @@ T = TypeVar("T")
 
 
 def hold_signals() -> None:
-    """Keep stop signals pending, so that none gets lost or ends the process.
+    """Block stop signals in this thread and in all that it starts.
 
-    The kernel drops a signal to the first process of a container that has no handler
-    for it, but not one that is blocked.
+    A signal then stays pending until ``until_signal`` waits for it. The kernel drops a
+    signal to the first process of a container that has no handler for it, but not one
+    that is blocked.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
@@ -29,29 +32,19 @@ def hold_signals() -> None:
 async def until_signal(work: Coroutine[Any, Any, T]) -> T:
     """Run ``work``; the first signal, also one that was held, cancels it.
 
-    Signals are ignored when it has ended: nothing is left to stop but the
-    interpreter. Raises CancelledError if there was a signal.
+    Signals must be held, and stay so: no later one interrupts the stop, or the last
+    moments of the interpreter. Raises CancelledError if there was a signal.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work)
 
-    def stop(*_: object) -> None:
-        # Not SIG_IGN, which processes that are started meanwhile would inherit.
-        _handle_signals(lambda *_: None)
-        task.cancel()
-        loop.call_soon_threadsafe(lambda: None)  # wakes it
+    def wait() -> None:
+        # Not a handler: CPython 3.11 may make no progress while signals keep coming.
+        signal.sigwait(STOP_SIGNALS)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: work has ended
+            loop.call_soon_threadsafe(task.cancel)
 
-    _handle_signals(stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    await asyncio.wait([task])
-    # Not a handler: those are gone in the last moments of an interpreter.
-    _handle_signals(signal.SIG_IGN)
-    return task.result()
-
-
-def _handle_signals(handler: Callable[..., None] | signal.Handlers) -> None:
-    """Set the handler of each. Not the loop's: CPython 3.11 hangs (in its own handler)
-    where some hundred signals come while the loop does not read its wakeup pipe.
-    """
-    for number in STOP_SIGNALS:
-        signal.signal(number, handler)
+    if not signal.sigpending().isdisjoint(STOP_SIGNALS):
+        task.cancel()  # before its first step
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return await task
