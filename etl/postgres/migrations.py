@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -81,12 +82,16 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
         "pipeline": read_folder(sql_dir / "schema"),
     }
     await _refuse_another_pipeline(connection, sql_dir, folders["pipeline"])
-    async with connection.transaction():
-        if any((await _pending(connection, folders)).values()):
-            await _lock(connection, LOCK, "the start of another server")
-            await _lock(connection, RUN_LOCK, "the run in progress")
-            await _apply_pending(connection, folders)
+    if not any((await _pending(connection, folders)).values()):
         await _require_tables(connection)
+        return
+    try:
+        await _lock(connection, LOCK, "the start of another server")
+        await _lock(connection, RUN_LOCK, "the run in progress")
+        await _apply_pending(connection, folders)
+    finally:
+        with suppress(psycopg.Error):  # of a connection that is gone
+            await connection.execute("select pg_advisory_unlock_all()")
 
 
 async def is_migrating(connection: AsyncConnection) -> bool:
@@ -104,11 +109,12 @@ async def is_migrating(connection: AsyncConnection) -> bool:
 async def _lock(
     connection: AsyncConnection, lock: tuple[int, int], holder: str
 ) -> None:
-    """Take an advisory lock until the end of the transaction.
+    """Take an advisory lock of the session; ``holder`` says who may have it before.
 
-    ``holder`` says who may have it before.
+    Not of the transaction that applies the files: in that, the server would not see for
+    sure what another start has committed while this one waited.
     """
-    tried = await connection.execute("select pg_try_advisory_xact_lock(%s, %s)", lock)
+    tried = await connection.execute("select pg_try_advisory_lock(%s, %s)", lock)
     if await tried.fetchone() == (True,):
         return
     log.warning(
@@ -116,8 +122,9 @@ async def _lock(
         *(WAIT_SECONDS, holder),
     )
     try:
-        await connection.execute(f"set local lock_timeout = '{WAIT_SECONDS}s'")
-        await connection.execute("select pg_advisory_xact_lock(%s, %s)", lock)
+        async with connection.transaction():
+            await connection.execute(f"set local lock_timeout = '{WAIT_SECONDS}s'")
+            await connection.execute("select pg_advisory_lock(%s, %s)", lock)
     except LockNotAvailable:
         raise SchemaInUse(
             f"the schema is to be changed, and {holder} has not ended within "
@@ -212,6 +219,7 @@ async def _apply_pending(
                 for folder, files in (await _pending(connection, folders)).items():
                     for file in files:
                         await _apply(connection, folder, file)
+                await _require_tables(connection)
             return
         except LockNotAvailable:
             if not tries_left:
