@@ -31,11 +31,18 @@ async def publish(
                 await lead.cancel_safe()
 
     cancelling = asyncio.create_task(cancel_if_check_fails())
+
+    async def settle() -> None:
+        """Wait until a cancellation has arrived: it could end a later statement."""
+        if checked.done() and not checked.cancelled() and not checked.result():
+            await asyncio.wait([cancelling])
+        cancelling.cancel()
+
     summary = run.summary
     write = sql.SQL("select etl.publish({})").format(run.id)
     try:
         async with transaction(lead, write):
-            cancelling.cancel()
+            await settle()
             if not await checked:
                 raise Rollback
             # All who see that it has succeeded see all that it did.
@@ -56,4 +63,4 @@ async def publish(
         message = f"publish: another session locked features for over {waited}"
         raise ServiceFault(message) from error
     finally:
-        cancelling.cancel()
+        await settle()
