@@ -23,7 +23,7 @@ PROGRAM = PROJECT / "server.py"
 #: What the caller may have set, and must not change what is measured.
 UNSET = (
     *("DATA_DIR", "SQL_DIR", "STATE_DIR", "LOAD_WORKERS", "BUILD_WORKERS", "HOST"),
-    *("MAX_REJECTS", "KEEP_RUNS", "LOG_FORMAT", "CORS_ORIGINS"),
+    *("MAX_REJECTS", "KEEP_RUNS", "WATCH", "LOG_FORMAT", "CORS_ORIGINS"),
     *("API_TOKEN", "API_TOKEN_FILE", "API_TOKEN_READ", "API_TOKEN_READ_FILE"),
     *("DATABASE_URL", "DATABASE_URL_FILE"),
     *(*DB_NAMES, *LIBPQ_NAMES, "DB_PASS_FILE"),

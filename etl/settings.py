@@ -40,6 +40,10 @@ ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
 )
 
+#: Seconds from one look of WATCH to the next. In less, a file that is being written may
+#: well look as if it were at rest.
+WATCH_BOUNDS = (0.1, 86_400)
+
 #: More streams than this only queue for the same disks and locks.
 MAX_WORKERS = 64
 
@@ -90,6 +94,7 @@ class Settings:
 
     ``database`` is a libpq connection string, empty where libpq's own variables say
     all, and None for the embedded Postgres. ``cors_origins`` may hold ``*`` alone.
+    ``watch`` are seconds, 0 where the files are not watched.
     """
 
     host: str = "127.0.0.1"
@@ -101,6 +106,7 @@ class Settings:
     build_workers: int = field(default_factory=usable_cores)
     max_rejects: RejectLimit = RejectLimit(Decimal(10), in_percent=True)
     keep_runs: int = 100
+    watch: float = 0
     log_format: str = "text"
     cors_origins: frozenset[str] = frozenset()
     api_token: str | None = field(default=None, repr=False)
@@ -180,6 +186,19 @@ def _whole_number(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def _watch(text: str) -> float:
+    """Seconds between two looks at the files; 0 for none."""
+    least, most = WATCH_BOUNDS
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
+        seconds = float(text)
+        if seconds == 0 or least <= seconds <= most:
+            return int(seconds) if seconds.is_integer() else seconds
+    raise ValueError(
+        f"{text!r} is neither 0, which is off, nor a number of seconds from {least} to"
+        f" {most}"
+    )
+
+
 def _log_format(text: str) -> str:
     if text not in ("text", "json"):
         raise ValueError(f"{text!r} is not one of text, json")
@@ -220,6 +239,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "BUILD_WORKERS": _whole_number(1, MAX_WORKERS),
     "MAX_REJECTS": RejectLimit.parse,
     "KEEP_RUNS": _whole_number(1, 10**6),
+    "WATCH": _watch,
     "LOG_FORMAT": _log_format,
     "CORS_ORIGINS": _origins,
     "API_TOKEN": _token,

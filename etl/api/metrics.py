@@ -88,6 +88,7 @@ class Metrics:
             registry=self.registry,
         )
         self._runs = counter("etl_runs", "Runs ended by this process", ["state"])
+        self.watch_runs = counter("etl_watch_runs", "Runs that WATCH started")
         self._phases = timer("etl_phase_duration_seconds", "Time of a phase", ["phase"])
         self._steps = timer("etl_step_duration_seconds", "Time of a SQL file", ["file"])
         self._records = counter("etl_records", "Records, rejects included", ["file"])

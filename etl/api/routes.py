@@ -12,7 +12,7 @@ from aiohttp import web
 
 from etl.api.access import allow_origins, require_tokens
 from etl.api.answers import READER, answer_feature, answer_features
-from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS
+from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.history import cancel, events, rejects, run, runs
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
@@ -29,6 +29,7 @@ from etl.reading.reader import Reader
 from etl.run.events import Events
 from etl.run.records import Run, RunSummary
 from etl.run.runs import RunInProgress, Runner
+from etl.run.watch import Watcher, source_paths
 from etl.settings import Settings
 from etl.sqlfiles import OVERRIDES
 
@@ -51,6 +52,8 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = counts
     app[STREAMS] = asyncio.Semaphore(MAX_STREAMS)
     app.cleanup_ctx.append(_database)
+    if settings.watch:
+        app.cleanup_ctx.append(_watch)
     app.on_shutdown.append(_interrupt)
     # A HEAD must not start a run.
     app.router.add_get(TRIGGER_PATH, trigger_etl, name="trigger_etl", allow_head=False)
@@ -74,6 +77,18 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
         await app[RUNNER].stop()
+
+
+async def _watch(app: web.Application) -> AsyncIterator[None]:
+    settings, counter = app[SETTINGS], app[METRICS].watch_runs
+    async with app[DATABASE].readers.connection() as connection:
+        paths = await source_paths(connection, settings.data_dir)
+    watcher = Watcher(app[RUNNER], paths, settings.watch, counter.inc)
+    app[WATCHER] = watcher
+    task = asyncio.create_task(watcher.watch())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _interrupt(app: web.Application) -> None:
@@ -156,8 +171,10 @@ async def feature(request: web.Request) -> web.StreamResponse:
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """The process is alive."""
-    return web.json_response({"status": "ok"})
+    """The process is alive; whether it watches the files, and what that waits for."""
+    watcher = request.app.get(WATCHER)
+    watch = watcher.summary if watcher else None
+    return web.json_response({"status": "ok", "watch": watch})
 
 
 async def readyz(request: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ import { featuresSection } from "./features.js";
 import { historySection } from "./history.js";
 import { runSection } from "./run.js";
 import { tips } from "./tips.js";
+import { showWatch } from "./watch.js";
 
 const features = featuresSection({
   start() {
@@ -18,6 +19,7 @@ const run = runSection({
     if (record?.state === "succeeded" && !record.dry_run) published();
   },
   back() {
+    showWatch();
     runs.load();
     published();
   },
@@ -25,6 +27,7 @@ const run = runSection({
 const charts = chartsSection();
 const runs = historySection(Promise.allSettled([features.loaded, charts.loaded]));
 tips();
+showWatch();
 
 function published() {
   features.load(true);

@@ -80,6 +80,27 @@ def test_a_run_begun_elsewhere_is_shown(
     expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
 
 
+def test_the_page_says_that_the_files_are_watched(
+    watched: Watched, serve: Serve, data_dir: Path
+) -> None:
+    page = watched.open(serve(watch=2.5))
+    expect(page.locator("#watch")).to_have_text("Watches the data folder every 2.5 s")
+    expect(page.locator("#run .state")).to_have_text("✓ succeeded")
+    write(data_dir, "users.csv", "user_id,name,email,signup_date", "1,Al,a@b.example,")
+    expect(page.locator("#run .headline")).to_contain_text("Run 2")
+    assert violations(page) == []
+
+
+def test_a_page_of_a_service_that_does_not_watch_says_nothing_of_it(
+    watched: Watched, url: str
+) -> None:
+    with watched.browser.new_context().new_page() as page:
+        with page.expect_response("**/healthz") as answer:
+            page.goto(url)
+        assert answer.value.ok
+        expect(page.locator("#watch")).to_be_hidden()
+
+
 def test_a_run_is_cancelled(watched: Watched, url: str, database: str) -> None:
     page = watched.open(url)
     with held_up(database):

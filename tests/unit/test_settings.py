@@ -90,6 +90,17 @@ def test_origins_are_read_as_browsers_write_them(text: str, origins: set[str]) -
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("", 0), ("0", 0), ("0.0", 0)),
+        *(("5", 5), ("0.1", 0.1), ("2.50", 2.5), ("86400", 86400)),
+    ],
+)
+def test_seconds_between_looks(text: str, seconds: float) -> None:
+    assert Settings.from_environ({"WATCH": text}).watch == seconds
+
+
+@pytest.mark.parametrize(
     ("environ", "named"),
     [
         ({"PORT": "http"}, "PORT"),
@@ -112,6 +123,14 @@ def test_origins_are_read_as_browsers_write_them(text: str, origins: set[str]) -
         ({"DB_HOST": "h", "DB_PORT": "x"}, "DB_PORT"),
         ({"DB_HOST": "h", "DB_PASS_FILE": "/nowhere"}, "DB_PASS_FILE"),
         ({"DB_HOST": "h", "DB_PASS": "secret", "DB_PASS_FILE": "x"}, "DB_PASS"),
+        ({"WATCH": "0.05"}, "WATCH"),
+        ({"WATCH": "-1"}, "WATCH"),
+        ({"WATCH": "5 s"}, "WATCH"),
+        ({"WATCH": "5\n"}, "WATCH"),
+        ({"WATCH": "1e3"}, "WATCH"),
+        ({"WATCH": "nan"}, "WATCH"),
+        ({"WATCH": "٣"}, "WATCH"),
+        ({"WATCH": "86401"}, "WATCH"),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
         ({"LOG_FORMAT": "JSON"}, "LOG_FORMAT"),
         ({"API_TOKEN": "a secret"}, "API_TOKEN"),
