@@ -44,6 +44,9 @@ OVERRIDES = ("allow_empty",)
 REJECTS = re.compile(r"(\w+)(?:\.(\w+)| ?\((\w+(?:, ?\w+)*)\))")
 REASON = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
+#: What a file of the build does again where records were appended: ``a by b``.
+REDOES = re.compile(r"([\w.]+) by ([\w.]+)")
+
 
 class SqlFileError(ValueError):
     """A SQL file that cannot be used; the message is one line that names it, whatever
@@ -258,6 +261,14 @@ def _read(path: Path, name: str) -> SqlFile:
         raise SqlFileError(
             f'{name}: "-- overridden_by: {override}" is no parameter of the trigger '
             f"that may override a check: say {' or '.join(OVERRIDES)}"
+        )
+    runs = file.header.get("runs")
+    if runs not in (None, "always"):
+        raise SqlFileError(f'{name}: "-- runs: {runs}" is unknown: say always')
+    redoes = file.header.get("redoes")
+    if redoes is not None and not REDOES.fullmatch(redoes):
+        raise SqlFileError(
+            f'{name}: "-- redoes: {redoes}" is wrong: say "target by changes"'
         )
     return file
 

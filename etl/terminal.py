@@ -28,6 +28,7 @@ from etl.reading.catalog import read_catalog
 from etl.reading.statements import first_rows
 from etl.run.records import Run
 from etl.run.rejects import START, rejects_of
+from etl.run.streams import LoadedFile
 
 #: Rows of features to print, rejects, and characters of a value in one of these.
 FIRST_ROWS, FIRST_REJECTS, MAX_VALUE = 10, 5, 60
@@ -66,7 +67,8 @@ async def show_progress(run: Run) -> None:
             if phase == "load" and run.files:
                 records = sum(file.records for file in run.files)
                 detail = f"{records:,} records  {run.files[-1].file}"
-                done += sum(file.bytes for file in run.files) / (run.bytes_to_load or 1)
+                total = run.bytes_to_load or 1
+                done += min(sum(file.bytes for file in run.files) / total, 1)
             bar.update(
                 task,
                 completed=done,
@@ -83,15 +85,25 @@ async def show_progress(run: Run) -> None:
 
 def show_files(run: Run) -> None:
     """Sum up a run that succeeded, by file."""
-    print_text(f"run {run.id} {run.summary['state']} in {run.summary['seconds']} s\n")
+    unchanged = ": nothing has changed" if run.unchanged else ""
+    seconds = run.summary["seconds"]
+    print_text(f"run {run.id} {run.summary['state']} in {seconds} s{unchanged}\n")
+    names = ("file", "records", "this run", "rejected", "size")
     rows = [
-        (file.file, file.records, file.rejected, decimal(file.bytes))
+        (file.file, file.records, _load(file), file.rejected, decimal(file.bytes))
         for file in run.files
     ]
-    print_text(as_table(_console(), ("file", "records", "rejected", "size"), rows))
+    print_text(as_table(_console(), names, rows))
     for warning in run.warnings:
         print_text(f"warning: {printable(warning)}")
     print_text()
+
+
+def _load(file: LoadedFile) -> str:
+    """What a run did with a file, in words."""
+    if file.load == "appended":
+        return f"{file.records_loaded:,} appended"
+    return file.load
 
 
 async def show_rejects(database: Database, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 
 def main() -> int:
@@ -18,21 +19,34 @@ def main() -> int:
     print(f"message: {message}\nresult:  {result}")
     if run is None:
         return 1
-    print(f"run {run['id']} {run['state']} in {run['seconds']} s")
+    is_unchanged = run["state"] == "succeeded" and run["unchanged"]
+    unchanged = ": nothing has changed" if is_unchanged else ""
+    print(f"run {run['id']} {run['state']} in {run['seconds']} s{unchanged}")
     for file in run["files"]:
         rejected = f", {file['rejected']} rejected" if file["rejected"] else ""
         counts = file["rejected_by_reason"].items()
         if reasons := ", ".join(f"{count} {reason}" for reason, count in counts):
             rejected += f" ({reasons})"
         records = f"{file['records']} records{rejected}"
-        print(f"  {file['file']}: {records}, {file['bytes']} bytes")
+        print(f"  {file['file']}: {records}, {file['bytes']} bytes{load_of(file)}")
     if any(file["rejected"] for file in run["files"]):
         print(f"  rejected records: GET /runs/{run['id']}/rejects")
     for step in run["steps"]:
-        print(f"  {step['file']}: {step['rows']} rows, {step['milliseconds']} ms")
+        spent = "not needed" if step["kept"] else f"{step['milliseconds']} ms"
+        print(f"  {step['file']}: {step['rows']} rows, {spent}")
     for warning in run["warnings"]:
         print(f"  warning: {warning}")
     return 0 if "status" not in answer else 1
+
+
+def load_of(file: dict[str, Any]) -> str:
+    """What the run did with a file, if it did not load all of it."""
+    match file["load"]:
+        case "kept":
+            return ", kept"
+        case "appended":
+            return f", {file['records_loaded']} records appended"
+    return ""
 
 
 if __name__ == "__main__":

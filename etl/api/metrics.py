@@ -113,7 +113,8 @@ class Metrics:
         for phase, seconds in run.seconds_by_phase().items():
             self._phases.labels(phase).observe(seconds)
         for step in run.steps:
-            self._steps.labels(step.file).observe(step.milliseconds / 1000)
+            if not step.kept:
+                self._steps.labels(step.file).observe(step.milliseconds / 1000)
         for file in run.files:
             self._records.labels(file.file).inc(file.records)
             self._rejects.labels(file.file).inc(file.rejected)

@@ -108,15 +108,16 @@ async def index(request: web.Request) -> web.StreamResponse:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait until it has finished unless ``wait=false``."""
-    given = await read_parameters(request, "wait", "dry_run", *OVERRIDES)
+    given = await read_parameters(request, "wait", "dry_run", "full", *OVERRIDES)
     wait = flag(given, "wait", default=True)
     dry = flag(given, "dry_run", default=False)
+    full = flag(given, "full", default=False)
     overrides = [name for name in OVERRIDES if flag(given, name, default=False)]
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _not_started(403, "a prefetch starts no run")
     try:
         # A run that has started continues when its client disconnects.
-        starting = request.app[RUNNER].start(dry=dry, overrides=overrides)
+        starting = request.app[RUNNER].start(dry=dry, full=full, overrides=overrides)
         started = await asyncio.shield(starting)
     except RunInProgress as busy:
         return _not_started(409, str(busy), busy.summary)

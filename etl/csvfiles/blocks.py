@@ -87,6 +87,16 @@ class BlockReader:
     def is_finished(self) -> bool:
         return self._reached_end and not self._rest
 
+    @property
+    def line(self) -> int:
+        """Where the next block begins, counted from 1."""
+        return self._line
+
+    def skip_to(self, offset: int, line: int) -> None:
+        """Continue at a record that begins there, in a file that was hashed."""
+        self._file.skip_to(offset)
+        self.offset, self._line = offset, line
+
     def next_block(self, patterns: RecordPatterns) -> Block | None:
         """The next records, or None at the end of the file.
 

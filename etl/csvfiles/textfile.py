@@ -9,8 +9,8 @@ from pathlib import Path
 
 from etl.errors import DataFault
 
-#: Bytes that are read at once to count lines.
-COUNTED_AT_ONCE = 1 << 20
+#: Bytes that are read at once to count lines, or for a hash.
+READ_AT_ONCE = 1 << 20
 
 #: Characters of a name that a message contains.
 MAX_NAME_LENGTH = 40
@@ -39,7 +39,8 @@ SIGNATURES = (
 
 
 class TextFile:
-    """A file that is read once; ``bytes`` and ``sha256`` are of what was read so far.
+    """A file that is read once; ``bytes`` and ``sha256`` are of what was read so far,
+    the latter of the whole file once ``hash_all`` has read it.
 
     ``size`` is that of the whole file.
     """
@@ -49,13 +50,14 @@ class TextFile:
         self.name = path.name
         self.bytes = 0
         self._digest = hashlib.sha256()
+        self._is_hashed = False
         self._file = _open(path)
         self._opened = _version(self._file)
         self.size = self._opened[0]
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what was read so far, in hex."""
+        """SHA-256 of what was read so far, or of the whole file, in hex."""
         return self._digest.hexdigest()
 
     def close(self) -> None:
@@ -67,8 +69,25 @@ class TextFile:
         """The next bytes, at most so many; none at the end. Raises DataFault."""
         data = self.read_at(self.bytes, length)
         self.bytes += len(data)
-        self._digest.update(data)
+        if not self._is_hashed:
+            self._digest.update(data)
         return data
+
+    def hash_all(self, prefix: int) -> str:
+        """Read the whole file for its SHA-256; returns that of its first ``prefix``
+        bytes. Raises DataFault.
+        """
+        digest, of_prefix = hashlib.sha256(), ""
+        for start, end in ((0, prefix), (prefix, self.size)):
+            for offset in range(start, end, READ_AT_ONCE):
+                digest.update(self.read_at(offset, min(READ_AT_ONCE, end - offset)))
+            of_prefix = of_prefix or digest.hexdigest()
+        self._digest, self._is_hashed = digest, True
+        return of_prefix
+
+    def skip_to(self, offset: int) -> None:
+        """Take the bytes before ``offset`` as read, in a file that was hashed."""
+        self.bytes = offset
 
     def read_at(self, offset: int, length: int) -> bytes:
         """The bytes from ``offset`` on, at most so many; they do not count as read.
@@ -91,8 +110,8 @@ class TextFile:
         DataFault.
         """
         lines = 1
-        for offset in range(0, self.size, COUNTED_AT_ONCE):
-            lines += self.read_at(offset, COUNTED_AT_ONCE).count(b"\n")
+        for offset in range(0, self.size, READ_AT_ONCE):
+            lines += self.read_at(offset, READ_AT_ONCE).count(b"\n")
         return lines
 
 

@@ -59,7 +59,9 @@ select
     current_run.warnings,
     current_run.error,
     runs.dry_run,
-    runs.allow_empty
+    runs.allow_empty,
+    runs.full_run,
+    runs.unchanged
 from etl.runs
 cross join lateral etl.current_run(runs) as current_run;
 comment on view etl.run_records is 'The runs as GET /runs gives them';
@@ -69,7 +71,11 @@ comment on view etl.run_records is 'The runs as GET /runs gives them';
 -- dead run are terminated first; then lock 2 is held alone, so that no other can attach
 -- to that run until it is marked as dead.
 create or replace function etl.begin_run(
-    dry boolean, allow_empty boolean, out has_begun boolean, out summary json
+    dry         boolean,
+    allow_empty boolean,
+    is_full     boolean,
+    out has_begun boolean,
+    out summary json
 )
 language plpgsql as $$
 declare
@@ -98,9 +104,10 @@ begin
     -- A number that was given away must not be given again if the server crashes now:
     -- the commit waits for this server's disk, and for no standby.
     perform set_config('synchronous_commit', 'local', true);
-    insert into etl.runs (phase, dry_run, allow_empty)
-    values ('load', dry, begin_run.allow_empty)
+    insert into etl.runs (phase, dry_run, allow_empty, full_run)
+    values ('load', dry, begin_run.allow_empty, is_full)
     returning id into new_id;
+    perform set_config('etl.run_id', new_id::text, false);
     select row_to_json(records) into summary
     from etl.run_records as records
     where records.id = new_id;
@@ -116,8 +123,11 @@ language sql stable as $$
 $$;
 
 -- Called by each connection before it works for a run. It is refused once the run has
--- ended, so that it cannot write to the tables of a later one.
-create or replace function etl.attach_worker(run_id bigint) returns void
+-- ended, so that it cannot write to the tables of a later one. Where files of sql/build
+-- run in slices, it takes the given one.
+create or replace function etl.attach_worker(
+    run_id bigint, slice integer default 0, slices integer default 1
+) returns void
 language plpgsql as $$
 begin
     perform pg_advisory_lock_shared(6648940, 2);
@@ -127,16 +137,37 @@ begin
         raise exception 'run % has ended', run_id
             using errcode = 'invalid_transaction_state';
     end if;
+    perform
+        set_config('etl.run_id', run_id::text, false),
+        set_config('etl.slice', slice::text, false),
+        set_config('etl.slices', slices::text, false);
 end;
 $$;
 
--- Saves how far a run is, or with another state than running how it ended; one that has
--- ended stays as it is. Returns its record.
+-- Saves how far a run is, or with another state than running how it ended, and results
+-- of SQL files; a run that has ended stays as it is. Returns its record.
 create or replace function etl.update_run(
     run_id bigint, new_state text, new_error text, new_phase text,
-    new_files json, new_steps json, new_warnings json
+    new_files json, new_steps json, new_warnings json, is_unchanged boolean,
+    new_results json
 ) returns json
 language sql as $$
+    insert into etl.results (file, sha256, inputs, rows)
+    select
+        added.file,
+        added.sha256,
+        added.inputs,
+        added.rows
+    from json_to_recordset(new_results) as added (
+        file text, sha256 text, inputs jsonb, rows bigint
+    )
+    where exists (select 1 from etl.runs where id = run_id and state = 'running')
+    on conflict (file) do update
+    set
+        sha256 = excluded.sha256,
+        inputs = excluded.inputs,
+        rows = excluded.rows;
+
     update etl.runs
     set
         state = new_state,
@@ -145,7 +176,8 @@ language sql as $$
         phase = new_phase,
         files = new_files,
         steps = new_steps,
-        warnings = new_warnings
+        warnings = new_warnings,
+        unchanged = is_unchanged
     where id = run_id and state = 'running';
 
     select row_to_json(records) from etl.run_records as records where id = run_id;
@@ -171,11 +203,14 @@ language sql as $$
         and activities.pid <> pg_backend_pid();
 $$;
 
--- Forgets all runs but the newest and the one that filled features.
+-- Forgets all runs but the newest, the one that filled features, and those with rejects
+-- that are still of use.
 create or replace function etl.keep_runs(kept integer) returns void
 language sql as $$
     delete from etl.runs
     where
         id <= (select max(id) from etl.runs) - kept
-        and id is distinct from (select run_id from etl.published);
+        and id is distinct from (select run_id from etl.published)
+        and id not in (select loads.run_id from etl.loads)
+        and id not in (select last_state.run_id from etl.last_state);
 $$;

@@ -84,7 +84,7 @@ $$;
 -- few rows costs none, but gives no space back, nor that of rows whose transaction
 -- failed: for these it is to truncate always.
 create or replace function etl.empty_table(
-    target regclass, always boolean
+    target regclass, always boolean default false
 ) returns void
 language plpgsql as $$
 declare
@@ -102,36 +102,42 @@ begin
 end;
 $$;
 
--- Empties what sql/build fills: features_next, and the tables beside it.
-create or replace function etl.empty_built(always boolean) returns void
-language sql as $$
-    select etl.empty_table(built.target, always)
-    from (
-        select to_regclass('features_next') as target
-        union
-        select built_tables.target from etl.built_tables
-    ) as built
-    where built.target is not null;
-$$;
+-- The tables that files fill.
+create or replace view etl.sources as
+select
+    tables.oid::regclass as target,
+    tables.relname::text as source
+from pg_class as tables
+where
+    tables.relnamespace = to_regnamespace('staging')
+    and tables.relkind in ('r', 'p')
+    and not tables.relispartition;
+comment on view etl.sources is 'The tables in staging';
 
--- Empties every table in the schema staging, and what was built of them; always with
--- TRUNCATE where the run before has not succeeded.
-create or replace function etl.empty_staging(always boolean) returns void
+-- The tables that sql/build fills: features_next, and those beside it.
+create or replace view etl.built as
+select to_regclass('features_next') as target
+where to_regclass('features_next') is not null
+union
+select built_tables.target from etl.built_tables;
+comment on view etl.built is 'The tables that sql/build fills';
+
+-- Empties all tables that runs fill, but not features: on a full disk.
+create or replace function etl.empty_all() returns void
 language plpgsql as $$
 begin
-    always := always or (
-        select runs.state <> 'succeeded'
-        from etl.runs
-        where runs.state <> 'running'
-        order by runs.id desc
-        limit 1
-    ) is true;
-    perform etl.empty_table(tables.oid, always)
-    from pg_class as tables
-    where
-        tables.relnamespace = to_regnamespace('staging')
-        and tables.relkind in ('r', 'p')
-        and not tables.relispartition;
-    perform etl.empty_built(always);
+    truncate etl.loads, etl.results, etl.last_state;
+    perform etl.empty_table(filled.target, true)
+    from (
+        select sources.target from etl.sources
+        union all
+        select built.target from etl.built
+        union all
+        select tables.oid::regclass
+        from pg_class as tables
+        where
+            tables.relnamespace = to_regnamespace('appended')
+            and tables.relkind = 'r'
+    ) as filled;
 end;
 $$;

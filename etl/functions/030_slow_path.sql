@@ -433,9 +433,13 @@ language sql stable as $$
 $$;
 
 -- Loads the raw records of a file into its table; those that are wrong go to
--- etl.rejects. Returns how many were loaded.
+-- etl.rejects. Its schema is staging, or appended. Returns how many were loaded.
 create or replace function etl.load_raw_records(
-    run_id bigint, source text, file_columns text[], delimiter text
+    run_id       bigint,
+    table_schema text,
+    source       text,
+    file_columns text[],
+    delimiter    text
 ) returns bigint
 language plpgsql as $$
 declare
@@ -520,6 +524,7 @@ begin
     order by faults.line, faults.nth;
 
     execute etl.insert_of_texts(
+        table_schema,
         source,
         file_columns,
         'pg_temp.parsed_records where reason is null'
@@ -532,12 +537,13 @@ $$;
 
 -- The statement that inserts records, by their texts, into their table.
 create or replace function etl.insert_of_texts(
-    source text, file_columns text[], chosen text
+    table_schema text, source text, file_columns text[], chosen text
 ) returns text
 language sql stable as $$
     select
         format(
-            'insert into staging.%I (%s) select %s from %s',
+            'insert into %I.%I (%s) select %s from %s',
+            table_schema,
             source,
             string_agg(quote_ident(columns.column_name), ', ' order by columns.nth),
             string_agg(columns.value, ', ' order by columns.nth),

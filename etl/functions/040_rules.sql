@@ -14,22 +14,11 @@ language sql immutable parallel safe as $$
     select coalesce(nullif(current_setting('etl.slices', true), ''), '1')::integer;
 $$;
 
--- The rules that rejected something in the last run.
-create or replace function etl.rules_that_rejected(run_id bigint) returns setof text
-language sql stable as $$
-    select steps.step ->> 'file'
-    from json_array_elements(
-        (
-            select runs.steps
-            from etl.runs
-            where runs.id < rules_that_rejected.run_id
-            order by runs.id desc
-            limit 1
-        )
-    ) as steps (step)
-    where
-        steps.step ->> 'file' like 'clean/%'
-        and (steps.step ->> 'rows')::bigint > 0;
+-- Whether a file builds all of its rows; otherwise those with the keys in its table of
+-- changes, since records were appended and nothing else has changed.
+create or replace function etl.builds_all() returns boolean
+language sql immutable parallel safe as $$
+    select coalesce(current_setting('etl.builds_part', true), '') = '';
 $$;
 
 -- Whether whole numbers surely hold duplicates: there are more of them than numbers
@@ -270,6 +259,7 @@ create or replace function etl.reject_pending(
     file_columns text[],
     at_fault     text[],
     reason       text,
+    rule         text,
     keeps_first  boolean
 ) returns bigint
 language plpgsql as $$
@@ -306,6 +296,7 @@ begin
         message,
         record,
         keys,
+        rule,
         cause_file,
         cause_line
     )
@@ -327,6 +318,7 @@ begin
             select jsonb_object_agg(keys.column_name, numbered.texts[keys.nth])
             from keys
         ),
+        reject_pending.rule,
         numbered.cause_file,
         numbered.cause_line
     from numbered
@@ -336,6 +328,7 @@ begin
 
     if keeps_first then
         execute etl.insert_of_texts(
+            'staging',
             source,
             file_columns,
             '(select distinct on (at_fault) texts from pg_temp.pending_rejects'

@@ -1,15 +1,56 @@
 -- Publishing: the rows that a run built replace those of the last one, and readers are
 -- notified.
 
+-- How many rows of features were ever written, as the server counts them.
+create or replace function etl.writes_to_features() returns bigint
+language sql volatile as $$
+    select
+        pg_stat_get_tuples_inserted(features.oid)
+        + pg_stat_get_tuples_updated(features.oid)
+        + pg_stat_get_tuples_deleted(features.oid)
+    from (select to_regclass('features')::oid as oid) as features;
+$$;
+
+-- The version of features_next that features holds; '' where others have written to it
+-- since it was published. The server counts what they write, but for TRUNCATE.
+create or replace function etl.published_version() returns text
+language plpgsql volatile as $$
+declare
+    published etl.published;
+begin
+    select * into published from etl.published;
+    if
+        published.writes is distinct from etl.writes_to_features()
+        or exists (select 1 from features) <> (published.rows > 0)
+    then
+        return '';
+    end if;
+    return published.built;
+end;
+$$;
+
+-- A hash of all rows of features, in any order.
+create or replace function etl.hash_of_features() returns text
+language plpgsql stable as $$
+begin
+    return (select sum(hashtextextended(features::text, 0)) from features);
+end;
+$$;
+
 -- Replaces the rows of features by those of features_next, in the caller's transaction,
 -- which ends the run too: readers see all of the old rows or all of the new. Nothing is
 -- locked that a reader or a vacuum could wait for. The commit waits for the disk.
--- Returns the number of rows.
-create or replace function etl.publish(run_id bigint) returns bigint
+-- Returns the number of rows. Where hashes_rows, what is built does not depend on files
+-- and SQL alone, so the digest of its content counts the rows in.
+create or replace function etl.publish(
+    run_id bigint, new_built text, hashes_rows boolean
+) returns bigint
 language plpgsql as $$
 declare
-    columns   text;
-    row_total bigint;
+    columns      text;
+    row_total    bigint;
+    deleted       bigint;
+    writes_before bigint := etl.writes_to_features();
 begin
     select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
     into columns
@@ -24,6 +65,7 @@ begin
     -- A foreign key to features is checked when all rows are there again.
     set constraints all deferred;
     delete from features;
+    get diagnostics deleted = row_count;
     execute format(
         'insert into features (%1$s) select %1$s from features_next', columns
     );
@@ -33,7 +75,13 @@ begin
     set
         run_id = publish.run_id,
         published_at = clock_timestamp(),
-        rows = row_total;
+        content = etl.content_of(
+            publish.run_id, case when hashes_rows then etl.hash_of_features() end
+        ),
+        built = new_built,
+        rows = row_total,
+        writes = writes_before + deleted + row_total;
+    perform pg_stat_force_next_flush();
     return row_total;
 end;
 $$;
@@ -41,7 +89,9 @@ $$;
 -- What a run made features of, as one digest. Of sql/clean, rules that removed nothing
 -- do not count: they may run in one run and not in the next, since a check verifies
 -- them. A run without files on record has a digest of its own.
-create or replace function etl.content_of(published_run bigint) returns text
+create or replace function etl.content_of(
+    published_run bigint, hash_of_rows text
+) returns text
 language sql stable as $$
     with parts as (
         select 'data ' || concat_ws(' ', file ->> 'file', file ->> 'sha256') as part
@@ -65,6 +115,9 @@ language sql stable as $$
         select 'run ' || concat_ws(' ', runs.id, runs.started_at) as part
         from etl.runs
         where runs.id = published_run and json_array_length(runs.files) = 0
+        union
+        select 'rows ' || hash_of_rows as part
+        where hash_of_rows is not null
     )
 
     select
@@ -82,17 +135,19 @@ language sql stable as $$
     from parts;
 $$;
 
--- Publish sets the run; this adds the digest that identifies its content.
-create or replace function etl.note_published() returns trigger
-language plpgsql as $$
-begin
-    new.content := coalesce(etl.content_of(new.run_id), '');
-    return new;
-end;
+-- A run that would publish the same rows leaves them. It is their run all the same, and
+-- the digest may differ: a file may have changed that nothing is built of.
+create or replace function etl.publish_same(
+    this_run bigint, hashes_rows boolean
+) returns void
+language sql as $$
+    update etl.published
+    set
+        run_id = this_run,
+        content = etl.content_of(
+            this_run, case when hashes_rows then etl.hash_of_features() end
+        );
 $$;
-
-create or replace trigger note_published before update on etl.published
-for each row execute function etl.note_published();
 
 -- Tells whoever listens that features has new rows: `listen features`, and the payload
 -- is the number of the run. It is sent by the transaction that publishes, so it comes

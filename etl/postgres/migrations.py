@@ -220,6 +220,7 @@ async def _apply_pending(
                     for file in files:
                         await _apply(connection, folder, file)
                 await _require_tables(connection)
+                await connection.execute("select etl.guard_tables()")
             return
         except LockNotAvailable:
             if not tries_left:

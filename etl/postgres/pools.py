@@ -151,6 +151,7 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
 async def release_locks(connection: AsyncConnection) -> None:
     """What a connection held for a run goes when it comes back to its pool."""
     await connection.execute(
-        "select pg_advisory_unlock_all(),"
-        " set_config('etl.slice', '', false), set_config('etl.slices', '', false)"
+        "select pg_advisory_unlock_all(), set_config(name, '', false)"
+        " from unnest(array['etl.run_id', 'etl.slice', 'etl.slices',"
+        " 'etl.builds_part']) as names (name)"
     )

@@ -25,7 +25,11 @@ ESCAPES = (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r"))
 
 
 def copy_statement(
-    source: str, columns: Sequence[str], delimiter: str, *, quotes: bool = True
+    table: sql.Identifier,
+    columns: Sequence[str],
+    delimiter: str,
+    *,
+    quotes: bool = True,
 ) -> sql.Composed:
     """COPY into these columns of a table; an empty value is null, in quotes or not.
 
@@ -43,7 +47,7 @@ def copy_statement(
         "copy {table} ({names}) from stdin with ({options}, delimiter {delimiter}, "
         "{default}encoding 'UTF8')"
     ).format(
-        table=sql.Identifier("staging", source),
+        table=table,
         names=names,
         options=options.format(names=names),
         delimiter=sql.Literal(delimiter),
@@ -61,7 +65,7 @@ async def copy_block(connection: AsyncConnection, stream: Stream, block: Block) 
     if b"\\." in block.regular and END_OF_COPY.search(block.regular):
         raise DataError("COPY would end at a line that is \\.")
     statement = copy_statement(
-        stream.source,
+        stream.target,
         stream.table_columns,
         stream.header.delimiter,
         quotes=b'"' in block.regular or b"\\" in block.regular,

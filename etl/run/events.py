@@ -32,8 +32,11 @@ HEARTBEAT = b":\n\n"
 #: The id of the last event: a client that returns with it needs no other.
 LAST_EVENT_ID = "end"
 
-FILE_KEYS = ("file", "bytes", "total_bytes", "records", "rejected")
-STEP_KEYS = ("file", "rows", "milliseconds")
+FILE_KEYS = (
+    *("file", "bytes", "total_bytes", "load", "records", "records_loaded"),
+    "rejected",
+)
+STEP_KEYS = ("file", "rows", "milliseconds", "kept")
 
 Progress = dict[str, Any]
 
@@ -114,7 +117,7 @@ def _event(name: str, number: object, data: Mapping[str, Any]) -> bytes:
 
 
 def progress_of(run: Run) -> Progress:
-    """The progress of a run of this process: bytes read, records loaded, seconds."""
+    """The progress of a run of this process: bytes read, good records, seconds."""
     files = [{key: getattr(file, key) for key in FILE_KEYS} for file in run.files]
     steps = [{key: getattr(step, key) for key in STEP_KEYS} for step in run.steps]
     loading = files[-1]["file"] if run.phase == "load" and files else run.sql_file

@@ -98,7 +98,7 @@ async def give_back_space(
         await asyncio.to_thread(release_reserve, home)
     try:
         await connection.execute("select etl.attach_worker(%s)", [run_id])
-        await connection.execute("select etl.empty_staging(true)")
+        await connection.execute("select etl.empty_all()")
         if home is None or shutil.disk_usage(home).free >= CHECKPOINT_BYTES:
             await connection.execute("checkpoint")  # which alone removes WAL
         else:  # others have filled the disk again

@@ -92,11 +92,12 @@ def _enlarge_send_buffer(worker: AsyncConnection) -> None:
 async def _blocks(
     streams: Sequence[Stream], begun: Callable[[LoadedFile], None]
 ) -> AsyncGenerator[tuple[Stream, Block]]:
-    """The blocks of all files, one file after the other."""
+    """The blocks of all files that are not kept, one file after the other."""
     for stream in streams:
         file, reader = stream.file, stream.reader
         begun(file)
-        while not reader.is_finished:
+        file.bytes = stream.opened.bytes
+        while file.load != "kept" and not reader.is_finished:
             block = await asyncio.to_thread(reader.next_block, stream.patterns)
             file.bytes = stream.opened.bytes
             if block is None:
@@ -145,9 +146,10 @@ async def _parse(
     """Send records the slow path; the number of those that were loaded."""
     await copy_raw_records(worker, records)
     row = await worker.execute(
-        "select etl.load_raw_records(%s, %s, %s, %s)",
+        "select etl.load_raw_records(%s, %s, %s, %s, %s)",
         [
             run_id,
+            stream.target_schema,
             stream.source,
             list(stream.header.fields),
             stream.header.delimiter,

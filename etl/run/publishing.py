@@ -16,9 +16,16 @@ from etl.run.records import Run, save_run
 
 
 async def publish(
-    run: Run, lead: AsyncConnection, checked: asyncio.Future[bool]
+    run: Run,
+    lead: AsyncConnection,
+    built: str,
+    hashes_rows: bool,
+    checked: asyncio.Future[bool],
 ) -> None:
     """Write the rows in one transaction, and commit it when all is checked.
+
+    ``built`` is the version of what was built; with ``hashes_rows`` the digest of the
+    content counts the rows in, since they depend on more than files and SQL.
 
     If a check fails in the meantime, the server cancels the writing, since the run
     still needs the connection. Raises RunFault.
@@ -39,7 +46,7 @@ async def publish(
         cancelling.cancel()
 
     summary = run.summary
-    write = sql.SQL("select etl.publish({})").format(run.id)
+    write = sql.SQL("select etl.publish({}, {}, {})").format(run.id, built, hashes_rows)
     try:
         async with transaction(lead, write):
             await settle()
@@ -51,6 +58,7 @@ async def publish(
                 raise ServiceFault(f"publish: the run has ended: {summary['state']}")
             run.is_committing = True
         run.summary = summary
+        run.to_vacuum.add("features")
     except psycopg.errors.ForeignKeyViolation as error:
         raise DataFault(
             f"publish: {one_line(error)} A foreign key to features must be "
@@ -64,3 +72,13 @@ async def publish(
         raise ServiceFault(message) from error
     finally:
         await settle()
+
+
+async def publish_same(run: Run, lead: AsyncConnection, hashes_rows: bool) -> None:
+    """Publish nothing, since features has these rows already; a digest of the files of
+    data and SQL may still differ. The run then has succeeded.
+    """
+    update = sql.SQL("select etl.publish_same({}, {})").format(run.id, hashes_rows)
+    async with transaction(lead, update):
+        run.summary = await save_run(lead, run, "succeeded")
+        run.is_committing = True

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from etl.errors import RunFault
 from etl.run.rejects import count_reasons
-from etl.run.steps import Step
+from etl.run.steps import Result, Step
 from etl.run.streams import LoadedFile
 
 #: A run as ``/runs/{id}`` gives it.
@@ -27,24 +27,31 @@ class Run:
     ``summary`` is what ``/runs/{id}`` gives, as last read; ``fault`` is None until it
     has failed; ``done`` is set when it has ended, in whichever way. ``work`` is the
     task of its phases, ``ended_by`` why that was told to end early. Others may see its
-    success while it ``is_committing``. A change of ``phase`` is timed, and calls what
+    success while it ``is_committing``. Rows of the tables ``to_vacuum`` were replaced.
+    A change of ``phase`` is timed, and calls what
     is in ``on_phase``; ``sql_file`` is the one that began last in this phase. ``began``
     is a time of the monotonic clock. ``overrides`` are the parameters of the trigger
-    that have checks only warn.
+    that have checks only warn. ``results`` are those of SQL files that ran, by their
+    paths, as far as they are of use to later runs. An ``is_full`` one does all from
+    nothing. It is ``unchanged`` if it had nothing to do.
     """
 
     id: int
     dry: bool
     summary: RunSummary
     overrides: frozenset[str] = frozenset()
+    is_full: bool = False
+    unchanged: bool = False
     files: list[LoadedFile] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    results: dict[str, Result] = field(default_factory=dict)
     bytes_to_load: int = 0
     fault: RunFault | None = None
     ended_by: RunFault | None = None
     work: asyncio.Task[None] | None = None
     is_committing: bool = False
+    to_vacuum: set[str] = field(default_factory=set)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     sql_file: str | None = None
     began: float = field(default_factory=time.monotonic)
@@ -122,12 +129,21 @@ async def save_run(
     await count_reasons(connection, run.id, run.files)
     files = [file.summary for file in run.files]
     steps = [vars(step) for step in run.steps]
+    results = [{"file": path, **vars(each)} for path, each in run.results.items()]
     cursor = await connection.execute(
-        "select etl.update_run(%s, %s, %s, %s, %s::json, %s::json, %s::json)",
+        "select etl.update_run(%s, %s, %s, %s, %s::json, %s::json, %s::json, %s,"
+        " %s::json)",
         [
             *(run.id, state, error, run.phase),
             *map(json.dumps, [files, steps, run.warnings]),
+            *(run.unchanged, json.dumps(results)),
         ],
     )
     (summary,) = await cursor.fetchone() or ({},)
     return dict(summary)
+
+
+async def enter(run: Run, lead: AsyncConnection, phase: str) -> None:
+    """Put on record that a phase begins."""
+    run.phase = phase
+    run.summary = await save_run(lead, run)

@@ -109,7 +109,11 @@ class _Rejection:
                 rejected = await self._write()
                 file.rejected += rejected
             return rejected
-        # Rolled back, since there are too many: the first ones are named.
+        # Rolled back, since there are too many: the first ones are named. They are
+        # rejects and rows of the table at once, so that is not kept.
+        await self.lead.execute(
+            "delete from etl.loads where source = %s", [self.rule.source]
+        )
         await self._find(min(rejected, MAX_ERRORS_NAMED), besides_kept=True)
         await count_reasons(self.lead, self.run_id, [file])
         await self._write()
@@ -193,10 +197,10 @@ class _Rejection:
         """
         rule, fields = self.rule, list(self.stream.header.fields)
         row = await self.lead.execute(
-            "select etl.reject_pending(%s, %s, %s, %s, %s, %s)",
+            "select etl.reject_pending(%s, %s, %s, %s, %s, %s, %s)",
             [
-                *(self.run_id, rule.source, fields),
-                *(rule.at_fault, rule.reason, rule.keeps_first),
+                *(self.run_id, rule.source, fields, rule.at_fault),
+                *(rule.reason, rule.file.path, rule.keeps_first),
             ],
         )
         (rejected,) = await row.fetchone() or (0,)

@@ -9,20 +9,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
-from functools import partial
 
 import psycopg
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, OperationalError, sql
 from psycopg_pool import PoolTimeout
 
-from etl.errors import DatabaseUnavailable, DiskFull, Interrupted, all_together
+from etl.errors import DatabaseUnavailable, DiskFull, Interrupted
 from etl.logs import RUN
 from etl.postgres.database import Database
 from etl.postgres.migrations import is_migrating
 from etl.postgres.sqlerrors import one_line
 from etl.run.faults import INTERRUPTED, fault_of, give_back_space
 from etl.run.phases import run_phases
-from etl.run.publishing import publish
 from etl.run.records import Run, RunSummary, save_run
 from etl.settings import Settings
 
@@ -68,11 +66,14 @@ class Runner:
         self._supervision: asyncio.Task[None] | None = None
         self._cleanup: asyncio.Task[None] | None = None
 
-    async def start(self, *, dry: bool = False, overrides: Collection[str] = ()) -> Run:
+    async def start(
+        self, *, dry: bool = False, full: bool = False, overrides: Collection[str] = ()
+    ) -> Run:
         """Begin a run, a dry one does not publish, and return while it continues.
 
-        With one of the ``overrides``, a check that names it in its header only warns.
-        Raises RunInProgress if this or another server has one, DatabaseUnavailable, and
+        A full one does everything from nothing, whatever was kept. With one of the
+        ``overrides``, a check that names it in its header only warns. Raises
+        RunInProgress if this or another server has one, DatabaseUnavailable, and
         Interrupted once the service is being stopped.
         """
         async with self._starting:
@@ -83,7 +84,7 @@ class Runner:
                     raise RunInProgress(current.summary)
                 await current.done.wait()
             try:
-                run = self._run = await self._begin(dry, frozenset(overrides))
+                run = self._run = await self._begin(dry, full, frozenset(overrides))
             except (OperationalError, PoolTimeout) as error:
                 message = f"the database is unavailable: {one_line(error)}"
                 raise DatabaseUnavailable(message) from error
@@ -122,7 +123,7 @@ class Runner:
         if tasks := [task for task in (self._supervision, self._cleanup) if task]:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
 
-    async def _begin(self, dry: bool, overrides: frozenset[str]) -> Run:
+    async def _begin(self, dry: bool, full: bool, overrides: frozenset[str]) -> Run:
         """Take the lead and begin a run, or raise RunInProgress with the run of another
         server.
 
@@ -135,12 +136,12 @@ class Runner:
                 pool = self._database.runners
                 lead = await stack.enter_async_context(pool.connection())
                 cursor = await lead.execute(
-                    "select has_begun, summary from etl.begin_run(%s, %s)",
-                    [dry, "allow_empty" in overrides],
+                    "select has_begun, summary from etl.begin_run(%s, %s, %s)",
+                    [dry, "allow_empty" in overrides, full],
                 )
                 has_begun, summary = await cursor.fetchone() or (False, None)
                 if has_begun:
-                    run = Run(summary["id"], dry, summary, overrides)
+                    run = Run(summary["id"], dry, summary, overrides, full)
                     run.phase = summary["phase"]
                     run.work = asyncio.create_task(self._work(run, lead))
                     self._supervision = asyncio.create_task(
@@ -179,7 +180,7 @@ class Runner:
             self._on_end(run)
             run.done.set()
         if not self._is_stopping:
-            self._cleanup = asyncio.create_task(self._clean_up(vacuum=not run.dry))
+            self._cleanup = asyncio.create_task(self._clean_up(run.to_vacuum))
 
     async def _record_end(self, run: Run) -> None:
         """Record how a run ended; if that fails, others see the run interrupted.
@@ -189,6 +190,8 @@ class Runner:
         try:
             async with self._database.runners.connection() as connection:
                 if run.fault is not None:
+                    # Postgres may have restarted, and have emptied unlogged tables.
+                    run.results.clear()
                     await connection.execute(
                         "select etl.terminate_leftover_backends(%s)", [run.id]
                     )
@@ -210,26 +213,27 @@ class Runner:
         """
         RUN.set(run.id)
         settings, pool = self._settings, self._database.runners
-        workers: list[AsyncConnection] = []
         async with AsyncExitStack() as stack:
 
-            async def attach() -> None:
+            async def attach(number: int) -> AsyncConnection:
                 worker = await stack.enter_async_context(pool.connection())
-                await worker.execute("select etl.attach_worker(%s)", [run.id])
-                workers.append(worker)
+                await worker.execute(
+                    "select etl.attach_worker(%s, %s, %s)",
+                    [run.id, number, settings.build_workers],
+                )
+                return worker
 
-            count = max(settings.load_workers, settings.build_workers)
-            await all_together(attach() for _ in range(count))
-            publishing = None if run.dry else partial(publish, run, lead)
-            await run_phases(run, settings, lead, workers, publishing)
+            await run_phases(run, settings, lead, attach)
 
-    async def _clean_up(self, *, vacuum: bool) -> None:
+    async def _clean_up(self, tables: Collection[str]) -> None:
         """After the answer: forget old runs, and remove rows that were replaced."""
         try:
             async with self._database.runners.connection() as connection:
                 keep = [self._settings.keep_runs]
                 await connection.execute("select etl.keep_runs(%s)", keep)
-                if vacuum:
-                    await connection.execute("vacuum (analyze, skip_locked) features")
+                for table in sorted(tables):
+                    name = sql.Identifier(*table.split("."))
+                    vacuum = sql.SQL("vacuum (analyze, skip_locked) {}").format(name)
+                    await connection.execute(vacuum)
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("cleaning up after a run: %s", one_line(error))

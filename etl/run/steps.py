@@ -11,6 +11,7 @@ from collections.abc import (
     Callable,
     Collection,
     Iterator,
+    Mapping,
     Sequence,
 )
 from contextlib import contextmanager
@@ -27,10 +28,8 @@ from etl.sqlfiles import SqlFile
 #: Bad rows that the error of a check names.
 MAX_ROWS_NAMED = 5
 
-#: Which slice a connection has, of how many, for as long as it works for the run.
-SET_SLICE = (
-    "select set_config('etl.slice', %s, false), set_config('etl.slices', %s, false)"
-)
+#: Whether a connection builds a part of the rows alone.
+SET_PART = "select set_config('etl.builds_part', %s, false)"
 
 Job = Callable[[AsyncConnection], Awaitable[None]]
 
@@ -40,13 +39,26 @@ log = logging.getLogger(__name__)
 @dataclass
 class Step:
     """What a run reports of a SQL file; ``rows`` are those that it wrote or returned,
-    of a rule the records that were rejected.
+    of a rule the records that were rejected. It is ``kept`` where it did not run, since
+    nothing had changed: its rows are then of the run in which it did.
     """
 
     file: str
     sha256: str
     rows: int = 0
     milliseconds: float = 0.0
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """That a SQL file has run: ``inputs`` are the versions of what it read, by table;
+    ``rows`` are those that it wrote or found.
+    """
+
+    sha256: str
+    inputs: Mapping[str, str]
+    rows: int
 
 
 @contextmanager
@@ -86,18 +98,32 @@ async def run_jobs(workers: Sequence[AsyncConnection], jobs: Sequence[Job]) -> N
 
 
 async def build(
-    file: SqlFile, lead: AsyncConnection, builders: Sequence[AsyncConnection]
+    file: SqlFile,
+    lead: AsyncConnection,
+    builders: Sequence[AsyncConnection],
+    prepare_part: Job | None = None,
 ) -> Step:
-    """Run a file of the build, on ``lead`` or in slices on all ``builders``.
+    """Run a file of the build, on ``lead`` or in slices on all ``builders``, for all of
+    its rows, or a part of them that ``prepare_part`` prepares.
 
     Raises what ``timed`` does.
     """
+    connections = builders if file.in_slices else [lead]
     with timed(file) as step:
-        if file.in_slices:
-            step.rows = await _run_slices(file, builders)
-        else:
-            step.rows = await _execute(file, lead)
+        if prepare_part:
+            await prepare_part(lead)
+            await _set_part(connections, "on")
+        try:
+            step.rows = await _run_slices(file, connections)
+        finally:
+            if prepare_part:
+                await _set_part(connections, "")
     return step
+
+
+async def _set_part(connections: Sequence[AsyncConnection], value: str) -> None:
+    for connection in connections:
+        await connection.execute(SET_PART, [value])
 
 
 async def _run_slices(file: SqlFile, builders: Sequence[AsyncConnection]) -> int:

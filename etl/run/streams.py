@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import sql
 
 from etl.csvfiles.blocks import Block, BlockReader, CsvRecord
 from etl.csvfiles.headers import Header
@@ -29,6 +30,16 @@ MAX_SHOWN, MAX_COLUMNS = 5, 1000
 #: Lines that a value may span before a warning asks for its quotes.
 MAX_LINES = 20
 
+#: Part of a file, in bytes, up to which appended records change little: statistics of
+#: the table remain good, and rows that they change are worth being looked for.
+MAX_NEW_SHARE = 0.2
+
+#: What the summary of a run says of a file.
+SUMMARY = (
+    *("file", "bytes", "sha256", "load", "records", "records_loaded"),
+    *("rejected", "rejected_by_reason"),
+)
+
 #: A value in quotes, at the start of a field.
 QUOTED_FIELD = r'(?:\A|%s)[ \t]*("[^"]*(?:""[^"]*)*")'
 
@@ -40,17 +51,21 @@ NOTHING = Column("", is_required=False, is_text=False, pattern="", skeleton="")
 class LoadedFile:
     """What a run reports of a file; the numbers grow while it is loaded.
 
-    ``records`` are all that the file has, the ``rejected`` ones among them; of its
-    ``total_bytes`` so many ``bytes`` were read. ``rejected_by_reason`` are records too,
-    and those with two reasons count for each; so many are ``consequences`` of other
-    rejected records. Both are as of when ``counted`` records were rejected.
+    ``load`` says whether its table was ``kept``, its last records were ``appended`` to
+    that, or all were ``loaded``. ``records`` are all that the file has, the
+    ``records_kept`` and the ``rejected`` ones among them; of its ``total_bytes`` so
+    many ``bytes`` were read. ``rejected_by_reason`` are records too, and those with two
+    reasons count for each; so many are ``consequences`` of other rejected records. Both
+    are as of when ``counted`` records were rejected.
     """
 
     file: str
     total_bytes: int
     bytes: int = 0
     sha256: str = ""
+    load: str = "loaded"
     records: int = 0
+    records_kept: int = 0
     rejected: int = 0
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     consequences: int = 0
@@ -63,10 +78,14 @@ class LoadedFile:
         self.consequences += records if is_consequence else 0
 
     @property
+    def records_loaded(self) -> int:
+        """The records that were read in this run."""
+        return self.records - self.records_kept
+
+    @property
     def summary(self) -> dict[str, Any]:
         """Its part of the run's summary."""
-        names = ("file", "bytes", "sha256", "records", "rejected", "rejected_by_reason")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SUMMARY}
 
 
 @dataclass
@@ -74,27 +93,64 @@ class Stream:
     """A file on its way into its table.
 
     ``table_columns`` are the columns that COPY fills, in the file's order: those that
-    the table lacks go to spare ones, ``skipped_1`` and so on. ``blocks`` are those that
-    were loaded, without their bytes; ``unloaded`` are the bytes that are still to come;
-    ``lines`` of the whole file are counted where it matters; ``long_values`` are the
-    first that span many lines.
+    the table lacks go to so many ``skipped`` spare ones, ``skipped_1`` and so on.
+    ``blocks`` are those that were loaded, without their bytes; ``unloaded`` are the
+    bytes that are still to come, after the ``kept_bytes``; ``lines`` of the whole file
+    are counted where it matters; ``long_values`` are the first that span many lines.
     """
 
     source: str
     file: LoadedFile
     opened: TextFile
     reader: BlockReader
-    patterns: RecordPatterns
+    columns: list[Column | None]
     table_columns: list[str]
+    skipped: int
     unloaded: int
+    kept_bytes: int = 0
     blocks: list[Block] = field(default_factory=list)
     lines: int | None = None
     long_values: list[tuple[int, int]] = field(default_factory=list)
+
+    @cached_property
+    def patterns(self) -> RecordPatterns:
+        """What its records look like. Raises ServiceFault where a pattern of the
+        pipeline is no regular expression.
+        """
+        try:
+            return compile_patterns(self.columns, self.header.delimiter)
+        except re.error as error:
+            raise ServiceFault(
+                f"staging.{self.source}: a pattern is no regular expression: {error}"
+            ) from None
 
     @property
     def header(self) -> Header:
         """The header of the file."""
         return self.reader.header
+
+    @property
+    def target(self) -> sql.Identifier:
+        """The table that its records go to."""
+        return sql.Identifier(self.target_schema, self.source)
+
+    @property
+    def target_schema(self) -> str:
+        """The schema of that table: a few appended records are known by their own."""
+        return "appended" if self.is_apart else "staging"
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether appended records are few, and first go to a table of their own."""
+        return self.file.load == "appended" and not self.is_mostly_new
+
+    @property
+    def is_mostly_new(self) -> bool:
+        """Whether its table, as far as it was kept, says little about it now."""
+        if self.file.load == "kept":
+            return False
+        new = self.opened.size - self.kept_bytes
+        return new > MAX_NEW_SHARE * self.opened.size
 
     @property
     def is_loaded(self) -> bool:
@@ -152,20 +208,16 @@ class Stream:
 
 
 async def open_streams(
-    connection: AsyncConnection, data_dir: Path, block_size: int, files: ExitStack
+    rows: Sequence[Sequence[Any]], data_dir: Path, block_size: int, files: ExitStack
 ) -> list[Stream]:
     """Open the file of every staging table, before any is loaded, in the order of their
-    names; ``files`` closes them.
+    names; ``files`` closes them. ``rows`` are columns of these tables: the source, and
+    what Column has.
 
-    Raises DataFault where a file cannot be read or its header is wrong, ServiceFault
-    where a pattern is no regular expression.
+    Raises DataFault where a file cannot be read or its header is wrong.
     """
-    rows = await connection.execute(
-        "select source, column_name, is_required, is_text, regular_pattern, skeleton,"
-        " separator from etl.source_columns order by source, position"
-    )
     streams = []
-    for source, columns in groupby(await rows.fetchall(), key=lambda row: row[0]):
+    for source, columns in groupby(rows, key=lambda row: row[0]):
         known = {column[1]: Column(*column[1:]) for column in columns}
         opened = TextFile(data_dir / f"{source}.csv")
         files.callback(opened.close)
@@ -181,27 +233,18 @@ async def open_streams(
             name if name in known else f"skipped_{next(numbers)}"
             for name in header.columns
         ]
-        if skipped := next(numbers) - 1:
-            await connection.execute(
-                "select etl.add_skipped_columns(%s, %s)", [source, skipped]
-            )
-        try:
-            patterns = compile_patterns(
-                [
-                    NOTHING if is_blank else known.get(name)
-                    for name, is_blank in zip(
-                        header.columns, header.is_blank, strict=True
-                    )
-                ],
-                header.delimiter,
-            )
-        except re.error as error:
-            raise ServiceFault(
-                f"staging.{source}: a pattern is no regular expression: {error}"
-            ) from None
+        skipped = next(numbers) - 1
+        columns_in_file = [
+            NOTHING if is_blank else known.get(name)
+            for name, is_blank in zip(header.columns, header.is_blank, strict=True)
+        ]
         file = LoadedFile(opened.name, opened.size)
         unloaded = opened.size - reader.offset
         streams.append(
-            Stream(source, file, opened, reader, patterns, table_columns, unloaded)
+            Stream(
+                *(source, file, opened, reader, columns_in_file, table_columns),
+                skipped,
+                unloaded,
+            )
         )
     return streams

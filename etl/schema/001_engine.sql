@@ -29,6 +29,8 @@ create table etl.runs (
     error       text,
     dry_run     boolean     not null,
     allow_empty boolean     not null default false,
+    full_run    boolean     not null default false,
+    unchanged   boolean     not null default false,
     backend_pid integer     not null default pg_backend_pid(),
     check (state in ('running', 'succeeded', 'failed', 'interrupted')),
     check (phase in ('load', 'clean', 'build', 'check', 'publish'))
@@ -40,14 +42,20 @@ comment on column etl.runs.phase is 'load, clean, build, check or publish';
 comment on column etl.runs.started_at is 'When it began';
 comment on column etl.runs.finished_at is 'When it ended, null while it runs';
 comment on column etl.runs.files is
-'Per CSV file: file, bytes, sha256, records, rejected, rejected_by_reason';
+'Per CSV file: file, bytes, sha256, load (kept, appended or loaded), records, '
+'records_loaded (read in this run), rejected, rejected_by_reason';
 comment on column etl.runs.steps is
-'Per SQL file, each time it ran: file, sha256, rows, milliseconds';
+'Per SQL file, each time it ran: file, sha256, rows, milliseconds, and kept: whether '
+'it did not run, since nothing had changed';
 comment on column etl.runs.warnings is 'What should be known and did not stop it';
 comment on column etl.runs.error is 'Why it failed, in one line; null if it did not';
 comment on column etl.runs.dry_run is 'Whether it did everything but publish';
 comment on column etl.runs.allow_empty is
 'Whether checks that ask for rows where there were some only warned';
+comment on column etl.runs.full_run is
+'Whether it did everything from nothing, whatever was kept';
+comment on column etl.runs.unchanged is
+'Whether nothing had changed, so that nothing was done';
 comment on column etl.runs.backend_pid is 'Server process that leads it';
 
 create table etl.published (
@@ -55,15 +63,22 @@ create table etl.published (
     run_id       bigint,
     published_at timestamptz,
     content      text    not null default '',
-    rows         bigint
+    built        text    not null default '',
+    rows         bigint,
+    writes       bigint
 );
 comment on table etl.published is 'The run that filled the table features; one row';
 comment on column etl.published.singleton is 'Always true: there is one such row';
-comment on column etl.published.run_id is 'Number of the run, null before the first';
+comment on column etl.published.run_id is
+'The last run whose rows these are, null before the first';
 comment on column etl.published.published_at is 'When it was published';
 comment on column etl.published.content is
 'Digest of the files of data and SQL that features was made of';
+comment on column etl.published.built is
+'Version of features_next that was published: see etl.results';
 comment on column etl.published.rows is 'Rows that were published';
+comment on column etl.published.writes is
+'Rows of features that the server had counted as written then: others change that';
 insert into etl.published default values;
 
 -- A record may be rejected only because another one was: an order, because its customer
@@ -79,6 +94,7 @@ create table etl.rejects (
     message        text    not null,
     record         text    not null,
     keys           jsonb,
+    rule           text,
     cause_file     text,
     cause_line     bigint,
     is_consequence boolean not null
@@ -100,11 +116,88 @@ comment on column etl.rejects.record is
 'The record as in the file, without line end and byte-order mark';
 comment on column etl.rejects.keys is
 'Valid values of its required columns, by column';
+comment on column etl.rejects.rule is
+'File of sql/clean that rejected it; null where the record could not be loaded';
 comment on column etl.rejects.cause_file is
 'File of the rejected record that this one follows from; null for a real cause';
 comment on column etl.rejects.cause_line is 'Line of that record';
 comment on column etl.rejects.is_consequence is
 'Whether it follows from another rejected record';
+
+create schema appended;
+comment on schema appended is
+'Records that were appended to files, in this run, on their way to staging';
+
+-- What runs leave to later ones. These tables are unlogged, as staging is: whatever
+-- loses the rows of staging, a crash or a promoted standby, loses these with them.
+create unlogged table etl.loads (
+    source      text   primary key,
+    run_id      bigint not null references etl.runs,
+    engine      text   not null,
+    bytes       bigint not null,
+    sha256      text   not null,
+    records     bigint not null,
+    next_line   bigint not null,
+    header      text   not null,
+    blocks      json   not null,
+    long_values json   not null
+);
+comment on table etl.loads is
+'What the tables in staging were loaded from: a row for each that is complete. It '
+'lacks only the records that rules of sql/clean have rejected in run_id';
+comment on column etl.loads.source is 'Table in staging';
+comment on column etl.loads.run_id is 'The last run that used it';
+comment on column etl.loads.engine is 'Version of the engine and of the schema then';
+comment on column etl.loads.bytes is 'Size of the file';
+comment on column etl.loads.sha256 is 'SHA-256 of the file, in hex';
+comment on column etl.loads.records is 'Records of the file, with the rejected ones';
+comment on column etl.loads.next_line is 'Line after its last one';
+comment on column etl.loads.header is
+'Digest of what was found out about its columns: more records may say more';
+comment on column etl.loads.blocks is 'Its blocks: offset, length, line, lines';
+comment on column etl.loads.long_values is
+'Values that a warning is about: line, number of lines';
+
+-- A version identifies the content of a table: of staging, the hash of the file and of
+-- what rules have rejected; of what is built, the hash of the SQL files that fill it,
+-- and of the versions that they read.
+create unlogged table etl.results (
+    file   text   primary key,
+    sha256 text   not null,
+    inputs jsonb  not null,
+    rows   bigint not null
+);
+comment on table etl.results is
+'SQL files whose result is still there: of sql/build what it wrote, of sql/clean and '
+'sql/check that it found so many rows';
+comment on column etl.results.file is 'The file, such as build/010_activity.sql';
+comment on column etl.results.sha256 is 'SHA-256 of the file, in hex';
+comment on column etl.results.inputs is 'Versions of the tables that it reads, by name';
+comment on column etl.results.rows is 'Rows that it wrote or found';
+
+create unlogged table etl.last_state (
+    singleton boolean primary key default true check (singleton),
+    run_id    bigint  not null references etl.runs,
+    state     text    not null
+);
+comment on table etl.last_state is
+'The last run that found features as it would have published it; at most one row';
+comment on column etl.last_state.singleton is 'Always true: there is at most one row';
+comment on column etl.last_state.run_id is 'Number of the run';
+comment on column etl.last_state.state is
+'Digest of all that it depends on: a run with the same has nothing to do';
+
+create table etl.touched (
+    table_name text        not null,
+    touched_at timestamptz not null default now(),
+    touched_by text        not null default session_user
+);
+comment on table etl.touched is
+'Tables of the pipeline that were written to by others than runs, since the last run: '
+'the next one fills them again';
+comment on column etl.touched.table_name is 'The table';
+comment on column etl.touched.touched_at is 'When the transaction began';
+comment on column etl.touched.touched_by is 'The role that did it';
 
 -- COPY takes more than people mean (0x10, NaN, today), and once a value is loaded its
 -- text is gone. So the bytes of a file are matched with regular_pattern first: what
@@ -208,5 +301,5 @@ create table etl.built_tables (
     target regclass primary key
 );
 comment on table etl.built_tables is
-'Tables that sql/build fills beside features_next: every run empties them';
+'Tables that sql/build fills beside features_next, which are emptied before it does';
 comment on column etl.built_tables.target is 'The table';

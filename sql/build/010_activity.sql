@@ -2,15 +2,12 @@
 -- lists. mode() sorts and keeps the first of the most frequent values, so the lowest
 -- number wins a tie; it passes over nulls, which empty elements are.
 -- grain:  one row per user with experiments, whether users.csv has the user or not
--- reads:  staging.users, staging.user_experiments
+-- reads:  staging.user_experiments
 -- writes: activity_next
--- Runs in slices: each connection takes the users with its remainder.
-insert into activity_next (
-    user_id,
-    is_known,
-    total_experiments,
-    most_common_compound_id
-)
+-- redoes: activity_next by activity_changes
+-- Runs in slices: each connection takes the users with its remainder. Where experiments
+-- were appended, it counts those users alone who have new ones.
+insert into activity_next (user_id, total_experiments, most_common_compound_id)
 with
 lists as (
     select
@@ -18,14 +15,15 @@ lists as (
         count(*) as total_experiments,
         string_agg(experiments.experiment_compound_ids, ';') as compound_ids
     from staging.user_experiments as experiments
-    where abs(experiments.user_id % etl.slices()) = etl.slice()
+    where
+        abs(experiments.user_id % etl.slices()) = etl.slice()
+        and (
+            etl.builds_all()
+            or experiments.user_id in (
+                select changes.user_id from activity_changes as changes
+            )
+        )
     group by experiments.user_id
-),
-
-known_users as (
-    select users.user_id
-    from staging.users as users
-    where abs(users.user_id % etl.slices()) = etl.slice()
 ),
 
 counted as (
@@ -47,9 +45,7 @@ counted as (
 
 select
     counted.user_id,
-    known_users.user_id is not null as is_known,
     counted.total_experiments,
     counted.most_common_compound_id
 from counted
-left join known_users on counted.user_id = known_users.user_id
 order by counted.user_id;

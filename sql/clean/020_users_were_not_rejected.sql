@@ -3,10 +3,10 @@
 -- several. The users whom users.csv does not name at all are left for sql/clean/030.
 -- rejects:    user_experiments.user_id
 -- reason:     rejected_user
--- runs_after: build/010_activity.sql
--- reads:      activity_next, etl.rejects
-select distinct on (activity.user_id)
-    activity.user_id,
+-- runs_after: build/020_totals.sql
+-- reads:      unknown_users_next, etl.runs, etl.rejects
+select distinct on (unknown.user_id)
+    unknown.user_id,
     format(
         'its user is users.csv, line %s, which was rejected: %s',
         rejected.line,
@@ -15,7 +15,6 @@ select distinct on (activity.user_id)
     rejected.cause_file,
     rejected.cause_line
 from etl.rejected_records('users.csv') as rejected
-inner join activity_next as activity
-    on (rejected.keys ->> 'user_id')::bigint = activity.user_id
-where not activity.is_known
-order by activity.user_id, rejected.line;
+inner join unknown_users_next as unknown
+    on (rejected.keys ->> 'user_id')::bigint = unknown.user_id
+order by unknown.user_id, rejected.line;

@@ -1,8 +1,8 @@
 -- The raw records, as they are in the files: data/<name>.csv goes to staging.<name>.
--- Unlogged, for they can be loaded again; no autovacuum, for every run empties them and
--- analyses them itself. Keys are not null; whatever else is empty in a file is null.
+-- Unlogged, for they can be loaded again; no autovacuum, for runs fill, analyse and
+-- vacuum them themselves. Keys are not null; whatever else is empty in a file is null.
 create schema staging;
-comment on schema staging is 'One table per CSV file, filled again by every run';
+comment on schema staging is 'One table per CSV file';
 
 create unlogged table staging.users (
     user_id     bigint not null,

@@ -163,20 +163,6 @@ async def test_before_any_run_there_is_no_run_and_no_date(client: Client) -> Non
     assert await status_of(client, "/features", If_None_Match=tag) == 304
 
 
-async def test_a_version_without_content_gets_it_at_the_next_update(
-    client: Client, connection: AsyncConnection
-) -> None:
-    await trigger(client)
-    tag = await tag_of(client, "/features")
-    await connection.execute(
-        "alter table etl.published disable trigger note_published;"
-        "update etl.published set content = '';"
-        "alter table etl.published enable trigger note_published;"
-        "update etl.published set run_id = run_id"
-    )
-    assert await tag_of(client, "/features") == tag
-
-
 @pytest.mark.parametrize(
     ("accepted", "coding"),
     [

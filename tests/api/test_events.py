@@ -98,7 +98,7 @@ async def test_progress_names_the_file_that_is_loaded_or_executed(
     await connection.execute("drop trigger pause on staging.users")
     await slow_down(connection, "features_next")
     async with paused(connection):
-        await start(client)
+        await start(client, full="true")
         async with listening(client, 2) as listener:
             state = await until(listener, file="build/030_features.sql")
             assert state["phase"] == "build"
@@ -238,7 +238,7 @@ async def test_a_run_of_another_server_that_died(
     client: Client, connection: AsyncConnection, database: str
 ) -> None:
     leader = await AsyncConnection.connect(database, autocommit=True)
-    await leader.execute("select etl.begin_run(false, false)")
+    await leader.execute("select etl.begin_run(false, false, false)")
     async with listening(client) as listener:
         assert (await listener.next())[0] == "progress"
         await leader.close()

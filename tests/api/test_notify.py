@@ -33,7 +33,7 @@ async def test_each_run_that_publishes_is_heard_of(
     await trigger(client, dry_run="true")
     users = (data_dir / "users.csv").read_text()
     (data_dir / "users.csv").unlink()
-    await trigger(client, 422)
+    await trigger(client, 422, full="true")
     assert await no_more(connection)
     (data_dir / "users.csv").write_text(users + "\n11,New,,\n")
     await trigger(client)
@@ -48,7 +48,7 @@ async def test_a_publish_that_is_rolled_back_is_not_heard_of(
     await connection.execute("listen features")
     await connection.execute("create table mine (user_id bigint references features)")
     await connection.execute("insert into mine values (1)")
-    await trigger(client, 422)
+    await trigger(client, 422, full="true")
     assert await no_more(connection)
 
 

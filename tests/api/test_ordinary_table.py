@@ -36,8 +36,8 @@ async def test_what_hangs_on_the_table_survives(
     await connection.execute(USES.encode())
     try:
         await connection.execute("insert into notes values (1, 'kept')")
-        await trigger(client)
-        await trigger(client)
+        await trigger(client, full="true")
+        await trigger(client, full="true")
         assert await _one(connection, "select count(*) from best") == 10
         assert await _one(connection, "select count(*) from audit") == 20
         assert await _one(connection, "select note from notes") == "kept"
@@ -56,7 +56,7 @@ async def test_what_hangs_on_the_table_survives(
 
 async def test_psql_copy_and_pg_dump(client: Client, database: str) -> None:
     for _ in range(2):
-        await trigger(client)
+        await trigger(client, full="true")
         copied = run_program("psql", database, "-c", r"\copy features to stdout")
         assert len(copied.splitlines()) == 10
         assert "1\tAlice\talice@example.com\t2023-01-01\t2\t1.1\t" in copied
@@ -96,7 +96,7 @@ async def test_readers_see_the_old_rows_or_the_new(
 
     readers = [asyncio.create_task(read()) for _ in range(3)]
     for _ in range(10):
-        await trigger(client)
+        await trigger(client, full="true")
     stop.set()
     assert all(seen > 0 for seen in await asyncio.gather(*readers))
 
@@ -109,7 +109,7 @@ async def test_a_plain_foreign_key_is_named_in_the_error(
         "create table notes (user_id bigint constraint of_user references features)"
     )
     await connection.execute("insert into notes values (1)")
-    failed = await trigger(client, 422)
+    failed = await trigger(client, 422, full="true")
     assert 'foreign key constraint "of_user"' in failed["result"]
     assert "must be deferrable" in failed["result"]
     assert await _one(connection, "select count(*) from features") == 10

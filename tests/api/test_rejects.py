@@ -495,7 +495,7 @@ async def test_a_key_of_text_that_a_check_verifies(
     sql_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.examining.BYTES_WITHOUT_STATISTICS", 0)
     (sql_dir / "schema" / "004_codes.sql").write_text(
         "create table staging.codes (code text not null);"
     )
@@ -677,6 +677,6 @@ async def test_a_file_that_changes_while_it_is_loaded(
         await load._load(*arguments)
 
     monkeypatch.setattr("etl.run.load._load", load_late)
-    failed = await trigger(client, 422)
+    failed = await trigger(client, 422, full="true")
     assert failed["result"].startswith("users.csv: was changed while it was read")
     assert await features(client) == before

@@ -42,11 +42,13 @@ async def test_success(client: Client, method: str) -> None:
         *("compounds.csv", "user_experiments.csv", "users.csv")
     ]
     assert list(run["files"][0]) == [
-        *("file", "bytes", "sha256", "records", "rejected", "rejected_by_reason")
+        *("file", "bytes", "sha256", "load", "records", "records_loaded"),
+        *("rejected", "rejected_by_reason"),
     ]
     steps = {step["file"]: step for step in run["steps"]}
     assert steps["build/030_features.sql"]["rows"] == 10
-    assert list(run["steps"][0]) == ["file", "sha256", "rows", "milliseconds"]
+    keys = ["file", "sha256", "rows", "milliseconds", "kept"]
+    assert list(run["steps"][0]) == keys
     assert await get(client, "/runs/1") == run
     assert await get(client, "/runs") == [run]
 

@@ -93,7 +93,7 @@ async def test_duplicate_keys(
     another way into the table than the others of their block.
     """
     monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 128)
-    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.examining.BYTES_WITHOUT_STATISTICS", 0)
     keys = SHAPES[shape]
     users = [
         9999 if place in unknown else place % USERS + 1 for place in range(RECORDS)
@@ -127,7 +127,7 @@ async def test_no_good_record_at_all(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then there are no keys to look at."""
-    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.examining.BYTES_WITHOUT_STATISTICS", 0)
     text = records(ascending(), [1] * RECORDS, irregular=()).replace(",1,1,1", ",x,1,1")
     (data_dir / "user_experiments.csv").write_text(text)
     client = await start_service(max_rejects=RejectLimit.parse("100%"))
@@ -141,7 +141,7 @@ async def test_a_column_that_the_table_lacks(
 ) -> None:
     """Its keys are looked at all the same."""
     monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 128)
-    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.examining.BYTES_WITHOUT_STATISTICS", 0)
     keys = SHAPES["low_and_late"]
     (data_dir / "user_experiments.csv").write_text(
         "experiment_id,note,user_id,experiment_compound_ids,experiment_run_time\n"
@@ -180,7 +180,7 @@ async def test_duplicates_that_number_and_sum_prove(
     """They do where keys leave no gap. Elsewhere the check finds them, the build runs
     once more, and the rule runs first in the next run.
     """
-    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.examining.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
     await connection.execute(
         f"alter table staging.user_experiments alter experiment_id type {type_}"
@@ -202,7 +202,7 @@ async def test_rules_that_checks_verify_do_not_run_without_suspicion(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No such rule runs where number and sum of the keys prove no duplicate."""
-    monkeypatch.setattr("etl.run.phases.BYTES_WITHOUT_STATISTICS", 0)
+    monkeypatch.setattr("etl.run.examining.BYTES_WITHOUT_STATISTICS", 0)
     client = await start_service()
     for shape in ("none", "shuffled", "gaps", "out_of_place_alone", "far_apart_evenly"):
         text = records(SHAPES[shape], [1] * RECORDS, irregular=())

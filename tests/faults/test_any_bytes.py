@@ -160,12 +160,14 @@ def test_both_paths_give_the_same_rows(
     given_blanks = cycle(no_tabs if delimiter == "\t" else blanks)
     for name, records in files.items():
         service.write(name, written(name, records, delimiter, end, given_blanks))
-    by_fast_path = service.do(trigger(service.client, allow_empty="true"))
+    by_fast_path = service.do(trigger(service.client, full="true", allow_empty="true"))
     staged = service.staged()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("etl.run.streams.compile_patterns", _nothing_is_regular)
         sent = count_raw_records(patch)
-        by_slow_path = service.do(trigger(service.client, allow_empty="true"))
+        by_slow_path = service.do(
+            trigger(service.client, full="true", allow_empty="true")
+        )
     assert service.staged() == staged
     assert sum(sent) == sum(map(len, files.values()))
     for answer in (by_fast_path, by_slow_path):

@@ -91,7 +91,7 @@ async def cancelled(
 ) -> None:
     """Trigger a run that sleeps, cancel it, and require that nothing remains."""
     before = await features(client)
-    running = asyncio.create_task(trigger(client, 409))
+    running = asyncio.create_task(trigger(client, 409, full="true"))
     await until_asleep(connection, count, statement)
     number = (await begun(client))["id"]
     record = await cancel(client, number)
@@ -274,7 +274,7 @@ async def test_a_cancel_that_comes_after_the_commit(
         await one.execute("set synchronous_commit = off")
         await one.execute("alter system set synchronous_standby_names = 'nobody'")
         await one.execute("select pg_reload_conf()")
-        running = asyncio.create_task(trigger(client, 200))
+        running = asyncio.create_task(trigger(client, 200, full="true"))
         async with asyncio.timeout(30):
             while True:
                 found = await one.execute(

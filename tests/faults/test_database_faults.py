@@ -90,7 +90,7 @@ async def test_a_run_that_ends_while_it_is_read_is_not_interrupted(
     """Its row was read before the end, and the leader's lock looked for after it."""
     leader = await AsyncConnection.connect(database, autocommit=True)
     async with leader:
-        await leader.execute("select etl.begin_run(false, false)")
+        await leader.execute("select etl.begin_run(false, false, false)")
         await connection.execute(
             """
             create function late_locks() returns table (pid integer, leads boolean)
@@ -124,7 +124,7 @@ async def test_what_works_for_a_dead_run_cannot_reach_a_later_one(
     worker = await AsyncConnection.connect(database, autocommit=True)
     async with leader, worker:
         begun = await leader.execute(
-            "select summary ->> 'id' from etl.begin_run(false, false)"
+            "select summary ->> 'id' from etl.begin_run(false, false, false)"
         )
         assert await begun.fetchone() == ("1",)
         await worker.execute("select etl.attach_worker(1)")
@@ -220,7 +220,7 @@ async def test_a_locked_row_is_not_waited_for_forever(
     await trigger(client)
     async with connection.transaction():
         await connection.execute("select from features limit 1 for update")
-        failed = await trigger(client, 500)
+        failed = await trigger(client, 500, full="true")
     assert "another session locked features for over 100ms" in failed["result"]
     await trigger(client)
 

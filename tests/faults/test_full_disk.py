@@ -85,7 +85,7 @@ def test_a_disk_without_room_for_wal(small_disk: Path) -> None:
             suppress(psycopg.OperationalError),  # it ends with the server
             locked(conninfo, "lock table staging.users") as until_waited_for,
         ):
-            running = threads.submit(answer, f"{url}/trigger_etl")
+            running = threads.submit(answer, f"{url}/trigger_etl?full=true")
             until_waited_for()
             with ballast.open("wb") as file:
                 free = shutil.disk_usage(small_disk).free

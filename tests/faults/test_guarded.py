@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import urllib.error
@@ -157,3 +158,25 @@ def test_an_invalid_setting_does_not_print_the_token(state_folder: Path) -> None
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert ended.stderr.startswith("API_TOKEN: a token is")
     assert "hush" not in ended.stderr
+
+
+def test_the_script_says_what_was_kept(database: str, data_dir: Path) -> None:
+    with serving(DATABASE_URL=database, DATA_DIR=data_dir) as (_, url):
+        service = Guarded(url, data_dir)
+        assert "kept" not in service.trigger().stdout
+        output = service.trigger().stdout
+        assert re.search(
+            r"^run 2 succeeded in .* s: nothing has changed$", output, re.M
+        )
+        assert "users.csv: 10 records, 422 bytes, kept" in output
+        assert "build/030_features.sql: 10 rows, not needed" in output
+        with (data_dir / "user_experiments.csv").open("a") as file:
+            file.write("100,1,1,10\n101,2,1,10\n")
+        output = service.trigger().stdout
+    assert re.search(r"^run 3 succeeded in [^:]*$", output, re.M)
+    for pattern in (
+        r"  user_experiments\.csv: 13 records, \d+ bytes, 2 records appended",
+        r"  users\.csv: 10 records, \d+ bytes, kept",
+        r"  build/030_features\.sql: 10 rows, [\d.]+ ms",
+    ):
+        assert re.search(f"^{pattern}$", output, re.M), pattern

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -45,6 +46,13 @@ def is_gone(number: int) -> bool:
         return True
 
 
+def kept(url: str) -> dict[str, Any]:
+    """A run for which nothing has changed."""
+    run: dict[str, Any] = get(f"{url}/trigger_etl")["run"]
+    assert run["unchanged"]
+    return run
+
+
 def is_restarted(log: Path, times: int) -> bool:
     return log.read_text().count(RESTARTED) == times
 
@@ -65,7 +73,12 @@ def test_it_is_started_again(
             until(lambda: answer(f"{url}/readyz")[0] == 200)
             assert answer(f"{url}/healthz")[0] == 200
         assert len(get(f"{url}/features")) == 10
-        assert get(f"{url}/trigger_etl")["run"]["id"] > first["run"]["id"]
+        run = get(f"{url}/trigger_etl")["run"]
+        assert run["id"] > first["run"]["id"]
+        # What staging held is gone, and so is the knowledge of it.
+        assert {file["load"] for file in run["files"]} == {"loaded"}
+        assert not run["unchanged"]
+        assert {file["load"] for file in kept(url)["files"]} == {"kept"}
         process.terminate()
         assert process.wait(SECONDS) == 0
     assert not postgres_runs(state)

@@ -44,6 +44,29 @@ def test_once_shows_the_table(state: Path) -> None:
     assert not postgres_runs(state)
 
 
+def test_once_says_what_it_kept(state: Path, data_dir: Path) -> None:
+    settings = {"STATE_DIR": state, "DATA_DIR": data_dir}
+
+    def lines() -> list[list[str]]:
+        ended = run_server("--once", **settings)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return [line.split() for line in ended.stdout.splitlines()]
+
+    first = lines()
+    assert ["file", "records", "this", "run", "rejected", "size"] in first
+    assert ["users.csv", "10", "loaded", "0"] in [line[:4] for line in first]
+    second = lines()
+    found = next(line for line in second if line[:3] == ["run", "2", "succeeded"])
+    assert found[5:] == ["s:", "nothing", "has", "changed"]
+    assert ["users.csv", "10", "kept", "0"] in [line[:4] for line in second]
+    with (data_dir / "user_experiments.csv").open("a") as file:
+        file.write("100,1,1,10\n101,2,1,10\n")
+    third = lines()
+    appended = ["user_experiments.csv", "13", "2", "appended", "0"]
+    assert appended in [line[:5] for line in third]
+    assert ["users.csv", "10", "kept", "0"] in [line[:4] for line in third]
+
+
 def test_once_fits_into_a_terminal(state: Path) -> None:
     ours, its = os.openpty()
     termios.tcsetwinsize(its, (24, 80))

@@ -125,7 +125,7 @@ def test_listening(url: str, tmp_path: Path, database: str) -> None:
     ):
         try:
             until_somebody_listens(one)
-            assert get(f"{url}/trigger_etl")["run"]["id"] == 2
+            assert get(f"{url}/trigger_etl?full=true")["run"]["id"] == 2
             assert process.stdout is not None
             assert process.stdout.readline() == "run 2 has published\n"
         finally:

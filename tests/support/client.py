@@ -24,9 +24,9 @@ async def trigger(client: Client, status: int = 200, **query: str) -> dict[str, 
         return answer
 
 
-async def start(client: Client) -> int:
+async def start(client: Client, **query: str) -> int:
     """Trigger a run without waiting for it; its number."""
-    return int((await trigger(client, 202, wait="false"))["run"]["id"])
+    return int((await trigger(client, 202, wait="false", **query))["run"]["id"])
 
 
 async def features(client: Client) -> list[dict[str, Any]]:

@@ -14,10 +14,14 @@ from tests.support.processes import SECONDS
 
 
 @asynccontextmanager
-async def held_up(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Inside the with block, a run that begins waits for a lock on its first table."""
+async def held_up(
+    connection: AsyncConnection, table: str = "staging.users"
+) -> AsyncIterator[None]:
+    """Inside the with block, a run waits for a lock on a table, by default its first
+    one.
+    """
     async with connection.transaction():
-        await connection.execute("lock table staging.users")
+        await connection.execute(f"lock table {table}".encode())
         yield
 
 

@@ -3,7 +3,7 @@
 -- name are left for 060.
 -- rejects: order_lines.order_id
 -- reason:  rejected_order
--- reads:   staging.orders, etl.rejects
+-- reads:   staging.orders, etl.runs, etl.rejects
 select distinct on (rejected_orders.order_id)
     rejected_orders.order_id,
     format(

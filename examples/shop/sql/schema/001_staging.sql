@@ -1,7 +1,7 @@
 -- The raw records: data/<name>.csv goes to staging.<name>. A column that is not null
 -- may not be empty in the file; whatever else is empty there is null here.
 create schema staging;
-comment on schema staging is 'One table per CSV file, filled again by every run';
+comment on schema staging is 'One table per CSV file';
 
 create unlogged table staging.products (
     product_id   bigint not null,

@@ -1,0 +1,481 @@
+-- What runs keep for later ones: which files staging was loaded from, which results of
+-- SQL files are still there, and what makes them worthless.
+
+-- Sessions that work for a run say so; others that write to the tables of a run leave a
+-- note. The function has the rights of its owner: they need none on etl.touched.
+create or replace function etl.note_touch() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if coalesce(current_setting('etl.run_id', true), '') = '' then
+        insert into etl.touched (table_name)
+        values (tg_relid::regclass::text);
+    end if;
+    return null;
+end;
+$$;
+
+-- Lets the tables of staging and of sql/build notice who else writes to them.
+create or replace function etl.guard_tables() returns void
+language plpgsql as $$
+declare
+    guarded regclass;
+begin
+    for guarded in
+        select sources.target from etl.sources
+        union all
+        select built.target from etl.built
+    loop
+        if not exists (
+            select 1 from pg_trigger
+            where tgrelid = guarded and tgname = 'etl_note_touch'
+        ) then
+            execute format(
+                'create trigger etl_note_touch'
+                ' after insert or update or delete or truncate on %s'
+                ' for each statement execute function etl.note_touch()',
+                guarded
+            );
+        end if;
+    end loop;
+end;
+$$;
+
+-- What the engine and the schema do to data, and the tables themselves, as one digest:
+-- where it differs, nothing that was kept is of use. Spare columns come and go.
+create or replace function etl.engine_version(program text) returns text
+language sql stable as $$
+    with parts as (
+        select concat_ws(' ', applied.folder, applied.file, applied.sha256) as part
+        from etl.applied
+        union all
+        select
+            concat_ws(
+                ' ',
+                attributes.attrelid,
+                attributes.attnum,
+                attributes.attname,
+                attributes.atttypid,
+                attributes.atttypmod,
+                attributes.attnotnull
+            ) as part
+        from pg_attribute as attributes
+        where
+            -- An array, so that the planner expects few tables and uses the index.
+            attributes.attrelid = any(
+                array(
+                    select sources.target::oid from etl.sources
+                    union all
+                    select built.target::oid from etl.built
+                )
+            )
+            and attributes.attnum > 0
+            and attributes.attname !~ '^skipped_[0-9]+$'
+    )
+
+    select
+        md5(
+            concat_ws(
+                e'\n',
+                program,
+                current_setting('server_version_num'),
+                string_agg(parts.part, e'\n' order by parts.part collate "C")
+            )
+        )
+    from parts;
+$$;
+
+-- What this run can build on, as one object, and what describes the pipeline's tables.
+-- What others have touched is forgotten, with all that may have been built of it; in a
+-- full run, everything is.
+create or replace function etl.kept_state(program text, is_full boolean) returns json
+language plpgsql as $$
+declare
+    present text := etl.engine_version(program);
+    written text[];
+begin
+    with notes as (
+        delete from etl.touched returning touched.table_name
+    )
+
+    select coalesce(array_agg(distinct notes.table_name), '{}')
+    into written
+    from notes;
+
+    if not exists (select 1 from etl.loads where loads.engine = present) then
+        perform etl.guard_tables(); -- one may have been made again
+    end if;
+    delete from etl.loads
+    where
+        is_full
+        or loads.engine <> present
+        or 'staging.' || quote_ident(loads.source) = any(written);
+    delete from etl.results
+    where is_full or cardinality(written) > 0;
+    delete from etl.last_state
+    where is_full or cardinality(written) > 0;
+
+    return json_build_object(
+        'engine', present,
+        'touched', written,
+        'columns', (
+            select
+                json_agg(
+                    json_build_array(
+                        columns.source,
+                        columns.column_name,
+                        columns.is_required,
+                        columns.is_text,
+                        columns.regular_pattern,
+                        columns.skeleton,
+                        columns.separator
+                    )
+                    order by columns.source, columns.position
+                )
+            from etl.source_columns as columns
+        ),
+        'built_tables', (select json_agg(built.target::text) from etl.built),
+        'loads', (
+            select json_object_agg(loads.source, row_to_json(loads)) from etl.loads
+        ),
+        'results', (
+            select json_object_agg(results.file, row_to_json(results))
+            from etl.results
+        ),
+        'published', case
+            when not is_full and cardinality(written) = 0
+                then etl.published_version()
+        end,
+        'unanalyzed', (
+            select json_agg(tables.relname)
+            from etl.sources
+            inner join pg_class as tables on sources.target = tables.oid
+            where tables.reltuples < 0
+        ),
+        'last', (
+            select
+                json_build_object(
+                    'state', last_state.state,
+                    'files', runs.files,
+                    'steps', runs.steps,
+                    'warnings', runs.warnings
+                )
+            from etl.last_state
+            inner join etl.runs on last_state.run_id = runs.id
+        )
+    );
+end;
+$$;
+
+-- Gives a run the rejects that another one has of a file: those of the file itself, or
+-- those of rules too.
+create or replace function etl.copy_rejects(
+    from_run bigint, to_run bigint, of_file text, with_rules boolean
+) returns void
+language sql as $$
+    insert into etl.rejects (
+        run_id,
+        file,
+        line,
+        column_name,
+        value,
+        reason,
+        message,
+        record,
+        keys,
+        rule,
+        cause_file,
+        cause_line
+    )
+    select
+        to_run,
+        rejects.file,
+        rejects.line,
+        rejects.column_name,
+        rejects.value,
+        rejects.reason,
+        rejects.message,
+        rejects.record,
+        rejects.keys,
+        rejects.rule,
+        rejects.cause_file,
+        rejects.cause_line
+    from etl.rejects
+    where
+        rejects.run_id = from_run
+        and rejects.is_consequence in (false, true)
+        and rejects.file = of_file
+        and (with_rules or rejects.rule is null)
+    order by rejects.id;
+$$;
+
+-- Makes a table of staging what it was once its file was loaded: the records that rules
+-- have rejected come back, since a rule may not reject them again. The others that were
+-- rejected are also rejects of this run. Returns how many records these are. Where more
+-- is to be appended, the table does not count as loaded until it is.
+create or replace function etl.keep_load(
+    run_id       bigint,
+    source       text,
+    file_columns text[],
+    delimiter    text,
+    is_appended  boolean
+) returns bigint
+language plpgsql as $$
+declare
+    of_file  text := source || '.csv';
+    kept_run bigint;
+begin
+    select loads.run_id into kept_run
+    from etl.loads
+    where loads.source = keep_load.source;
+
+    if exists (
+        select 1
+        from etl.rejects
+        where
+            rejects.run_id = kept_run
+            and rejects.is_consequence in (false, true)
+            and rejects.file = of_file
+            and rejects.rule is not null
+    ) then
+        perform etl.create_working_tables();
+        insert into pg_temp.raw_records (line, record)
+        select
+            rejects.line,
+            rejects.record
+        from etl.rejects
+        where
+            rejects.run_id = kept_run
+            and rejects.is_consequence in (false, true)
+            and rejects.file = of_file
+            and rejects.rule is not null;
+        perform etl.parse_records(source, file_columns, delimiter);
+        execute etl.insert_of_texts(
+            'staging', source, file_columns, 'pg_temp.parsed_records'
+        );
+    end if;
+
+    perform etl.copy_rejects(kept_run, keep_load.run_id, of_file, false);
+    if is_appended then
+        delete from etl.loads where loads.source = keep_load.source;
+    else
+        update etl.loads set run_id = keep_load.run_id
+        where loads.source = keep_load.source;
+    end if;
+    return (
+        select count(distinct rejects.line)
+        from etl.rejects
+        where
+            rejects.run_id = keep_load.run_id
+            and rejects.is_consequence in (false, true)
+            and rejects.file = of_file
+    );
+end;
+$$;
+
+-- The columns of a table of staging that can be written to, as a list.
+create or replace function etl.written_columns(source text) returns text
+language sql stable as $$
+    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
+    from pg_attribute as attributes
+    where
+        attributes.attrelid = format('staging.%I', source)::regclass
+        and attributes.attnum > 0
+        and not attributes.attisdropped
+        and attributes.attgenerated = '';
+$$;
+
+-- Makes the table for the records that are appended to a file: appended.<source>, with
+-- the columns and constraints that staging.<source> has now.
+create or replace function etl.prepare_append(source text) returns void
+language plpgsql as $$
+begin
+    execute format('drop table if exists appended.%I', source);
+    execute format(
+        'create unlogged table appended.%1$I (like staging.%1$I including all)'
+        ' with (autovacuum_enabled = false)',
+        source
+    );
+end;
+$$;
+
+-- Saves which files the tables of staging hold now, each completely. Appended records
+-- that are apart join the others.
+create or replace function etl.save_loads(
+    run_id bigint, engine text, new_loads json
+) returns void
+language plpgsql as $$
+declare
+    added record;
+begin
+    for added in
+        select * from json_to_recordset(new_loads) as loads (
+            source      text,
+            is_apart    boolean,
+            bytes       bigint,
+            sha256      text,
+            records     bigint,
+            next_line   bigint,
+            header      text,
+            blocks      json,
+            long_values json
+        )
+    loop
+        if added.is_apart then
+            execute format(
+                'insert into staging.%1$I (%2$s) select %2$s from appended.%1$I',
+                added.source,
+                etl.written_columns(added.source)
+            );
+        end if;
+        insert into etl.loads (
+            source,
+            run_id,
+            engine,
+            bytes,
+            sha256,
+            records,
+            next_line,
+            header,
+            blocks,
+            long_values
+        )
+        values (
+            added.source,
+            save_loads.run_id,
+            save_loads.engine,
+            added.bytes,
+            added.sha256,
+            added.records,
+            added.next_line,
+            added.header,
+            added.blocks,
+            added.long_values
+        );
+    end loop;
+end;
+$$;
+
+-- Empties the tables of staging whose files are to be loaded again. What a run that has
+-- failed left there may be rows that nobody sees.
+create or replace function etl.empty_sources(sources text[]) returns void
+language plpgsql as $$
+begin
+    perform etl.empty_table(found.target, loads.source is null)
+    from etl.sources as found
+    left join etl.loads using (source)
+    where found.source = any(sources);
+    delete from etl.loads where loads.source = any(sources);
+end;
+$$;
+
+-- Forgets the results of SQL files that are to run, and empties the tables that these
+-- fill.
+create or replace function etl.begin_build(files text[], tables text[]) returns void
+language plpgsql as $$
+declare
+    forgotten bigint;
+begin
+    delete from etl.results where results.file = any(files);
+    get diagnostics forgotten = row_count;
+    perform etl.empty_table(found.name::regclass, forgotten < cardinality(files))
+    from unnest(tables) as found (name);
+end;
+$$;
+
+-- Prepares a file of sql/build to run for a part of its rows: changes gets the keys of
+-- appended records, and target loses the rows with these keys.
+create or replace function etl.begin_part(
+    target text, changes text, sources text[]
+) returns void
+language plpgsql as $$
+declare
+    keys   text;
+    source text;
+begin
+    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
+    into keys
+    from pg_attribute as attributes
+    where
+        attributes.attrelid = changes::regclass
+        and attributes.attnum > 0
+        and not attributes.attisdropped;
+
+    if exists (
+        select 1
+        from pg_attribute as attributes
+        where
+            attributes.attrelid = changes::regclass
+            and attributes.attnum > 0
+            and not attributes.attisdropped
+            and not attributes.attnotnull
+    ) then
+        raise 'a column of % may be null: a key is not', changes
+            using errcode = 'invalid_table_definition';
+    end if;
+
+    perform etl.empty_table(changes::regclass);
+    foreach source in array sources loop
+        execute format(
+            'insert into %1$s (%2$s) select distinct %2$s from appended.%3$I'
+            ' except select %2$s from %1$s',
+            changes,
+            keys,
+            source
+        );
+    end loop;
+    execute format('analyze %s', changes);
+    execute format(
+        'delete from %1$s where (%2$s) in (select %2$s from %3$s)',
+        target,
+        keys,
+        changes
+    );
+end;
+$$;
+
+-- The version of a table in staging whose rows a rule has removed: that before, and the
+-- lines that are rejected now.
+create or replace function etl.version_without_rejects(
+    version text, run_id bigint, of_file text, rule text
+) returns text
+language sql stable as $$
+    select
+        md5(
+            concat_ws(
+                ' ', version, string_agg(rejects.line::text, ' ' order by rejects.line)
+            )
+        )
+    from etl.rejects
+    where
+        rejects.run_id = version_without_rejects.run_id
+        and rejects.is_consequence in (false, true)
+        and rejects.file = of_file
+        and rejects.rule = version_without_rejects.rule;
+$$;
+
+-- Saves that this run has found features as it would have published it.
+create or replace function etl.save_last_state(
+    run_id bigint, state text
+) returns void
+language sql as $$
+    insert into etl.last_state (run_id, state)
+    values (run_id, state)
+    on conflict (singleton) do update
+    set run_id = excluded.run_id, state = excluded.state;
+$$;
+
+-- Gives this run, which has nothing to do, what the last one has rejected.
+create or replace function etl.repeat_last_run(this_run bigint) returns void
+language plpgsql as $$
+declare
+    last_run bigint;
+begin
+    select last_state.run_id into last_run from etl.last_state;
+    perform etl.copy_rejects(last_run, this_run, loads.source || '.csv', true)
+    from etl.loads;
+    update etl.loads set run_id = this_run;
+    update etl.last_state set run_id = this_run;
+    update etl.published set run_id = this_run
+    where not (select runs.dry_run from etl.runs where runs.id = this_run);
+end;
+$$;

@@ -1,0 +1,67 @@
+"""Parts of a table: what a file of the build does again when records were appended.
+
+Such a file says ``-- redoes: target by changes`` in its header: the rows of the target
+depend on appended records alone by the columns of the table of changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from psycopg import AsyncConnection
+
+from etl.run.kept import Kept
+from etl.run.streams import Stream
+from etl.sqlfiles import REDOES, SqlFile
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of ``target`` with the keys in ``changes``, to which records of the
+    ``sources`` were appended.
+    """
+
+    target: str
+    changes: str
+    sources: list[str]
+
+    async def prepare(self, connection: AsyncConnection) -> None:
+        """Fill the table of changes, and remove these rows."""
+        await connection.execute(
+            "select etl.begin_part(%s, %s, %s)",
+            [self.target, self.changes, self.sources],
+        )
+
+
+def part_of(
+    file: SqlFile,
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    streams: Iterable[Stream],
+    kept: Kept,
+    written_by_others: Collection[str],
+) -> Part | None:
+    """The part that a file has to build, where that is not all.
+
+    ``before`` are the versions of what it read when it last ran, ``now`` those of what
+    it reads. It is a part where these differ by appended records alone, which no rule
+    has rejected, and no other file writes to the target.
+    """
+    found = REDOES.fullmatch(file.header.get("redoes", ""))
+    if not found or found[1] in written_by_others or before.keys() != now.keys():
+        return None
+    changed = {table for table in now if now[table] != before[table]}
+    appended = {
+        f"staging.{stream.source}": stream for stream in streams if stream.is_apart
+    }
+    if not changed or not changed <= appended.keys():
+        return None
+    for table in changed:
+        stream = appended[table]
+        if before[table] != kept.loads[stream.source].sha256:
+            return None
+        if now[table] != stream.file.sha256:
+            return None
+    sources = sorted(appended[table].source for table in changed)
+    return Part(found[1], found[2], sources)

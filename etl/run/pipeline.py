@@ -1,0 +1,286 @@
+"""The SQL files of a run, in order: clean, build, check, and then publish.
+
+Knows what a file of each folder may do, and which of them need not run again; knows
+nothing of what the files say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from psycopg import AsyncConnection
+
+from etl.errors import DataFault, ServiceFault, TooManyRejects
+from etl.run.examining import examine
+from etl.run.kept import Kept
+from etl.run.parts import Part, part_of
+from etl.run.publishing import publish, publish_same
+from etl.run.records import Run, enter
+from etl.run.rules import run_rule
+from etl.run.steps import Step, build, check, run_jobs
+from etl.run.streams import Stream
+from etl.run.versions import FEATURES, Versions, depends_on_more
+from etl.settings import Settings
+from etl.sqlfiles import Rule, SqlFile
+from etl.sqlinputs import reads
+
+log = logging.getLogger(__name__)
+
+
+class _StaleResult(Exception):
+    """The result of a file, which was to be kept, holds no longer."""
+
+
+class Pipeline:
+    """What follows once all files are loaded."""
+
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        lead: AsyncConnection,
+        workers: Sequence[AsyncConnection],
+        streams: Sequence[Stream],
+        kept: Kept,
+        files: dict[str, list[SqlFile]],
+    ) -> None:
+        self._run = run
+        self._lead = lead
+        self._workers = workers
+        self._builders = workers[: settings.build_workers]
+        self._streams = {stream.source: stream for stream in streams}
+        self._limit = settings.max_rejects
+        self._kept = kept
+        self._versions = Versions(run, kept, streams)
+        self._rules = [Rule.of(file) for file in files["clean"]]
+        self._builds, self._checks = files["build"], files["check"]
+
+    async def run_to_completion(self) -> bool:
+        """Clean, build, check and publish; whether features had the same rows already.
+
+        A rule that a check verifies is first left out, unless it is suspected to find
+        something. If the data fail the build, a check or publish, all rules run that do
+        not follow the build, and if they rejected something, the build runs once more.
+        Raises RunFault.
+        """
+        run = self._run
+        await enter(run, self._lead, "clean")
+        suspected = await examine(
+            self._workers, self._streams.values(), self._rules, self._kept
+        )
+        await self._clean(
+            [
+                rule
+                for rule in self._rules
+                if not rule.verified_by or rule.file.path in suspected
+            ]
+        )
+        warnings = list(run.warnings)
+        try:
+            return await self._build_and_publish()
+        except TooManyRejects:
+            raise
+        except DataFault as fault:
+            failed_in = run.phase
+            log.info("run %d: runs all rules after: %s", run.id, fault)
+            await enter(run, self._lead, "clean")
+            if not await self._clean(self._rules):
+                run.phase = failed_in
+                raise
+            run.warnings[:] = warnings
+            return await self._build_and_publish()
+
+    async def _clean(self, rules: Sequence[Rule]) -> int:
+        """Run rules, but those that follow the build; how many records they reject."""
+        await self._lead.execute("select etl.create_working_tables()")
+        return sum(
+            [await self._run_rule(rule) for rule in rules if not rule.runs_after]
+        )
+
+    async def _run_rule(self, rule: Rule) -> int:
+        """Run a rule, unless it would find nothing, as before; how many records it
+        rejects.
+        """
+        run, file = self._run, rule.file
+        run.sql_file = file.path
+        stream = self._streams.get(rule.source)
+        if stream is None:
+            raise ServiceFault(
+                f"{file.path}: it rejects records of {rule.source}, and there is no "
+                f"table staging.{rule.source}"
+            )
+        if (result := self._versions.result_of(file)) and not result.rows:
+            self._keep(file, rows=0)
+            return 0
+        inputs = self._versions.inputs_of(file)
+        step = await run_rule(rule, self._lead, run.id, stream, self._limit)
+        run.steps.append(step)
+        self._versions.ran(file, inputs, step.rows)
+        if step.rows:
+            run.to_vacuum.add(f"staging.{rule.source}")
+            rows = await self._lead.execute(
+                "select etl.version_without_rejects(%s, %s, %s, %s)",
+                [
+                    self._versions.version_of(f"staging.{rule.source}"),
+                    *(run.id, stream.file.file, file.path),
+                ],
+            )
+            (version,) = await rows.fetchone() or ("",)
+            self._versions.rejected(rule, version)
+        return step.rows
+
+    def _hashes_rows(self) -> bool:
+        """Whether features depends on more than files and SQL."""
+        return any(
+            depends_on_more(file, self._kept) or FEATURES in (reads(file, ()) or ())
+            for file in self._builds
+        )
+
+    def _has_changed(self) -> bool:
+        """Whether a file was loaded, or a part of the build ran."""
+        return any(
+            stream.file.load != "kept" for stream in self._streams.values()
+        ) or any(file.path in self._run.results for file in self._builds)
+
+    def _keep(self, file: SqlFile, rows: int) -> None:
+        """Report a file that need not run."""
+        if all(step.file != file.path for step in self._run.steps):
+            self._run.steps.append(Step(file.path, file.sha256, rows, kept=True))
+
+    async def _build_and_publish(self) -> bool:
+        """Build, then check and publish; whether features had the same rows already."""
+        run, lead, versions = self._run, self._lead, self._versions
+        await enter(run, lead, "build")
+        try:
+            await self._build()
+        except _StaleResult:
+            versions.forget(file.path for file in self._builds)
+            await self._build()
+        await enter(run, lead, "check")
+        is_same = versions.built == self._kept.published
+        if run.dry or is_same:
+            await self._check(self._workers)
+        else:
+            await self._check_and_publish()
+        if is_same and not run.dry:
+            run.unchanged = not self._has_changed()
+            await publish_same(run, lead, self._hashes_rows())
+        elif is_same:
+            run.unchanged = not self._has_changed()
+        return is_same
+
+    async def _build(self) -> None:
+        """Run the files of the build that must run, and after each file the rules that
+        follow it. Raises _StaleResult where a rule has changed what a kept file read.
+        """
+        run, lead, versions = self._run, self._lead, self._versions
+        versions.begin_build()
+        due = versions.due(self._builds)
+        parts = {
+            file.path: part
+            for file in self._builds
+            if file.path in due and (part := self._part(file, due[file.path]))
+        }
+        if due:
+            emptied = {
+                table
+                for file in self._builds
+                if file.path in due and file.path not in parts
+                for table in versions.built_tables(file)
+            }
+            versions.forget(due)
+            await lead.execute(
+                "select etl.begin_build(%s, %s)", [list(due), sorted(emptied)]
+            )
+        for file in self._builds:
+            run.sql_file = file.path
+            inputs, result = versions.inputs_of(file), versions.result_of(file)
+            if file.path in due:
+                part = parts.get(file.path)
+                if part and inputs != due[file.path]:
+                    raise _StaleResult
+                prepare = part.prepare if part else None
+                step = await build(file, lead, self._builders, prepare)
+                if part:
+                    run.to_vacuum.add(part.target)
+                run.steps.append(step)
+                versions.ran(file, inputs, step.rows)
+            elif result:
+                self._keep(file, result.rows)
+            else:
+                raise _StaleResult
+            versions.built_by(file, inputs)
+            for rule in self._rules:
+                if rule.runs_after == file.path:
+                    await self._run_rule(rule)
+
+    def _part(self, file: SqlFile, inputs: dict[str, str]) -> Part | None:
+        """The part of its rows that a file has to build, if it is not all of them."""
+        before = self._versions.results.get(file.path)
+        if before is None or before.sha256 != file.sha256:
+            return None
+        others = [each for each in self._builds if each is not file]
+        written = {table for each in others for table in self._versions.writes(each)}
+        return part_of(
+            file, before.inputs, inputs, self._streams.values(), self._kept, written
+        )
+
+    async def _check_and_publish(self) -> None:
+        """Check while the rows are written already; they count when all checks passed.
+
+        A fault of a check comes before one of publish, which may well be its effect.
+        """
+        checked = asyncio.get_running_loop().create_future()
+        run, versions = self._run, self._versions
+        publishing = asyncio.create_task(
+            publish(run, self._lead, versions.built, self._hashes_rows(), checked)
+        )
+        workers = self._workers[1:] or self._workers  # one core publishes
+        try:
+            await self._check(workers)
+            self._run.phase = "publish"
+            checked.set_result(True)
+            await publishing
+        except DataFault:
+            if not checked.done():
+                checked.set_result(False)
+            await asyncio.gather(publishing, return_exceptions=True)
+            raise
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+
+    async def _check(self, workers: Sequence[AsyncConnection]) -> None:
+        """Run the checks that may find something. Raises the DataFault of the first, in
+        the order of files.
+        """
+        run, versions = self._run, self._versions
+        outcomes: dict[str, Step | DataFault] = {}
+
+        async def run_check(file: SqlFile, worker: AsyncConnection) -> None:
+            run.sql_file = file.path
+            try:
+                outcomes[file.path] = await check(
+                    file, worker, run.warnings.append, run.overrides
+                )
+            except DataFault as fault:
+                outcomes[file.path] = fault
+
+        due = [
+            file
+            for file in self._checks
+            if not (result := versions.result_of(file)) or result.rows
+        ]
+        await run_jobs(workers, [partial(run_check, file) for file in due])
+        for file in self._checks:
+            outcome = outcomes.get(file.path)
+            if isinstance(outcome, DataFault):
+                raise outcome
+            if outcome is None:
+                self._keep(file, rows=0)
+            else:
+                run.steps.append(outcome)
+                versions.ran(file, versions.inputs_of(file), outcome.rows)

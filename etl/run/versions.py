@@ -1,0 +1,160 @@
+"""Versions of the pipeline's tables in a run, and which SQL files must run for them.
+
+A version identifies what a table holds: of staging the hash of its file, and of the
+records that rules have rejected; of what is built the hash of the SQL files that fill
+it, and of the versions that they read. Where all inputs of a file have the versions
+that they had when it last ran, its result is the same. Knows no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from etl.run.kept import Kept, digest
+from etl.run.records import Run
+from etl.run.steps import Result
+from etl.run.streams import Stream
+from etl.sqlfiles import Rule, SqlFile
+from etl.sqlinputs import is_volatile, reads, writes
+
+#: What a run writes there follows from its files and SQL.
+OF_THE_RUN = ("etl.runs", "etl.rejects")
+
+#: The tables that features is published from, and features itself.
+NEXT, FEATURES = "features_next", "features"
+
+
+def depends_on_more(file: SqlFile, kept: Kept) -> bool:
+    """Whether a file depends on more than CSV files and SQL files: the clock or chance,
+    a table that the engine cannot follow, or it does not say on what; or whether it
+    writes to such a table.
+    """
+    built = {*kept.built_tables}
+    followed = {f"staging.{column[0]}" for column in kept.columns} | built
+    followed |= {FEATURES, *OF_THE_RUN}
+    names = reads(file, followed)
+    if names is None or is_volatile(file) or not names <= followed:
+        return True
+    return file.folder == "build" and not (writes(file) or built) <= built
+
+
+class Versions:
+    """The versions of all tables at a moment of a run; ``results`` are those of SQL
+    files that still hold.
+    """
+
+    def __init__(self, run: Run, kept: Kept, streams: Sequence[Stream]) -> None:
+        self._run = run
+        self._kept = kept
+        self._engine, self._never = kept.engine, str(run.id)
+        self._built = list(kept.built_tables)
+        self._tables = {
+            **{f"staging.{stream.source}": stream.file.sha256 for stream in streams},
+            **dict.fromkeys(self._built, ""),
+            FEATURES: kept.published or str(run.id),
+        }
+        self.results = dict(kept.results)
+
+    @property
+    def built(self) -> str:
+        """The version of what was built, once the build has ended."""
+        return self._tables[NEXT]
+
+    def inputs_of(
+        self, file: SqlFile, tables: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The versions of what a file reads; what the engine cannot follow has another
+        one in each run.
+        """
+        tables = self._tables if tables is None else tables
+        names = set(reads(file, tables) or ())
+        if file.folder == "clean":  # what it rejects there counts
+            names.add(f"staging.{Rule.of(file).source}")
+        inputs = {name: tables.get(name, self._never) for name in names}
+        inputs |= {"engine": self._engine}
+        if depends_on_more(file, self._kept):
+            inputs |= {"more": self._never}
+        return inputs
+
+    def result_of(self, file: SqlFile) -> Result | None:
+        """The result of a file, if it would be the same now."""
+        return self._holds(file, self.inputs_of(file))
+
+    def ran(self, file: SqlFile, inputs: Mapping[str, str], rows: int) -> None:
+        """Keep the result of a file that ran with these inputs."""
+        self.results[file.path] = Result(file.sha256, inputs, rows)
+        before = self._run.results.get(file.path)
+        if not (file.folder == "clean" and before and before.rows and not rows):
+            # A rule that runs again finds nothing, since it has rejected that.
+            self._run.results[file.path] = self.results[file.path]
+
+    def rejected(self, rule: Rule, version: str) -> None:
+        """Set the version of a table from which a rule has removed rows."""
+        self._tables[f"staging.{rule.source}"] = version
+
+    def version_of(self, table: str) -> str:
+        """The version of a table."""
+        return self._tables[table]
+
+    def writes(self, file: SqlFile) -> Collection[str]:
+        """The tables that a file of the build writes to: all where it does not say."""
+        written = writes(file)
+        return self._built if written is None else written
+
+    def built_tables(self, file: SqlFile) -> list[str]:
+        """Those of them that the engine empties before it runs."""
+        return [table for table in self.writes(file) if table in self._built]
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Forget the results of files that are to run."""
+        for path in paths:
+            self.results.pop(path, None)
+            self._run.results.pop(path, None)
+
+    def begin_build(self) -> None:
+        """Begin with the tables that the build fills as if they were empty."""
+        self._tables |= dict.fromkeys(self._built, "")
+
+    def built_by(
+        self,
+        file: SqlFile,
+        inputs: Mapping[str, str],
+        tables: dict[str, str] | None = None,
+    ) -> None:
+        """Set the versions of what a file has written."""
+        tables = self._tables if tables is None else tables
+        for table in self.writes(file):
+            if table in tables:
+                tables[table] = digest(tables[table], file.sha256, dict(inputs))
+
+    def due(self, builds: Sequence[SqlFile]) -> dict[str, dict[str, str]]:
+        """The files of the build that must run, with their inputs, as far as can be
+        seen before it.
+
+        A table is filled by all of the files that write to it again, or by none.
+        """
+        tables = dict(self._tables)
+        inputs: dict[str, dict[str, str]] = {}
+        due = set()
+        for file in builds:
+            inputs[file.path] = self.inputs_of(file, tables)
+            if self._holds(file, inputs[file.path]) is None:
+                due.add(file.path)
+            self.built_by(file, inputs[file.path], tables)
+        while more := [
+            file.path
+            for file in builds
+            if file.path not in due
+            and any(
+                other.path in due and set(self.writes(other)) & set(self.writes(file))
+                for other in builds
+            )
+        ]:
+            due.update(more)
+        return {file.path: inputs[file.path] for file in builds if file.path in due}
+
+    def _holds(self, file: SqlFile, inputs: Mapping[str, str]) -> Result | None:
+        found = self.results.get(file.path)
+        if found and found.sha256 == file.sha256 and found.inputs == inputs:
+            return found
+        return None
