@@ -1,7 +1,7 @@
 // The section History: the runs, newest first, and all of one that is opened.
 import { Problem, ask, get, nextPlace, problemNote, read } from "./api.js";
 import { fill, find, h, announce } from "./dom.js";
-import { files, notes, state, steps, time } from "./record.js";
+import { files, isUnchanged, notes, state, steps, time } from "./record.js";
 import { rejectedIn, rejects } from "./rejects.js";
 import { row, scrolling, table } from "./table.js";
 import { count, many, moment, seconds } from "./format.js";
@@ -147,7 +147,12 @@ export function historySection(settled) {
 }
 
 function remarks(run) {
-  const remarks = [run.error, run.warnings.length && many(run.warnings.length, "warning")]
+  const remarks = [
+    run.error,
+    isUnchanged(run) && "nothing has changed",
+    run.full_run && "everything again",
+    run.warnings.length && many(run.warnings.length, "warning"),
+  ]
     .filter(Boolean)
     .join("; ");
   return h("span", { class: "remark", title: remarks }, remarks);

@@ -1,5 +1,6 @@
 // A run in progress: a bar for its phases, and one for each file.
 import { fill, h } from "./dom.js";
+import { load } from "./record.js";
 import { bytes, clock, count, many, seconds } from "./format.js";
 
 /** The phases in their order, and what each does. */
@@ -61,8 +62,9 @@ export function progressView(id) {
     }
     const { line, said } = bars.get(file.file);
     const rejected = file.rejected ? `, ${count(file.rejected)} left out` : "";
+    const done = file.load === "loaded" ? "" : `, ${load(file)}`;
     line.value = share(file.bytes, file.total_bytes);
-    said.textContent = `${bytes(file.bytes)} of ${bytes(file.total_bytes)}, ${many(file.records, "record")}${rejected}`;
+    said.textContent = `${bytes(file.bytes)} of ${bytes(file.total_bytes)}, ${many(file.records, "record")}${done}${rejected}`;
   }
 
   show({ phase: null, seconds: 0, files: [], steps: [], file: null });
@@ -83,12 +85,15 @@ function showPhase(item, index, at) {
 
 /** What is worked on, and what was done last. */
 function now(state) {
-  if (state.phase === "load") return `${many(state.rows ?? 0, "record")} loaded`;
+  if (state.phase === "load") return `${many(state.rows ?? 0, "good record")} so far`;
   const last = state.steps.at(-1);
-  const done = last
-    ? `${last.file}: ${many(last.rows, "row")} in ${seconds(last.milliseconds / 1000)}`
-    : "";
+  const done = last ? `${last.file}: ${outcome(last)}` : "";
   return state.file && state.file !== last?.file ? `${state.file} …` : done;
 }
+
+const outcome = (step) =>
+  step.kept
+    ? "not needed, nothing has changed for it"
+    : `${many(step.rows, "row")} in ${seconds(step.milliseconds / 1000)}`;
 
 const share = (part, whole) => (whole ? Math.min(part / whole, 1) : 1);

@@ -16,9 +16,17 @@ export const state = (run) =>
 
 export const time = (date) => h("time", { datetime: date, title: moment(date) }, ago(date));
 
+/** Whether a run succeeded, and neither files nor SQL had changed. */
+export const isUnchanged = (run) => run.state === "succeeded" && run.unchanged;
+
+/** What a run did with a file: "kept", "12 appended", "loaded". */
+export const load = (file) =>
+  file.load === "appended" ? `${count(file.records_loaded)} appended` : file.load;
+
 const FILES = [
   { name: "file", cell: (it) => it.file },
   { name: "records", number: true, cell: (it) => count(it.records) },
+  { name: "this run", number: true, cell: (it) => (it.load === "kept" ? idle("kept") : load(it)) },
   { name: "left out", number: true, cell: (it) => count(it.rejected) },
   { name: "size", number: true, cell: (it) => bytes(it.bytes) },
 ];
@@ -26,11 +34,14 @@ const FILES = [
 const STEPS = [
   { name: "SQL file", cell: (it) => it.file },
   { name: "rows", number: true, cell: (it) => count(it.rows) },
-  { name: "time", number: true, cell: (it) => seconds(it.milliseconds / 1000) },
+  { name: "time", number: true, cell: (it) => (it.kept ? idle("not needed") : seconds(it.milliseconds / 1000)) },
   { name: "SHA-256", cell: (it) => hash(it.sha256) },
 ];
 
-/** The files that a run loaded, with their hashes or without. */
+/** Says of a file that a run did nothing with it. */
+const idle = (text) => h("span", { class: "none" }, text);
+
+/** The files of a run, with their hashes or without. */
 export function files(run, hashes = false) {
   if (!run.files.length) return null;
   const columns = hashes
@@ -39,7 +50,7 @@ export function files(run, hashes = false) {
   return scrolling(`Files of run ${run.id}`, table(`Files of run ${run.id}`, columns, run.files));
 }
 
-/** The SQL files that a run went through. */
+/** The SQL files of a run, those that it did not need to run among them. */
 export function steps(run) {
   if (!run.steps.length) return null;
   return scrolling(
@@ -58,17 +69,17 @@ export function notes(run) {
   ];
 }
 
-/** "Run 7 succeeded in 1.2 s, 3 minutes ago". */
+/** "Run 7 succeeded in 1.2 s, 3 minutes ago"; an unchanged one did nothing that took time. */
 export function headline(run) {
   const when = run.finished_at ?? run.started_at;
-  const kinds = [run.dry_run && "dry", run.allow_empty && "empty files allowed"];
+  const kinds = [run.dry_run && "dry", run.allow_empty && "empty files allowed", run.full_run && "everything again"];
   const kind = kinds.filter(Boolean).join(", ");
   return h(
     "p",
     { class: "headline" },
     h("strong", {}, `Run ${run.id}${kind && ` (${kind})`} `),
     state(run),
-    run.seconds === null ? " " : ` in ${seconds(run.seconds)}, `,
+    run.seconds === null || isUnchanged(run) ? " " : ` in ${seconds(run.seconds)}, `,
     time(when),
   );
 }

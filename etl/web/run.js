@@ -3,7 +3,7 @@ import { Problem, get, problemNote } from "./api.js";
 import { fill, find, h, announce } from "./dom.js";
 import { follow } from "./events.js";
 import { PHASES, progressView } from "./progress.js";
-import { files, headline, notes } from "./record.js";
+import { files, headline, isUnchanged, notes } from "./record.js";
 import { rejectedIn, rejects } from "./rejects.js";
 import { seconds, sentence } from "./format.js";
 
@@ -14,7 +14,7 @@ const LOOK_MILLISECONDS = 4000;
 export function runSection({ ended, back }) {
   const [body, status, banner] = [find("run-body"), find("run-status"), find("banner")];
   const [start, dry, cancel] = [find("start"), find("dry"), find("cancel")];
-  const allowEmpty = find("allow-empty");
+  const [allowEmpty, full] = [find("allow-empty"), find("full")];
   let current = null; // the run in the section, undefined if there is none
   let following = null; // the id of the run that is followed
 
@@ -25,9 +25,12 @@ export function runSection({ ended, back }) {
   async function begin(isDry) {
     if (following !== null) return;
     try {
-      const query = `${isDry ? "&dry_run=true" : ""}${allowEmpty.checked ? "&allow_empty=true" : ""}`;
-      const answer = await get(`trigger_etl?wait=false${query}`, { method: "POST" });
-      allowEmpty.checked = false; // it is meant for one run
+      const query = new URLSearchParams({ wait: false });
+      if (isDry) query.set("dry_run", true);
+      if (allowEmpty.checked) query.set("allow_empty", true);
+      if (full.checked) query.set("full", true);
+      const answer = await get(`trigger_etl?${query}`, { method: "POST" });
+      allowEmpty.checked = full.checked = false; // they are meant for one run
       await watch(answer.run);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
@@ -63,7 +66,7 @@ export function runSection({ ended, back }) {
       show(record);
       announce(
         status,
-        `Run ${record.id} ${record.state}${record.error ? `: ${record.error}` : ` in ${seconds(record.seconds)}`}`,
+        `Run ${record.id} ${record.state}${ending(record)}`,
       );
       ended(record);
     } catch (problem) {
@@ -77,7 +80,7 @@ export function runSection({ ended, back }) {
 
   function enable(isIdle) {
     const isFocused = [start, dry, cancel].includes(document.activeElement);
-    start.disabled = dry.disabled = allowEmpty.disabled = !isIdle;
+    start.disabled = dry.disabled = allowEmpty.disabled = full.disabled = !isIdle;
     cancel.hidden = isIdle;
     if (isFocused) (isIdle ? start : cancel).focus();
   }
@@ -134,6 +137,12 @@ export function runSection({ ended, back }) {
   return { begin };
 }
 
+/** What there is to announce of a run that has finished, after its state. */
+function ending(run) {
+  if (run.error) return `: ${run.error}`;
+  return isUnchanged(run) ? ": nothing has changed" : ` in ${seconds(run.seconds)}`;
+}
+
 /** Whether a run failed for a file without records, as its error says. */
 const isForEmptyFiles = (run) => run.error?.endsWith("?allow_empty=true");
 
@@ -153,6 +162,9 @@ function outcome(run, allow) {
   }
   const stays =
     run.state !== "succeeded" && h("p", { class: "soft" }, "The table stays as it was.");
+  const unchanged =
+    isUnchanged(run) &&
+    h("p", { class: "soft" }, "Nothing has changed: the table stays as it was.");
   const dry =
     run.state === "succeeded" &&
     run.dry_run &&
@@ -172,6 +184,7 @@ function outcome(run, allow) {
     notes(run),
     stays,
     again,
+    unchanged,
     dry,
     files(run),
     left > 0 && rejects(run),

@@ -144,6 +144,74 @@ def test_empty_files_are_allowed_where_that_is_meant(
     assert violations(page) == []
 
 
+def test_a_run_says_what_it_kept(watched: Watched, url: str, data_dir: Path) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    start = page.get_by_role("button", name="Start a run").first
+    headline, body = page.locator("#run .headline"), page.locator("#run-body")
+    loads = body.get_by_role("table").first.locator("tbody td:nth-child(3)")
+    assert loads.all_inner_texts() == ["loaded"] * 3
+    start.click()
+    expect(headline).to_contain_text("Run 2 ✓ succeeded")
+    expect(body).to_contain_text("Nothing has changed: the table stays as it was.")
+    expect(page.locator("#run-status")).to_have_text(
+        "Run 2 succeeded: nothing has changed"
+    )
+    expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
+    assert loads.all_inner_texts() == ["kept"] * 3
+    with (data_dir / "user_experiments.csv").open("a") as file:
+        file.write("100,1,1,10\n101,2,1,10\n")
+    start.click()
+    expect(headline).to_contain_text(re.compile(r"Run 3 ✓ succeeded in \d"))
+    expect(body).not_to_contain_text("Nothing has changed")
+    assert loads.all_inner_texts() == ["kept", "2 appended", "kept"]
+    page.get_by_role("button", name="#3").click()
+    steps = page.get_by_role("table", name="SQL files of run 3").locator("tbody tr")
+    expect(steps.filter(has_text="clean/050")).to_contain_text("not needed")
+    expect(steps.filter(has_text="build/030")).not_to_contain_text("not needed")
+    page.get_by_role("button", name="#2").click()
+    remarks = page.locator("#runs tr:has(button[data-run='2'])")
+    expect(remarks).to_contain_text("nothing has changed")
+    assert violations(page) == []
+
+
+def test_everything_is_done_again_where_that_is_asked(
+    watched: Watched, url: str
+) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    box = page.get_by_role("checkbox", name="Do everything again")
+    expect(box).not_to_be_checked()
+    box.press("Space")
+    page.get_by_role("button", name="Start a run").first.press("Enter")
+    headline = page.locator("#run .headline")
+    expect(headline).to_contain_text("Run 2 (everything again) ✓ succeeded in ")
+    expect(box).not_to_be_checked()  # it is meant for one run
+    loads = page.locator("#run-body tbody td:nth-child(3)")
+    assert loads.all_inner_texts() == ["loaded"] * 3
+    expect(page.locator("#runs tbody tr").first).to_contain_text("everything again")
+    page.get_by_role("button", name="Start a run").first.click()
+    expect(headline).to_contain_text("Run 3 ✓ succeeded")
+    assert violations(page) == []
+
+
+def test_progress_says_what_is_kept(
+    watched: Watched, url: str, data_dir: Path, database: str
+) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    with (data_dir / "user_experiments.csv").open("a") as file:
+        file.write("100,1,1,10\n")
+    with psycopg.connect(database) as connection:
+        connection.execute("lock table features in share mode")
+        page.get_by_role("button", name="Start a run").first.click()
+        lines = page.locator("#run .files .said")
+        expect(lines.nth(0)).to_contain_text("3 records, kept")
+        expect(lines.nth(1)).to_contain_text("12 records, 1 appended")
+        assert violations(page) == []
+    expect(page.locator("#run .headline")).to_contain_text("Run 2 ✓ succeeded")
+
+
 def test_rejects_are_counted_and_filtered_by_reason(
     watched: Watched, serve: Serve, data_dir: Path
 ) -> None:
