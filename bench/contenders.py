@@ -52,7 +52,8 @@ class Mismatch(Exception):
 def the_service(service: Service) -> Contender:
     """A curl of the trigger: what its caller waits for."""
     command = ["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null"]
-    command += ["--write-out", "%{time_total}\n", f"{service.url}/trigger_etl"]
+    url = f"{service.url}/trigger_etl?full=true"
+    command += ["--write-out", "%{time_total}\n", url]
     return Contender("service", command, True, service.pid, "features")
 
 

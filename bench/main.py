@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import changes
 import reading
 import rejects
 import warm
@@ -19,12 +20,13 @@ from broken import prove_rejects
 from contenders import PEERS, Mismatch
 from make_data import COMPOUNDS, make_data
 from postgres import SETTINGS, Postgres
-from report import keep, progress, publish
+from report import keep, progress, publish, table
 from runs import goals, rows_of, tables, whole_runs
 from stopping import end_in_order
 
-PARTS = ("warm", "runs", "reading", "rejects")
+PARTS = ("warm", "runs", "changes", "reading", "rejects")
 SCALES = (1_000, 100_000, 1_000_000)
+ROUNDS = 3
 
 
 def main() -> int:
@@ -55,6 +57,8 @@ def _parts(
         warm.measure(setting, postgres)
     if "runs" in options.parts:
         _runs(setting, postgres, folder, options)
+    if "changes" in options.parts:
+        _changes(setting, postgres, folder, options)
     if "reading" in options.parts:
         users = options.reading_users
         data = _data(options.data, users, "few")
@@ -67,17 +71,38 @@ def _runs(
 ) -> None:
     proof = prove_rejects(postgres, folder / f"broken-{setting}", options.peers)
     lines, sums = [], []
-    rounds = f"Medians of {options.rounds} rounds; ratios taken round by round."
+    count = options.rounds or ROUNDS
+    rounds = f"Medians of {count} rounds; ratios taken round by round."
     kept = (f"runs-{setting}", f"Whole runs on {postgres.title}", rounds)
-    for users in options.users:
+    for users in options.users or SCALES:
         for shape in options.shapes:
             data = _data(options.data, users, shape)
-            results = whole_runs(postgres, data, users, options.peers, options.rounds)
+            results = whole_runs(postgres, data, users, options.peers, count)
             lines += rows_of(users, shape, results)
             sums.append(goals(users, shape, results))
             _drop(data, folder)
             keep(*kept, *tables(lines, sums), proof)  # in case a later one fails
     publish(*kept, *tables(lines, sums), proof)
+
+
+def _changes(
+    setting: str, postgres: Postgres, folder: Path, options: argparse.Namespace
+) -> None:
+    count = options.rounds or changes.ROUNDS
+    shipped = changes.shipped_unchanged(postgres)
+    lines = []
+    for users in options.users or [changes.USERS]:
+        data = _data(options.data, users, "few")
+        lines += changes.after_changes(postgres, data, users, options.peers, count)
+        _drop(data, folder)
+    publish(
+        f"changes-{setting}",
+        f"Runs after changes on {postgres.title}",
+        f"Medians of {count} rounds; ratios taken round by round.",
+        table(changes.HEAD, lines),
+        "The shipped data, warm, unchanged; milliseconds:",
+        shipped,
+    )
 
 
 def _data(folder: Path, users: int, shape: str) -> Path:
@@ -108,13 +133,18 @@ def _options() -> argparse.Namespace:
     add(
         "--users",
         type=lambda text: [int(number) for number in text.split(",")],
-        default=list(SCALES),
-        help=f"scales of whole runs: {','.join(map(str, SCALES))} without; more than a "
-        "million are for the service and the floor alone",
+        help=f"scales of whole runs: {','.join(map(str, SCALES))} without, and of "
+        f"changes, {changes.USERS} without; more than a million are for the service "
+        "and the floor alone",
     )
     add("--shapes", type=_some_of(COMPOUNDS), default=list(COMPOUNDS), help="few, many")
     add("--peers", type=_some_of(PEERS), default=list(PEERS), help=", ".join(PEERS))
-    add("--rounds", type=int, default=3, help="rounds that count, after one that warms")
+    add(
+        "--rounds",
+        type=int,
+        help=f"rounds that count, after one that warms: {ROUNDS} without, "
+        f"{changes.ROUNDS} of changes",
+    )
     add(
         "--database",
         type=_some_of(SETTINGS),

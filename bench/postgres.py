@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -73,6 +73,11 @@ class Postgres:
                 sql.SQL("create database {}").format(sql.Identifier(name))
             )
         return make_conninfo(self.conninfo, dbname=name)
+
+    def with_database(self, name: str) -> Postgres:
+        """The same server, with another database, just made, for all that follows."""
+        conninfo = self.new_database(name)
+        return replace(self, conninfo=conninfo, environ={"DATABASE_URL": conninfo})
 
     def settle(self) -> None:
         """Wait until nobody works, then write out what was left to write.

@@ -85,7 +85,7 @@ def measure(folder: Path, users: int) -> None:
             turns = [*data] if round_number <= ROUNDS else CLOSE
             for variant in random.Random(round_number).sample(turns, len(turns)):
                 postgres.settle()
-                record = services[variant].trigger()
+                record = services[variant].trigger("?full=true")
                 seconds[variant].append(float(record["seconds"]))
         memory = {
             variant: peak_megabytes(service.pid)

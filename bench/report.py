@@ -53,8 +53,13 @@ def number(value: float | None) -> str:
 
 def publish(name: str, title: str, *parts: str) -> None:
     """Print the parts, and keep them."""
-    print(f"\n# {title}", *parts, sep="\n\n", end="\n\n", flush=True)
+    show(title, *parts)
     keep(name, title, *parts)
+
+
+def show(title: str, *parts: str) -> None:
+    """Print the parts."""
+    print(f"\n# {title}", *parts, sep="\n\n", end="\n\n", flush=True)
 
 
 def keep(name: str, title: str, *parts: str) -> None:

@@ -87,7 +87,7 @@ def ratio(ours: Result, other: Result) -> float:
     """How many times another's seconds the service takes: the median of rounds."""
     if other.once:
         return statistics.median(ours.seconds) / other.seconds[0]
-    return _median_ratio(ours.seconds, other.seconds)
+    return median_ratio(ours.seconds, other.seconds)
 
 
 def to_best(results: dict[str, Result]) -> float | None:
@@ -96,10 +96,11 @@ def to_best(results: dict[str, Result]) -> float | None:
     if not strong:
         return None
     best = [min(each) for each in zip(*strong, strict=True)]
-    return _median_ratio(results["service"].seconds, best)
+    return median_ratio(results["service"].seconds, best)
 
 
-def _median_ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+def median_ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the ratios within each round."""
     ratios = [mine / its for mine, its in zip(ours, others, strict=True)]
     return statistics.median(ratios)
 

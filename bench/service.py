@@ -23,7 +23,7 @@ PROGRAM = PROJECT / "server.py"
 #: What the caller may have set, and must not change what is measured.
 UNSET = (
     *("DATA_DIR", "SQL_DIR", "STATE_DIR", "LOAD_WORKERS", "BUILD_WORKERS", "HOST"),
-    *("MAX_REJECTS", "KEEP_RUNS", "WATCH", "LOG_FORMAT", "CORS_ORIGINS"),
+    *("MAX_REJECTS", "KEEP_RUNS", "LOG_FORMAT", "CORS_ORIGINS", "WATCH"),
     *("API_TOKEN", "API_TOKEN_FILE", "API_TOKEN_READ", "API_TOKEN_READ_FILE"),
     *("DATABASE_URL", "DATABASE_URL_FILE"),
     *(*DB_NAMES, *LIBPQ_NAMES, "DB_PASS_FILE"),
@@ -37,12 +37,17 @@ class Service:
     url: str
     pid: int
 
-    def trigger(self) -> dict[str, Any]:
-        """The record of a run; it may have failed."""
+    def trigger(self, query: str = "") -> dict[str, Any]:
+        """The record of a run; it may have failed. ``query`` begins with a ``?``.
+
+        Raises HTTPError for a query that the service does not know.
+        """
         try:
-            with urllib.request.urlopen(f"{self.url}/trigger_etl") as answer:
+            with urllib.request.urlopen(f"{self.url}/trigger_etl{query}") as answer:
                 outcome: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as refused:
+            if refused.code == 400:
+                raise
             outcome = json.load(refused)
         if not outcome["run"]:
             raise RuntimeError(outcome["result"])
