@@ -80,6 +80,18 @@ begin
 end;
 $$;
 
+-- The columns of a table that can be written to, as a list.
+create or replace function etl.written_columns(target regclass) returns text
+language sql stable as $$
+    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
+    from pg_attribute as attributes
+    where
+        attributes.attrelid = target
+        and attributes.attnum > 0
+        and not attributes.attisdropped
+        and attributes.attgenerated = '';
+$$;
+
 -- Empties a table. TRUNCATE makes new files, which costs some milliseconds; deleting a
 -- few rows costs none, but gives no space back, nor that of rows whose transaction
 -- failed: for these it is to truncate always.

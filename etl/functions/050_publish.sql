@@ -47,27 +47,18 @@ create or replace function etl.publish(
 ) returns bigint
 language plpgsql as $$
 declare
-    columns      text;
-    row_total    bigint;
+    row_total     bigint;
     deleted       bigint;
     writes_before bigint := etl.writes_to_features();
 begin
-    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
-    into columns
-    from pg_attribute as attributes
-    where
-        attributes.attrelid = 'features_next'::regclass
-        and attributes.attnum > 0
-        and not attributes.attisdropped
-        and attributes.attgenerated = '';
-
     perform set_config('synchronous_commit', 'on', true);
     -- A foreign key to features is checked when all rows are there again.
     set constraints all deferred;
     delete from features;
     get diagnostics deleted = row_count;
     execute format(
-        'insert into features (%1$s) select %1$s from features_next', columns
+        'insert into features (%1$s) select %1$s from features_next',
+        etl.written_columns('features_next')
     );
     get diagnostics row_total = row_count;
 

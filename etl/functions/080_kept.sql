@@ -272,18 +272,6 @@ begin
 end;
 $$;
 
--- The columns of a table of staging that can be written to, as a list.
-create or replace function etl.written_columns(source text) returns text
-language sql stable as $$
-    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
-    from pg_attribute as attributes
-    where
-        attributes.attrelid = format('staging.%I', source)::regclass
-        and attributes.attnum > 0
-        and not attributes.attisdropped
-        and attributes.attgenerated = '';
-$$;
-
 -- Makes the table for the records that are appended to a file: appended.<source>, with
 -- the columns and constraints that staging.<source> has now.
 create or replace function etl.prepare_append(source text) returns void
@@ -324,7 +312,7 @@ begin
             execute format(
                 'insert into staging.%1$I (%2$s) select %2$s from appended.%1$I',
                 added.source,
-                etl.written_columns(added.source)
+                etl.written_columns(format('staging.%I', added.source)::regclass)
             );
         end if;
         insert into etl.loads (
@@ -389,17 +377,9 @@ create or replace function etl.begin_part(
 ) returns void
 language plpgsql as $$
 declare
-    keys   text;
+    keys   text := etl.written_columns(changes::regclass);
     source text;
 begin
-    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
-    into keys
-    from pg_attribute as attributes
-    where
-        attributes.attrelid = changes::regclass
-        and attributes.attnum > 0
-        and not attributes.attisdropped;
-
     if exists (
         select 1
         from pg_attribute as attributes

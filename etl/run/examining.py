@@ -26,9 +26,8 @@ async def examine(
     rules: Sequence[Rule],
     kept: Kept,
 ) -> set[str]:
-    """The rules whose column surely has duplicates, and those that last
-    rejected something, by their paths. Large files get statistics for the planner
-    meanwhile.
+    """The rules whose column surely has duplicates, and those that last rejected
+    something, by their paths. Large files get statistics for the planner meanwhile.
     """
     suspected = {path for path, result in kept.results.items() if result.rows}
 

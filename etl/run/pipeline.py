@@ -165,11 +165,9 @@ class Pipeline:
             await self._check(self._workers)
         else:
             await self._check_and_publish()
+        run.unchanged = is_same and not self._has_changed()
         if is_same and not run.dry:
-            run.unchanged = not self._has_changed()
             await publish_same(run, lead, self._hashes_rows())
-        elif is_same:
-            run.unchanged = not self._has_changed()
         return is_same
 
     async def _build(self) -> None:
