@@ -44,8 +44,8 @@ OVERRIDES = ("allow_empty",)
 REJECTS = re.compile(r"(\w+)(?:\.(\w+)| ?\((\w+(?:, ?\w+)*)\))")
 REASON = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-#: What a file of the build does again where records were appended: ``a by b``.
-REDOES = re.compile(r"([\w.]+) by ([\w.]+)")
+#: What a file of the build does again where records were appended: ``a (key) by b``.
+REDOES = re.compile(r"([\w.]+) \((\w+(?:, \w+)*)\) by ([\w.]+)")
 
 
 class SqlFileError(ValueError):
@@ -268,7 +268,7 @@ def _read(path: Path, name: str) -> SqlFile:
     redoes = file.header.get("redoes")
     if redoes is not None and not REDOES.fullmatch(redoes):
         raise SqlFileError(
-            f'{name}: "-- redoes: {redoes}" is wrong: say "target by changes"'
+            f'{name}: "-- redoes: {redoes}" is wrong: say "target (key) by changes"'
         )
     return file
 

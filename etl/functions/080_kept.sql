@@ -370,45 +370,57 @@ begin
 end;
 $$;
 
--- Prepares a file of sql/build to run for a part of its rows: changes gets the keys of
--- appended records, and target loses the rows with these keys.
+-- The columns that two tables share, separated by commas, in the order of their names.
+create or replace function etl.common_columns(one regclass, other regclass) returns text
+language sql stable as $$
+    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attname)
+    from pg_attribute as attributes
+    inner join pg_attribute as others using (attname)
+    where
+        attributes.attrelid = one
+        and others.attrelid = other
+        and attributes.attnum > 0
+        and others.attnum > 0
+        and not attributes.attisdropped
+        and not others.attisdropped;
+$$;
+
+-- Prepares a file of sql/build to run for a part of its rows: changes gets the appended
+-- records, and the rows that target has with the same keys and now loses.
 create or replace function etl.begin_part(
-    target text, changes text, sources text[]
+    target text, key_columns text[], changes text, sources text[]
 ) returns void
 language plpgsql as $$
 declare
-    keys   text := etl.written_columns(changes::regclass);
-    source text;
+    key   text := (
+        select string_agg(quote_ident(names.name), ', ')
+        from unnest(key_columns) as names (name)
+    );
+    added regclass;
 begin
-    if exists (
-        select 1
-        from pg_attribute as attributes
-        where
-            attributes.attrelid = changes::regclass
-            and attributes.attnum > 0
-            and not attributes.attisdropped
-            and not attributes.attnotnull
-    ) then
-        raise 'a column of % may be null: a key is not', changes
-            using errcode = 'invalid_table_definition';
-    end if;
-
     perform etl.empty_table(changes::regclass);
-    foreach source in array sources loop
+    for added in
+        select format('appended.%I', names.source)::regclass
+        from unnest(sources) as names (source)
+    loop
         execute format(
-            'insert into %1$s (%2$s) select distinct %2$s from appended.%3$I'
-            ' except select %2$s from %1$s',
+            'insert into %1$s (%2$s) select %2$s from %3$s',
             changes,
-            keys,
-            source
+            etl.common_columns(changes::regclass, added),
+            added
         );
     end loop;
     execute format('analyze %s', changes);
     execute format(
-        'delete from %1$s where (%2$s) in (select %2$s from %3$s)',
+        'insert into %1$s (%2$s) select %2$s from %3$s'
+        ' where (%4$s) in (select %4$s from %1$s)',
+        changes,
+        etl.common_columns(changes::regclass, target::regclass),
         target,
-        keys,
-        changes
+        key
+    );
+    execute format(
+        'delete from %1$s where (%2$s) in (select %2$s from %3$s)', target, key, changes
     );
 end;
 $$;

@@ -1,7 +1,8 @@
 """Parts of a table: what a file of the build does again when records were appended.
 
-Such a file says ``-- redoes: target by changes`` in its header: the rows of the target
-depend on appended records alone by the columns of the table of changes.
+Such a file says ``-- redoes: target (key) by changes`` in its header: what it makes of
+the target's rows with a key, and of appended records with it, is what it would make of
+all records with it.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from etl.sqlfiles import REDOES, SqlFile
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of ``target`` with the keys in ``changes``, to which records of the
-    ``sources`` were appended.
+    """The rows of ``target`` that share their ``keys`` with records appended to the
+    ``sources``. Both are to be in ``changes``.
     """
 
     target: str
+    keys: list[str]
     changes: str
     sources: list[str]
 
     async def prepare(self, connection: AsyncConnection) -> None:
-        """Fill the table of changes, and remove these rows."""
+        """Fill the table of changes, and remove these rows from the target."""
         await connection.execute(
-            "select etl.begin_part(%s, %s, %s)",
-            [self.target, self.changes, self.sources],
+            "select etl.begin_part(%s, %s, %s, %s)",
+            [self.target, self.keys, self.changes, self.sources],
         )
 
 
@@ -64,4 +66,4 @@ def part_of(
         if now[table] != stream.file.sha256:
             return None
     sources = sorted(appended[table].source for table in changed)
-    return Part(found[1], found[2], sources)
+    return Part(found[1], found[2].split(", "), found[3], sources)

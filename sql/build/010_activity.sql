@@ -1,35 +1,51 @@
--- The experiments of each user: how many, and the compound named most often in their
--- lists. mode() sorts and keeps the first of the most frequent values, so the lowest
--- number wins a tie; it passes over nulls, which empty elements are.
+-- The experiments of each user: how many, all their lists as one, and the compound that
+-- these name most often. mode() sorts and keeps the first of the most frequent values,
+-- so the lowest number wins a tie; it passes over nulls, which empty elements are.
 -- grain:  one row per user with experiments, whether users.csv has the user or not
 -- reads:  staging.user_experiments
 -- writes: activity_next
--- redoes: activity_next by activity_changes
+-- redoes: activity_next (user_id) by activity_changes
 -- Runs in slices: each connection takes the users with its remainder. Where experiments
--- were appended, it counts those users alone who have new ones.
-insert into activity_next (user_id, total_experiments, most_common_compound_id)
+-- were appended, activity_changes has them, and what was known of their users before.
+insert into activity_next (
+    user_id,
+    total_experiments,
+    experiment_compound_ids,
+    most_common_compound_id
+)
 with
-lists as (
+records as (
     select
         experiments.user_id,
-        count(*) as total_experiments,
-        string_agg(experiments.experiment_compound_ids, ';') as compound_ids
+        1::bigint as total_experiments,
+        experiments.experiment_compound_ids
     from staging.user_experiments as experiments
-    where
-        abs(experiments.user_id % etl.slices()) = etl.slice()
-        and (
-            etl.builds_all()
-            or experiments.user_id in (
-                select changes.user_id from activity_changes as changes
-            )
-        )
-    group by experiments.user_id
+    where etl.builds_all()
+    union all
+    select
+        changes.user_id,
+        changes.total_experiments,
+        changes.experiment_compound_ids
+    from activity_changes as changes
+    where not etl.builds_all()
+    order by user_id -- to group them takes little memory then
+),
+
+lists as (
+    select
+        records.user_id,
+        sum(records.total_experiments)::bigint as total_experiments,
+        string_agg(records.experiment_compound_ids, ';') as experiment_compound_ids
+    from records
+    where abs(records.user_id % etl.slices()) = etl.slice()
+    group by records.user_id
 ),
 
 counted as (
     select
         lists.user_id,
         lists.total_experiments,
+        lists.experiment_compound_ids,
         used.compound_id as most_common_compound_id
     from lists
     cross join lateral (
@@ -37,7 +53,7 @@ counted as (
         from (
             select
                 unnest(
-                    string_to_array(lists.compound_ids, ';', '')::bigint[]
+                    string_to_array(lists.experiment_compound_ids, ';', '')::bigint[]
                 ) as compound_id
         ) as named
     ) as used
@@ -46,6 +62,7 @@ counted as (
 select
     counted.user_id,
     counted.total_experiments,
+    counted.experiment_compound_ids,
     counted.most_common_compound_id
 from counted
 order by counted.user_id;
