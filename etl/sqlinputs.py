@@ -72,8 +72,8 @@ def reads(file: SqlFile, tables: Collection[str]) -> frozenset[str] | None:
     code = _code(file.text)
     if "conflict" not in code:  # what that does depends on the rows that are there
         code = INSERTED.sub("insert", code)
-    called = {table for name, table in FUNCTIONS.items() if _names(code, name)}
-    return declared | called | {table for table in tables if _names(code, table)}
+    called = {FUNCTIONS[name] for name in _named(code, frozenset(FUNCTIONS))}
+    return declared | called | _named(code, frozenset(tables))
 
 
 def writes(file: SqlFile) -> frozenset[str] | None:
@@ -81,8 +81,7 @@ def writes(file: SqlFile) -> frozenset[str] | None:
     updates, deletes from, merges into, truncates or creates. None means any table:
     there are none of both, or the header line is no list.
     """
-    found = WRITTEN.findall(_code(file.text))
-    targets = frozenset(table for each in found for table in _listed(each)) - NO_TABLES
+    targets = _written(_code(file.text))
     if file.header.get("writes") is None:
         return targets or None
     declared = _declared(file, "writes")
@@ -111,6 +110,22 @@ def _listed(names: str) -> list[str]:
     """The tables of a list, without the schema public."""
     tables = [re.sub(r"[\s*]", "", name) for name in names.split(",")]
     return [table.removeprefix("public.") for table in tables if table]
+
+
+# Files seldom change, and each run asks all of this of each: answers are kept.
+
+
+@cache
+def _written(code: str) -> frozenset[str]:
+    """The tables that code writes to."""
+    found = WRITTEN.findall(code)
+    return frozenset(table for each in found for table in _listed(each)) - NO_TABLES
+
+
+@cache
+def _named(code: str, tables: frozenset[str]) -> frozenset[str]:
+    """Those of the tables that code names."""
+    return frozenset(table for table in tables if _names(code, table))
 
 
 def _names(code: str, table: str) -> bool:

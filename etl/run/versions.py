@@ -9,6 +9,7 @@ that they had when it last ran, its result is the same. Knows no database.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 
 from etl.run.kept import Kept, digest
 from etl.run.records import Run
@@ -60,17 +61,14 @@ class Versions:
         """The version of what was built, once the build has ended."""
         return self._tables[NEXT]
 
-    def inputs_of(
-        self, file: SqlFile, tables: Mapping[str, str] | None = None
-    ) -> dict[str, str]:
+    def inputs_of(self, file: SqlFile) -> dict[str, str]:
         """The versions of what a file reads; what the engine cannot follow has another
         one in each run.
         """
-        tables = self._tables if tables is None else tables
-        names = set(reads(file, tables) or ())
+        names = set(reads(file, self._tables) or ())
         if file.folder == "clean":  # what it rejects there counts
             names.add(f"staging.{Rule.of(file).source}")
-        inputs = {name: tables.get(name, self._never) for name in names}
+        inputs = {name: self._tables.get(name, self._never) for name in names}
         inputs |= {"engine": self._engine}
         if depends_on_more(file, self._kept):
             inputs |= {"more": self._never}
@@ -115,17 +113,13 @@ class Versions:
         """Begin with the tables that the build fills as if they were empty."""
         self._tables |= dict.fromkeys(self._built, "")
 
-    def built_by(
-        self,
-        file: SqlFile,
-        inputs: Mapping[str, str],
-        tables: dict[str, str] | None = None,
-    ) -> None:
+    def built_by(self, file: SqlFile, inputs: Mapping[str, str]) -> None:
         """Set the versions of what a file has written."""
-        tables = self._tables if tables is None else tables
         for table in self.writes(file):
-            if table in tables:
-                tables[table] = digest(tables[table], file.sha256, dict(inputs))
+            if table in self._tables:
+                self._tables[table] = digest(
+                    self._tables[table], file.sha256, dict(inputs)
+                )
 
     def due(self, builds: Sequence[SqlFile]) -> dict[str, dict[str, str]]:
         """The files of the build that must run, with their inputs, as far as can be
@@ -133,14 +127,15 @@ class Versions:
 
         A table is filled by all of the files that write to it again, or by none.
         """
-        tables = dict(self._tables)
+        ahead = copy(self)
+        ahead._tables = dict(self._tables)
         inputs: dict[str, dict[str, str]] = {}
         due = set()
         for file in builds:
-            inputs[file.path] = self.inputs_of(file, tables)
-            if self._holds(file, inputs[file.path]) is None:
+            inputs[file.path] = ahead.inputs_of(file)
+            if ahead._holds(file, inputs[file.path]) is None:
                 due.add(file.path)
-            self.built_by(file, inputs[file.path], tables)
+            ahead.built_by(file, inputs[file.path])
         while more := [
             file.path
             for file in builds
