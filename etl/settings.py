@@ -12,7 +12,8 @@ from typing import Any
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from yarl import URL
+
+from etl import parsers
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -30,19 +31,6 @@ LIBPQ_NAMES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
 
 #: Those that only add to it.
 LIBPQ_DETAILS = ("PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
-
-#: A longer token would not fit into the line of a header, which aiohttp bounds to 8190
-#: bytes.
-MAX_TOKEN = 4096
-
-#: An origin as browsers send it, without a path. (``null`` is many origins at once.)
-ORIGIN = re.compile(
-    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
-)
-
-#: Seconds from one look of WATCH to the next. In less, a file that is being written may
-#: well look as if it were at rest.
-WATCH_BOUNDS = (0.1, 86_400)
 
 #: More streams than this only queue for the same disks and locks.
 MAX_WORKERS = 64
@@ -171,79 +159,22 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     return content
 
 
-def _folder(text: str) -> Path:
-    if not os.path.isdir(text):  # noqa: PTH112 (Path raises without permission)
-        raise ValueError(f"{Path(text).absolute()} is not a folder that can be read")
-    return Path(text).absolute()
-
-
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
-            raise ValueError(f"{text!r} is not a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _watch(text: str) -> float:
-    """Seconds between two looks at the files; 0 for none."""
-    least, most = WATCH_BOUNDS
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
-        seconds = float(text)
-        if seconds == 0 or least <= seconds <= most:
-            return int(seconds) if seconds.is_integer() else seconds
-    raise ValueError(
-        f"{text!r} is neither 0, which is off, nor a number of seconds from {least} to"
-        f" {most}"
-    )
-
-
-def _log_format(text: str) -> str:
-    if text not in ("text", "json"):
-        raise ValueError(f"{text!r} is not one of text, json")
-    return text
-
-
-def _token(text: str) -> str:
-    """A token that a header can carry; no message contains it."""
-    if not re.fullmatch(f"[!-~]{{1,{MAX_TOKEN}}}", text):
-        raise ValueError(
-            f"a token is up to {MAX_TOKEN} visible ASCII characters without spaces"
-        )
-    return text
-
-
-def _origins(text: str) -> frozenset[str]:
-    """The origins whose pages may read answers, as browsers write them; or ``*``."""
-    origins = [origin.strip() for origin in text.split(",")]
-    if origins == ["*"]:
-        return frozenset(origins)
-    for origin in origins:
-        if not ORIGIN.fullmatch(origin.lower()):
-            raise ValueError(
-                f"{origin!r} is not an origin such as https://app.example.com"
-                " (* is every origin, and must be alone)"
-            )
-    return frozenset(str(URL(origin.lower())) for origin in origins)
-
-
 #: How to parse each setting; a parser raises ValueError with what is wrong.
 PARSERS: dict[str, Callable[[str], Any]] = {
     "HOST": str,
-    "PORT": _whole_number(0, 65535),
-    "DATA_DIR": _folder,
-    "SQL_DIR": _folder,
+    "PORT": parsers.whole_number(0, 65535),
+    "DATA_DIR": parsers.folder,
+    "SQL_DIR": parsers.folder,
     "STATE_DIR": lambda text: Path(text).absolute(),
-    "LOAD_WORKERS": _whole_number(1, MAX_WORKERS),
-    "BUILD_WORKERS": _whole_number(1, MAX_WORKERS),
+    "LOAD_WORKERS": parsers.whole_number(1, MAX_WORKERS),
+    "BUILD_WORKERS": parsers.whole_number(1, MAX_WORKERS),
     "MAX_REJECTS": RejectLimit.parse,
-    "KEEP_RUNS": _whole_number(1, 10**6),
-    "WATCH": _watch,
-    "LOG_FORMAT": _log_format,
-    "CORS_ORIGINS": _origins,
-    "API_TOKEN": _token,
-    "API_TOKEN_READ": _token,
+    "KEEP_RUNS": parsers.whole_number(1, 10**6),
+    "WATCH": parsers.watch,
+    "LOG_FORMAT": parsers.one_of("text", "json"),
+    "CORS_ORIGINS": parsers.origins,
+    "API_TOKEN": parsers.token,
+    "API_TOKEN_READ": parsers.token,
 }
 
 
@@ -268,7 +199,9 @@ def _database(environ: Mapping[str, str]) -> str | None:
                 f"{name}: not the name or address of a host: a URL is for DATABASE_URL"
             )
     if environ.get("DB_HOST"):
-        _parse("DB_PORT", _whole_number(1, 65535), environ.get("DB_PORT") or "5432")
+        _parse(
+            "DB_PORT", parsers.whole_number(1, 65535), environ.get("DB_PORT") or "5432"
+        )
         values = {libpq: environ.get(name) or None for name, libpq in DB_NAMES.items()}
         values["password"] = _secret(environ, "DB_PASS")
         return make_conninfo("", **values)

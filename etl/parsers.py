@@ -1,0 +1,90 @@
+"""The values that settings have, read from text: each parser raises ValueError with
+what is wrong. Knows no setting by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from yarl import URL
+
+#: A longer token would not fit into the line of a header, which aiohttp bounds to 8190
+#: bytes.
+MAX_TOKEN = 4096
+
+#: An origin as browsers send it, without a path. (``null`` is many origins at once.)
+ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
+)
+
+#: Seconds from one look of WATCH to the next. In less, a file that is being written may
+#: well look as if it were at rest.
+WATCH_BOUNDS = (0.1, 86_400)
+
+
+def folder(text: str) -> Path:
+    """The absolute path of a folder."""
+    if not os.path.isdir(text):  # noqa: PTH112 (Path raises without permission)
+        raise ValueError(f"{Path(text).absolute()} is not a folder that can be read")
+    return Path(text).absolute()
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A number within these bounds."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+            raise ValueError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def watch(text: str) -> float:
+    """Seconds between two looks at the files; 0 for none."""
+    least, most = WATCH_BOUNDS
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
+        seconds = float(text)
+        if seconds == 0 or least <= seconds <= most:
+            return int(seconds) if seconds.is_integer() else seconds
+    raise ValueError(
+        f"{text!r} is neither 0, which is off, nor a number of seconds from {least} to"
+        f" {most}"
+    )
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def token(text: str) -> str:
+    """A token that a header can carry; no message contains it."""
+    if not re.fullmatch(f"[!-~]{{1,{MAX_TOKEN}}}", text):
+        raise ValueError(
+            f"a token is up to {MAX_TOKEN} visible ASCII characters without spaces"
+        )
+    return text
+
+
+def origins(text: str) -> frozenset[str]:
+    """The origins whose pages may read answers, as browsers write them; or ``*``."""
+    listed = [origin.strip() for origin in text.split(",")]
+    if listed == ["*"]:
+        return frozenset(listed)
+    for origin in listed:
+        if not ORIGIN.fullmatch(origin.lower()):
+            raise ValueError(
+                f"{origin!r} is not an origin such as https://app.example.com"
+                " (* is every origin, and must be alone)"
+            )
+    return frozenset(str(URL(origin.lower())) for origin in listed)
