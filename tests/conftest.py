@@ -1,11 +1,16 @@
-"""A real Postgres for the whole session, and a database of its own for every test."""
+"""A real Postgres for the whole session, and a database of its own for every test.
+
+It is an embedded one, or the server that TEST_DATABASE_URL names.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,22 @@ from etl.api.routes import create_app
 from etl.postgres import embedded
 from etl.settings import PROJECT, Settings
 from tests.support.client import Client, StartService
-from tests.support.databases import TEMPLATE, Postgres, migrate_shipped, new_database
+from tests.support.databases import Postgres, new_database
+from tests.support.named import NAMED, open_named
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a named server that cannot be used before any test is run."""
+    if url := os.environ.get(NAMED):
+        open_named(url)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the session's Postgres: ``-m database`` selects them."""
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker("database")
 
 
 @pytest.fixture(scope="session")
@@ -32,27 +52,32 @@ def state_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(state_folder: Path) -> Iterator[Postgres]:
-    """The embedded Postgres with a template database that has the shipped schema."""
-    server = Postgres(embedded.start(state_folder))
-    server.execute("alter system set fsync = off")
-    server.execute("select pg_reload_conf()")
-    server.execute(f"create database {TEMPLATE}")
-    asyncio.run(migrate_shipped(server.conninfo(TEMPLATE)))
-    yield server
-    embedded.stop(server.cluster)
+    """The session's Postgres, with a template of the shipped schema."""
+    with ExitStack() as stack:
+        if url := os.environ.get(NAMED):
+            server = open_named(url)
+        else:
+            cluster = embedded.start(state_folder)
+            stack.callback(embedded.stop, cluster)
+            server = Postgres(cluster.conninfo)
+            server.execute("alter system set fsync = off")
+            server.execute("select pg_reload_conf()")
+        asyncio.run(server.make_templates())
+        stack.callback(server.drop_templates)
+        yield server
 
 
 @pytest.fixture
 def empty_database(postgres: Postgres) -> Iterator[str]:
     """The connection string of a new database without any schema."""
-    with new_database(postgres, "template1") as conninfo:
+    with new_database(postgres, migrated=False) as conninfo:
         yield conninfo
 
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
     """The connection string of a new database with the shipped schema."""
-    with new_database(postgres, TEMPLATE) as conninfo:
+    with new_database(postgres) as conninfo:
         yield conninfo
 
 

@@ -7,23 +7,18 @@ the embedded one does not.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres import folders
-from etl.postgres.process import run_as
 from etl.settings import Settings
 from etl.sqlfiles import SqlFileError
 from tests.support.client import Client, StartService, features, get, trigger
-
-PASSWORD = "p @ss/w'rd"
+from tests.support.named import open_named
+from tests.support.tcpserver import TcpServer, quoted, tcp_server
 
 #: What an administrator may have set, and the service must not depend on.
 UNHELPFUL = """
@@ -38,73 +33,27 @@ alter role loader set lc_monetary = 'C';
 """
 
 
-@dataclass(frozen=True)
-class Named:
-    """A server, and the setting that names one of its databases."""
-
-    port: int
-
-    def environ(self, dbname: str, user: str = "loader") -> dict[str, str]:
-        return {
-            "DB_HOST": "127.0.0.1",
-            "DB_PORT": str(self.port),
-            "DB_USER": user,
-            "DB_PASS": PASSWORD,
-            "DB_NAME": dbname,
-        }
-
-    def conninfo(self, dbname: str, user: str = "postgres") -> str:
-        found = Settings.from_environ(self.environ(dbname, user)).database
-        assert found is not None
-        return found
-
-
 @pytest.fixture(scope="module")
-def named(state_folder: Path) -> Iterator[Named]:
+def named(state_folder: Path) -> Iterator[TcpServer]:
     """PostgreSQL 16 with the roles postgres and loader, and two databases."""
-    home = state_folder / "named"
-    home.mkdir()
-    # Copied with the libraries beside it, to where the server's user may go.
-    package = folders.client_binaries().parent.parent
-    libraries = f"{package.name}.libs"
-    shutil.copytree(package / "pginstall", home / package.name / "pginstall")
-    shutil.copytree(package.with_name(libraries), home / libraries)
-    owner = folders.server_user(state_folder)
-    if owner is not None:
-        shutil.chown(home, owner)
-    (home / "password").write_text(PASSWORD)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    binaries = home / package.name / "pginstall" / "bin"
-    data = str(home / "data")
-    command = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-E", "UTF8"]
-    command += ["--no-locale", "--auth=scram-sha-256", f"--pwfile={home}/password"]
-    run_as(command, owner)
-    options = f"-p {port} -h 127.0.0.1 -k '' -c wal_level=logical -c fsync=off"
-    control = [str(binaries / "pg_ctl"), "-D", data, "-w", "-l", f"{home}/log"]
-    run_as([*control, "-o", options, "start"], owner)
-    server = Named(port)
-    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
-        connection.execute("create role loader login createrole password " + _quoted())
-        connection.execute("create database here owner loader")
-        connection.execute("create database copied")
-        connection.execute(UNHELPFUL.encode())
-    yield server
-    run_as([*control, "-m", "immediate", "stop"], owner)
-
-
-def _quoted() -> str:
-    return "'" + PASSWORD.replace("'", "''") + "'"
+    with tcp_server(state_folder, "wal_level=logical") as server:
+        server.create_role("loader", "createrole")
+        superuser = server.conninfo("postgres")
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            connection.execute("create database here owner loader")
+            connection.execute("create database copied")
+            connection.execute(UNHELPFUL.encode())
+        yield server
 
 
 @pytest.fixture
-async def service(start_service: StartService, named: Named) -> Client:
-    database = Settings.from_environ(named.environ("here")).database
+async def service(start_service: StartService, named: TcpServer) -> Client:
+    database = Settings.from_environ(named.environ("here", "loader")).database
     return await start_service(database=database)
 
 
 async def test_the_oldest_version_under_unhelpful_settings(
-    service: Client, named: Named
+    service: Client, named: TcpServer
 ) -> None:
     async with await AsyncConnection.connect(named.conninfo("here")) as connection:
         assert 160000 <= connection.info.server_version < 170000
@@ -118,14 +67,13 @@ async def test_the_oldest_version_under_unhelpful_settings(
 
 
 async def test_a_role_needs_the_rights_that_the_readme_names(
-    start_service: StartService, named: Named
+    start_service: StartService, named: TcpServer
 ) -> None:
     """``create`` on the database and on ``public``, and temporary tables."""
-    login = f"create role modest login password {_quoted()}"
+    named.create_role("modest")
     async with await AsyncConnection.connect(
         named.conninfo("postgres"), autocommit=True
     ) as connection:
-        await connection.execute(login.encode())
         await connection.execute("create database modest")
         await connection.execute("revoke all on database modest from public")
         rights = "grant connect, create, temporary on database modest to modest"
@@ -140,6 +88,11 @@ async def test_a_role_needs_the_rights_that_the_readme_names(
     service = await start_service(database=database)
     await trigger(service)
     assert len(await features(service)) == 10
+
+
+def test_the_suite_needs_a_role_that_may_create_databases(named: TcpServer) -> None:
+    with pytest.raises(pytest.UsageError, match="loader may not create databases on"):
+        open_named(named.conninfo("here", "loader"))
 
 
 async def test_a_line_that_ends_copy_too_soon_is_seen(
@@ -158,7 +111,7 @@ async def test_a_line_that_ends_copy_too_soon_is_seen(
 
 
 async def test_logical_replication_follows_every_run(
-    service: Client, named: Named, data_dir: Path
+    service: Client, named: TcpServer, data_dir: Path
 ) -> None:
     await trigger(service)
     connect = AsyncConnection.connect
@@ -175,9 +128,9 @@ async def test_logical_replication_follows_every_run(
         assert row is not None
         await copied.execute(f"create table features ({row[0]})".encode())
         await copied.execute("alter table features add primary key (user_id)")
-        source = named.conninfo("here").replace("'", "''")
+        source = quoted(named.conninfo("here"))
         await copied.execute(
-            f"create subscription s connection '{source}' publication of_features"
+            f"create subscription s connection {source} publication of_features"
             " with (create_slot = false, slot_name = 's')".encode()
         )
         try:

@@ -19,6 +19,7 @@ from tests.support.browser import (
     violations,
     write,
 )
+from tests.support.databases import Postgres
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -554,12 +555,12 @@ def test_reading_may_need_a_token_too(watched: Watched, serve: Serve) -> None:
 
 
 def test_an_unavailable_database_is_shown(
-    watched: Watched, url: str, database: str
+    watched: Watched, url: str, database: str, postgres: Postgres
 ) -> None:
     watched.expected = {503}
     page = watched.open(url)
     run_to_end(page)
-    with psycopg.connect(database, dbname="postgres", autocommit=True) as admin:
+    with psycopg.connect(postgres.server, autocommit=True) as admin:
         name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
         admin.execute(f'alter database "{name}" allow_connections false'.encode())
         admin.execute(

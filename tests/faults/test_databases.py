@@ -308,7 +308,7 @@ def test_a_named_database_that_holds_another_pipeline_is_refused(
         ended = run_server(str(folder), PORT=0, DATABASE_URL=held)
         assert ended.returncode == 2
         line = ended.stderr.splitlines()[-1]
-        assert line.startswith("the database test_")
+        assert line.startswith("the database features_test_")
         assert (
             f"holds another pipeline ({sources}) and not that of {folder}/sql" in line
         )

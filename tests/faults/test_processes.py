@@ -296,18 +296,20 @@ def test_a_password_with_an_at_sign_is_refused_at_once(
 def test_a_database_by_the_variables_of_libpq_is_named(
     postgres: Postgres, tmp_path: Path
 ) -> None:
-    values = conninfo_to_dict(postgres.cluster.conninfo)
-    host, user = str(values["host"]), str(values["user"])
+    values = conninfo_to_dict(postgres.conninfo("nowhere"))
+    host, port = values["host"], values.setdefault("port", "5432")
     file = tmp_path / "services"
-    file.write_text(f"[lab]\nhost={host}\nport=5432\nuser={user}\ndbname=nowhere\n")
+    lines = [f"{name}={value}" for name, value in values.items()]
+    file.write_text("\n".join(["[lab]", *lines, ""]))
+    variables = {"dbname": "PGDATABASE"}  # the others have their names in capitals
     for names in (
-        {"PGHOST": host, "PGPORT": 5432, "PGUSER": user, "PGDATABASE": "nowhere"},
+        {variables.get(name, f"PG{name.upper()}"): values[name] for name in values},
         {"PGSERVICE": "lab", "PGSERVICEFILE": file},
     ):
         ended = run_server("--once", **names)
         assert ended.returncode == 2
         assert ended.stderr.startswith(
-            f"no connection to the database nowhere at {host}:5432: "
+            f"no connection to the database nowhere at {host}:{port}: "
         )
         assert ended.stderr.count("\n") == 1
 

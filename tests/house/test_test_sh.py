@@ -17,7 +17,7 @@ from etl.settings import PROJECT
 
 #: The Python of .venv: the tools themselves would take minutes.
 PYTHON = """#!/bin/sh
-echo "$*"
+echo "$*${TEST_DATABASE_URL:+ on $TEST_DATABASE_URL}"
 case " $FAILING " in *" $2 "*) exit 3 ;; esac
 """
 
@@ -65,7 +65,11 @@ def folder(bare: Path) -> Path:
 
 
 def run(
-    folder: Path, *arguments: str, failing: str = "", script: str = "./test.sh"
+    folder: Path,
+    *arguments: str,
+    failing: str = "",
+    script: str = "./test.sh",
+    citus: str = "",
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", f'{script} "$@"', "bash", *arguments],
@@ -73,6 +77,7 @@ def run(
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "PYTHON": str(folder.parent / "base"),
             "FAILING": failing,
+            "TEST_CITUS_URL": citus,
         },
         cwd=folder,
         capture_output=True,
@@ -173,6 +178,18 @@ def test_tests_come_first_and_every_linter_runs(
     ended = run(folder, failing=failing)
     assert (ended.returncode, ended.stderr) == (code, words)
     assert ended.stdout.splitlines() == [PYTEST, *LINTERS]
+
+
+def test_named_runs_the_tests_of_a_database_again(folder: Path) -> None:
+    on_16 = f"-m tests.support.tcpserver {PYTEST.removeprefix('-m ')} -m database"
+    ended = run(folder, "--named")
+    assert ended.stdout == f"{on_16}\n"
+    assert ended.stderr == "TEST_CITUS_URL is not set: no test ran on Citus\n"
+    assert ended.returncode == 0
+    ended = run(folder, "--named", failing="tests.support.tcpserver", citus="CITUS")
+    assert ended.stdout == f"{on_16}\n{PYTEST} -m database on CITUS\n"
+    assert ended.stderr == f"failed: {on_16.removeprefix('-m ')}\n"
+    assert ended.returncode == 1
 
 
 def test_fix_runs_what_can_fix(folder: Path) -> None:

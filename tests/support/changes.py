@@ -20,7 +20,7 @@ from etl.postgres import pools
 from etl.settings import PROJECT, RejectLimit, Settings
 from tests.support.client import Client, app_of, trigger
 from tests.support.csvfiles import COLUMNS, Files, new_record, replace_file
-from tests.support.databases import TEMPLATE, Postgres, new_database
+from tests.support.databases import Postgres, new_database
 from tests.support.disturbances import BY_HAND, ENDS, held_back, stop
 from tests.support.edits import EDITS
 from tests.support.formats import FORMAT_EDITS
@@ -62,7 +62,7 @@ class World:
         self._settings.data_dir.mkdir(parents=True)
         shutil.copytree(PROJECT / "sql", self._settings.sql_dir)
         self._stack.callback(pools.RUN_SETTINGS.update, timezone="UTC")
-        database = self._stack.enter_context(new_database(self._postgres, TEMPLATE))
+        database = self._stack.enter_context(new_database(self._postgres))
         self._settings = replace(self._settings, database=database)
         connecting = AsyncConnection.connect(database, autocommit=True)
         self._connection = await self._stack.enter_async_context(await connecting)
@@ -158,7 +158,7 @@ class World:
     async def _run_from_nothing(
         self, parameters: dict[str, str], rows: bytes
     ) -> Outcome:
-        with new_database(self._postgres, TEMPLATE) as database:
+        with new_database(self._postgres) as database:
             connecting = AsyncConnection.connect(database, autocommit=True)
             async with await connecting as connection:
                 async with connection.cursor().copy("copy features from stdin") as copy:

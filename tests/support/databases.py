@@ -1,12 +1,13 @@
-"""The Postgres servers of the tests, new databases in them, and their programs."""
+"""The servers on which tests make databases, and PostgreSQL's programs on them."""
 
 from __future__ import annotations
 
 import itertools
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -19,21 +20,56 @@ from etl.postgres.folders import client_binaries
 from etl.postgres.migrations import migrate
 from etl.settings import PROJECT
 
-TEMPLATE = "features_template"
+
+def _new_prefix() -> str:
+    """Processes that test at once, and other suites, may share a server."""
+    return f"features_test_{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """The session's server; ``conninfo`` connects to any of its databases."""
+    """A server; ``server`` is the connection string of a database that it has.
 
-    cluster: Cluster
+    How a new database comes about is here, and nowhere else.
+    """
+
+    server: str
+    prefix: str = field(default_factory=_new_prefix)
 
     def conninfo(self, dbname: str) -> str:
-        return make_conninfo(self.cluster.conninfo, dbname=dbname)
+        return make_conninfo(self.server, dbname=dbname)
 
-    def execute(self, statement: str, dbname: str = "postgres") -> None:
-        with psycopg.connect(self.conninfo(dbname), autocommit=True) as connection:
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.server, autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    @property
+    def is_superuser(self) -> bool:
+        """Whether the suite may do all on this server."""
+        with psycopg.connect(self.server) as connection:
+            return connection.info.parameter_status("is_superuser") == "on"
+
+    @property
+    def empty_template(self) -> str:
+        return "template0"
+
+    @property
+    def template(self) -> str:
+        """The database with the shipped schema, which others are copies of."""
+        return f"{self.prefix}_template"
+
+    async def make_templates(self) -> None:
+        self.create(self.template, self.empty_template)
+        await migrate_shipped(self.conninfo(self.template))
+
+    def drop_templates(self) -> None:
+        self.drop(self.template)
+
+    def create(self, name: str, template: str) -> None:
+        self.execute(f"create database {name} template {template} strategy file_copy")
+
+    def drop(self, name: str) -> None:
+        self.execute(f"drop database {name} with (force)")
 
 
 async def migrate_shipped(conninfo: str) -> None:
@@ -46,16 +82,16 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def new_database(postgres: Postgres, made_from: str) -> Iterator[str]:
+def new_database(postgres: Postgres, *, migrated: bool = True) -> Iterator[str]:
     """The connection string of a database that exists inside the with block."""
-    name = f"test_{next(_numbers)}"
-    postgres.execute(f"create database {name} template {made_from} strategy file_copy")
+    name = f"{postgres.prefix}_{next(_numbers)}"
+    postgres.create(name, postgres.template if migrated else postgres.empty_template)
     yield postgres.conninfo(name)
-    postgres.execute(f"drop database {name} with (force)")
+    postgres.drop(name)
 
 
 class OwnPostgres:
-    """A Postgres of the test's own, to stop and start."""
+    """An embedded Postgres of the test's own, to stop and start."""
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
