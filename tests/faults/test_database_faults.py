@@ -29,25 +29,35 @@ async def status(client: Client, path: str) -> int:
         return response.status
 
 
+async def refused_as_unavailable(client: Client, path: str) -> None:
+    async with client.get(path) as response:
+        assert response.status == 503, path
+        assert response.content_type == "application/problem+json"
+        assert response.headers["Retry-After"]
+        assert "socket" not in await response.text()  # internals stay in the log
+
+
+async def metrics(client: Client) -> list[str]:
+    async with client.get("/metrics") as response:
+        return (await response.text()).splitlines()
+
+
 async def test_a_database_that_goes_away_is_503_and_comes_back(
     start_service: StartService, own_postgres: OwnPostgres
 ) -> None:
     client = await start_service(database=own_postgres.conninfo)
     await trigger(client)
     own_postgres.stop()
-    for path in ("/features", "/features/1", "/runs", "/readyz"):
-        async with client.get(path) as response:
-            assert response.status == 503, path
-            assert response.content_type == "application/problem+json"
-            assert response.headers["Retry-After"]
-            text = await response.text()
-            assert "socket" not in text  # internals stay in the log
-    away = await trigger(client, 503)
+    paths = ("/features", "/features/1", "/runs", "/readyz")
+    # At once, as each waits for a connection as long as the pool does.
+    away, counted, *_ = await asyncio.gather(
+        trigger(client, 503),
+        metrics(client),
+        *(refused_as_unavailable(client, path) for path in paths),
+    )
     assert away["run"] is None
     assert away["result"].startswith("the database is unavailable")
     assert await status(client, "/healthz") == 200
-    async with client.get("/metrics") as response:
-        counted = (await response.text()).splitlines()
     assert "etl_database_up 0.0" in counted
     assert 'etl_runs_total{state="succeeded"} 1.0' in counted
     assert not [line for line in counted if line.startswith("etl_features_rows")]

@@ -32,7 +32,7 @@ esac
 
 FILES = ("requirements.txt", "requirements-dev.txt")
 
-PYTEST = "-m pytest --numprocesses auto --dist loadfile"
+PYTEST = "-m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder"
 LINTERS = [
     "-m ruff check .",
     "-m ruff format --check .",
