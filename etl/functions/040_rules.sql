@@ -190,7 +190,9 @@ end;
 $$;
 
 -- Finds the raw records that have what a rule has found, and were not rejected before.
--- Returns how many there are.
+-- Returns how many there are. A record that cannot be parsed has no values, and matches
+-- none: as a condition, the planner, which has no statistics of temporary tables, takes
+-- that for so rare that it compares each record with each value.
 create or replace function etl.match_violations(
     run_id bigint, source text, file_columns text[], delimiter text
 ) returns bigint
@@ -218,11 +220,13 @@ begin
                 from (
                     select
                         parsed_records.*,
-                        jsonb_build_object(%s) as row_values
+                        case
+                            when
+                                parsed_records.reason is null
+                                and array_position(parsed_records.texts, null) is null
+                                then jsonb_build_object(%s)
+                        end as row_values
                     from pg_temp.parsed_records
-                    where
-                        parsed_records.reason is null
-                        and array_position(parsed_records.texts, null) is null
                 ) as parsed
                 inner join pg_temp.violations using (row_values)
                 where
