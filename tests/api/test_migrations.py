@@ -149,7 +149,7 @@ async def test_a_start_waits_for_a_run_with_a_bound(
             "the schema is to be changed, and the run in progress has not ended within"
             " 1 s: start again when it has"
         )
-        with pytest.raises(DatabaseError, match=f"the database features_test_.*: {message}"):
+        with pytest.raises(DatabaseError, match=f"database features_test.*: {message}"):
             async with open_database(settings):
                 pass
     await running

@@ -6,18 +6,19 @@ import asyncio
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import AsyncConnection
 
 from etl.api.routes import create_app
 from etl.settings import Settings
-from tests.support.client import features, trigger
+from tests.support.client import Client, features, trigger
 
 Row = list[str]
 
@@ -84,9 +85,36 @@ def oracle(records: dict[str, list[Row]]) -> Iterator[dict[str, Any]]:
         }
 
 
+@dataclass(frozen=True)
+class Service:
+    """A service that stays up from one example to the next."""
+
+    loop: asyncio.AbstractEventLoop
+    client: Client
+    data_dir: Path
+    database: str
+
+    def run(self) -> list[dict[str, Any]]:
+        """The features after a run."""
+        with psycopg.connect(self.database) as connection:
+            # a check would rightly refuse an example without users after one with some
+            connection.execute("delete from features")
+        return self.loop.run_until_complete(self._run())
+
+    async def _run(self) -> list[dict[str, Any]]:
+        await trigger(self.client)
+        return await features(self.client)
+
+
 @pytest.fixture
-def own_settings(database: str, tmp_path: Path) -> Settings:
-    return Settings(port=0, data_dir=tmp_path, build_workers=3, database=database)
+def service(database: str, tmp_path: Path) -> Iterator[Service]:
+    chosen = Settings(port=0, data_dir=tmp_path, build_workers=3, database=database)
+    loop = asyncio.new_event_loop()
+    client: Client = TestClient(TestServer(create_app(chosen), loop=loop), loop=loop)
+    loop.run_until_complete(client.start_server())
+    yield Service(loop, client, tmp_path, database)
+    loop.run_until_complete(client.close())
+    loop.close()
 
 
 @settings(
@@ -96,21 +124,9 @@ def own_settings(database: str, tmp_path: Path) -> Settings:
 )
 @given(records=files(), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
 def test_pipeline_agrees_with_the_oracle(
-    own_settings: Settings, records: dict[str, list[Row]], quoting: Any
+    service: Service, records: dict[str, list[Row]], quoting: Any
 ) -> None:
     for name, rows in records.items():
-        with (own_settings.data_dir / name).open("w", newline="") as file:
+        with (service.data_dir / name).open("w", newline="") as file:
             csv.writer(file, quoting=quoting).writerows(rows)
-    assert asyncio.run(_run(own_settings)) == list(oracle(records))
-
-
-async def _run(chosen: Settings) -> list[dict[str, Any]]:
-    assert chosen.database is not None
-    connecting = AsyncConnection.connect(chosen.database, autocommit=True)
-    async with await connecting as connection:
-        # a check would rightly refuse an example without users after one with some
-        await connection.execute("delete from features")
-    app = create_app(chosen)
-    async with TestClient(TestServer(app)) as client:
-        await trigger(client)
-        return await features(client)
+    assert service.run() == list(oracle(records))
