@@ -48,6 +48,9 @@ class Citus(Postgres):
         super().drop_templates()
         self.drop(self.empty_template)
 
+    def drop(self, name: str) -> None:
+        self.execute(f"drop database {name} with (force)")
+
     def execute(self, statement: str) -> None:
         """Execute it on every node."""
         for server in self._servers():
