@@ -359,11 +359,12 @@ def test_query_says_that_nothing_is_loaded_and_creates_nothing(
     requires(said, "-c", "select 1", STATE_DIR=state)
     requires(quoted, folder, STATE_DIR=state)
     assert not state.exists()
-    assert databases(state) == ["postgres"]
-    requires(said, STATE_DIR=state)
-    requires(quoted, folder, STATE_DIR=state)
-    requires(quoted, folder, "-c", "select 1", STATE_DIR=state)
-    assert databases(state) == ["postgres"]
+    with running(state):
+        assert databases(state) == ["postgres"]
+        requires(said, STATE_DIR=state)
+        requires(quoted, folder, STATE_DIR=state)
+        requires(quoted, folder, "-c", "select 1", STATE_DIR=state)
+        assert databases(state) == ["postgres"]
     for named in (empty_database, database):
         requires(said, DATABASE_URL=named)
 
