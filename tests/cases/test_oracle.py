@@ -92,13 +92,12 @@ class Service:
     loop: asyncio.AbstractEventLoop
     client: Client
     data_dir: Path
-    database: str
+    connection: psycopg.Connection
 
     def run(self) -> list[dict[str, Any]]:
         """The features after a run."""
-        with psycopg.connect(self.database) as connection:
-            # a check would rightly refuse an example without users after one with some
-            connection.execute("delete from features")
+        # a check would rightly refuse an example without users after one with some
+        self.connection.execute("delete from features")
         return self.loop.run_until_complete(self._run())
 
     async def _run(self) -> list[dict[str, Any]]:
@@ -112,7 +111,8 @@ def service(database: str, tmp_path: Path) -> Iterator[Service]:
     loop = asyncio.new_event_loop()
     client: Client = TestClient(TestServer(create_app(chosen), loop=loop), loop=loop)
     loop.run_until_complete(client.start_server())
-    yield Service(loop, client, tmp_path, database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield Service(loop, client, tmp_path, connection)
     loop.run_until_complete(client.close())
     loop.close()
 

@@ -56,7 +56,7 @@ class Service:
     loop: asyncio.AbstractEventLoop
     client: Client
     data_dir: Path
-    conninfo: str
+    connection: psycopg.Connection
 
     def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -65,16 +65,15 @@ class Service:
         (self.data_dir / f"{name}.csv").write_bytes(content)
 
     def staged(self) -> dict[str, list[str]]:
-        with psycopg.connect(self.conninfo) as connection:
-            return {
-                name: [
-                    row
-                    for (row,) in connection.execute(
-                        f"{SELECT_ROWS} from staging.{name} as t order by 1".encode()
-                    )
-                ]
-                for name in HEADERS
-            }
+        return {
+            name: [
+                row
+                for (row,) in self.connection.execute(
+                    f"{SELECT_ROWS} from staging.{name} as t order by 1".encode()
+                )
+            ]
+            for name in HEADERS
+        }
 
 
 @pytest.fixture
@@ -94,7 +93,8 @@ def service(
     loop = asyncio.new_event_loop()
     client: Client = TestClient(TestServer(create_app(chosen), loop=loop), loop=loop)
     loop.run_until_complete(client.start_server())
-    yield Service(loop, client, data_dir, database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield Service(loop, client, data_dir, connection)
     loop.run_until_complete(client.close())
     loop.close()
 
@@ -302,8 +302,7 @@ def test_exactly_the_broken_records_are_left_out(
                 expected.append((f"{name}.csv", line, column, reason))
             line += record.count("\n") + 1
         service.write(name, text.encode())
-    with psycopg.connect(service.conninfo, autocommit=True) as connection:
-        connection.execute("delete from features")
+    service.connection.execute("delete from features")
     answer = service.do(trigger(service.client))
     entries = service.do(get(service.client, f"/runs/{answer['run']['id']}/rejects"))
     keys = ("file", "line", "column", "reason")
