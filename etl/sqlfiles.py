@@ -20,7 +20,7 @@ NAMING = (
 
 #: The folders of a pipeline; without the required ones there is nothing to do.
 REQUIRED_FOLDERS = ("schema", "build")
-FOLDERS = ("schema", "clean", "build", "check", "charts")
+FOLDERS = ("schema", "citus", "clean", "build", "check", "charts")
 
 #: Names beside SQL files that stop nothing: hidden files, documentation, and what
 #: editors and patch leave behind. Anything else there may be a SQL file that was meant

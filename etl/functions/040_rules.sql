@@ -16,8 +16,10 @@ $$;
 
 -- Whether a file builds all of its rows; otherwise those with the keys in its table of
 -- changes, since records were appended and nothing else has changed.
+-- (Stable: so Citus evaluates it before it sends a statement to nodes, which lack the
+-- setting.)
 create or replace function etl.builds_all() returns boolean
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
     select coalesce(current_setting('etl.builds_part', true), '') = '';
 $$;
 
@@ -89,8 +91,8 @@ language sql stable as $$
 $$;
 
 -- The condition for rows of a source that have the values that a rule has found, one
--- for each combination of columns that are null. The values are part of its text: so
--- the planner knows them.
+-- for each combination of columns that are null. The values are part of its text, an
+-- array for each column: so the planner knows them, and no node casts them.
 create or replace function etl.condition_of_violations(source text) returns text
 language sql stable as $$
     select
@@ -99,11 +101,8 @@ language sql stable as $$
                 '(%s)',
                 concat_ws(
                     ' and ',
-                    '(' || parts.names || ') in (select ' || parts.casts
-                    || format(
-                        ' from jsonb_array_elements(%L::jsonb) as given (row_values))',
-                        found.all_values
-                    ),
+                    '(' || parts.names || ') in (select * from unnest('
+                    || parts.arrays || '))',
                     parts.absent
                 )
             ),
@@ -132,9 +131,30 @@ language sql stable as $$
                 quote_ident(columns.column_name), ', ' order by columns.nth
             )
             filter (where columns.column_name <> all (found.absent)) as names,
-            string_agg(columns.value, ', ' order by columns.nth)
-            filter (where columns.column_name <> all (found.absent)) as casts
+            string_agg(
+                format(
+                    '%L::%s[]',
+                    (
+                        select
+                            array_agg(
+                                given.row_values ->> columns.column_name
+                                order by given.nth
+                            )
+                        from
+                            jsonb_array_elements(found.all_values)
+                            with ordinality as given (row_values, nth)
+                    ),
+                    types.type
+                ),
+                ', '
+                order by columns.nth
+            )
+            filter (where columns.column_name <> all (found.absent)) as arrays
         from etl.columns_of_violations(source) as columns
+        inner join etl.source_columns as types
+            on
+                types.source = condition_of_violations.source
+                and columns.column_name = types.column_name
     ) as parts;
 $$;
 

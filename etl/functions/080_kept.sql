@@ -14,7 +14,8 @@ begin
 end;
 $$;
 
--- Lets the tables of staging and of sql/build notice who else writes to them.
+-- Lets the tables of staging and of sql/build notice who else writes to them. Citus
+-- takes no trigger on those that it has distributed: there nobody notices.
 create or replace function etl.guard_tables() returns void
 language plpgsql as $$
 declare
@@ -25,7 +26,7 @@ begin
         union all
         select built.target from etl.built
     loop
-        if not exists (
+        if not etl.is_distributed(guarded) and not exists (
             select 1 from pg_trigger
             where tgrelid = guarded and tgname = 'etl_note_touch'
         ) then
@@ -36,6 +37,22 @@ begin
                 guarded
             );
         end if;
+    end loop;
+end;
+$$;
+
+-- Takes these triggers away, since Citus distributes no table that has one.
+create or replace function etl.unguard_tables() returns void
+language plpgsql as $$
+declare
+    guarded regclass;
+begin
+    for guarded in
+        select pg_trigger.tgrelid
+        from pg_trigger
+        where pg_trigger.tgname = 'etl_note_touch'
+    loop
+        execute format('drop trigger etl_note_touch on %s', guarded);
     end loop;
 end;
 $$;
@@ -150,6 +167,10 @@ begin
             from etl.sources
             inner join pg_class as tables on sources.target = tables.oid
             where tables.reltuples < 0
+        ),
+        'is_distributed', (
+            select coalesce(bool_or(etl.is_distributed(sources.target)), false)
+            from etl.sources
         ),
         'last', (
             select
@@ -398,6 +419,9 @@ declare
     );
     added regclass;
 begin
+    -- Citus analyzes no table in a transaction that has changed a part of it on this
+    -- node without a connection.
+    perform set_config('citus.enable_local_execution', 'off', true);
     perform etl.empty_table(changes::regclass);
     for added in
         select format('appended.%I', names.source)::regclass

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
@@ -24,6 +25,9 @@ from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
 #: The engine's tables; and its functions, views and triggers.
 ENGINE_SCHEMA, ENGINE_FUNCTIONS = PROJECT / "etl/schema", PROJECT / "etl/functions"
+
+#: The folders whose files are applied once, as the ledger calls them, and their paths.
+FROZEN = {"engine": "etl/schema", "pipeline": "schema", "citus": "citus"}
 
 #: The advisory locks of the start that changes the schema, and of the connection that
 #: leads a run: etl/functions/010_runs.sql takes that one, and lock 2.
@@ -52,6 +56,9 @@ SOURCES = """
     where relnamespace = to_regnamespace('staging') and relkind in ('r', 'p')
 """
 
+#: Whether tables can be distributed.
+HAS_CITUS = "select exists (select 1 from pg_extension where extname = 'citus')"
+
 log = logging.getLogger(__name__)
 
 
@@ -67,8 +74,9 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     """Apply the schema files that this database lacks; ``connection`` is autocommit.
 
     The engine's files come first, then its functions that have changed, or all of them
-    after a new schema file, then ``sql_dir/schema``. All of it is one transaction with
-    the rows of ``etl.applied``: files that fail leave nothing behind.
+    after a new schema file, then ``sql_dir/schema``, then ``sql_dir/citus`` where the
+    database has that extension. All of it is one transaction with the rows of
+    ``etl.applied``: files that fail leave nothing behind.
 
     Where there is something to apply, it waits for the start of another server and for
     the end of a run, and no run begins meanwhile. Raises SchemaChanged where an applied
@@ -81,6 +89,8 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
         "functions": read_folder(ENGINE_FUNCTIONS),
         "pipeline": read_folder(sql_dir / "schema"),
     }
+    if await _is_true(connection, HAS_CITUS):
+        folders["citus"] = read_folder(sql_dir / "citus")
     await _refuse_another_pipeline(connection, sql_dir, folders["pipeline"])
     if not any((await _pending(connection, folders)).values()):
         await _require_tables(connection)
@@ -132,11 +142,15 @@ async def _lock(
         ) from None
 
 
+async def _is_true(connection: AsyncConnection, query: LiteralString) -> bool:
+    rows = await connection.execute(query)
+    return await rows.fetchone() == (True,)
+
+
 async def _applied(connection: AsyncConnection) -> dict[str, dict[str, str]]:
     """The files that were applied, by folder and name, with their hashes."""
     applied: dict[str, dict[str, str]] = defaultdict(dict)
-    found = await connection.execute("select to_regclass('etl.applied') is not null")
-    if await found.fetchone() == (True,):
+    if await _is_true(connection, "select to_regclass('etl.applied') is not null"):
         rows = await connection.execute(
             "select folder, file, sha256 from etl.applied order by file"
         )
@@ -171,8 +185,8 @@ async def _pending(
 ) -> dict[str, list[SqlFile]]:
     """The files that are to be applied; raises where schema files were changed."""
     applied = await _applied(connection)
-    for folder, path in (("engine", "etl/schema"), ("pipeline", "schema")):
-        _refuse_changes(path, folders[folder], applied[folder])
+    for folder, path in FROZEN.items():
+        _refuse_changes(path, folders.get(folder, ()), applied[folder])
     pending = {
         folder: [
             file for file in files if applied[folder].get(file.name) != file.sha256
@@ -217,6 +231,8 @@ async def _apply_pending(
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
                 for folder, files in (await _pending(connection, folders)).items():
+                    if folder == "citus" and files:  # it refuses tables with triggers
+                        await connection.execute("select etl.unguard_tables()")
                     for file in files:
                         await _apply(connection, folder, file)
                 await _require_tables(connection)
@@ -234,7 +250,7 @@ async def _apply(connection: AsyncConnection, folder: str, file: SqlFile) -> Non
         cursor = await connection.execute(file.text.encode())
     except psycopg.Error as error:
         if (
-            folder != "pipeline"
+            folder not in ("pipeline", "citus")
             or is_lost(error)
             or isinstance(error, LockNotAvailable)
         ):

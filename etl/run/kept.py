@@ -50,8 +50,10 @@ class Kept:
     ``engine`` is the version of the program and of the schema. ``columns`` are those of
     staging, as ``etl.source_columns`` has them. ``published`` is the version of
     features_next that features holds, None where that is not known. ``unanalyzed`` are
-    tables of staging without statistics. ``last`` is the run that found features
-    as it would have published it: its ``state``, and what it reported.
+    tables of staging without statistics. ``is_distributed`` says whether tables are
+    distributed over several nodes, which then share the work of a statement by
+    themselves. ``last`` is the run that found features as it would have published it:
+    its ``state``, and what it reported.
     """
 
     engine: str
@@ -61,6 +63,7 @@ class Kept:
     results: dict[str, Result]
     published: str | None
     unanalyzed: Sequence[str]
+    is_distributed: bool
     last: Mapping[str, Any] | None
 
 
@@ -87,6 +90,7 @@ async def read_kept(connection: AsyncConnection, *, is_full: bool) -> Kept:
         },
         published=found["published"],
         unanalyzed=found["unanalyzed"] or [],
+        is_distributed=found["is_distributed"],
         last=found["last"],
     )
 

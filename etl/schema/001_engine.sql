@@ -12,7 +12,8 @@ create table etl.applied (
 );
 comment on table etl.applied is 'SQL files that were applied to this database';
 comment on column etl.applied.folder is
-'engine (etl/schema), functions (etl/functions) or pipeline (sql/schema)';
+'engine (etl/schema), functions (etl/functions), pipeline (sql/schema) or citus '
+'(sql/citus)';
 comment on column etl.applied.file is 'Name of the file';
 comment on column etl.applied.sha256 is 'SHA-256 of the file as applied, in hex';
 comment on column etl.applied.applied_at is 'When it was applied';

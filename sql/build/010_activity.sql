@@ -46,17 +46,18 @@ counted as (
         lists.user_id,
         lists.total_experiments,
         lists.experiment_compound_ids,
-        used.compound_id as most_common_compound_id
+        (
+            select mode() within group (order by named.compound_id)
+            from (
+                select
+                    unnest(
+                        string_to_array(
+                            lists.experiment_compound_ids, ';', ''
+                        )::bigint[]
+                    ) as compound_id
+            ) as named
+        ) as most_common_compound_id
     from lists
-    cross join lateral (
-        select mode() within group (order by named.compound_id) as compound_id
-        from (
-            select
-                unnest(
-                    string_to_array(lists.experiment_compound_ids, ';', '')::bigint[]
-                ) as compound_id
-        ) as named
-    ) as used
 )
 
 select

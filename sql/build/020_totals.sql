@@ -14,9 +14,21 @@ where users.user_id is null;
 
 insert into totals_next (total_users, total_experiments)
 select
-    (select count(*) from staging.users) as total_users,
-    coalesce(sum(activity.total_experiments), 0) - (
-        select coalesce(sum(unknown.total_experiments), 0)
-        from unknown_users_next as unknown
-    ) as total_experiments
-from activity_next as activity;
+    sum(parts.total_users) as total_users,
+    sum(parts.total_experiments) as total_experiments
+from (
+    select
+        count(*) as total_users,
+        0 as total_experiments
+    from staging.users
+    union all
+    select
+        0 as total_users,
+        coalesce(sum(activity.total_experiments), 0) as total_experiments
+    from activity_next as activity
+    union all
+    select
+        0 as total_users,
+        -coalesce(sum(unknown.total_experiments), 0) as total_experiments
+    from unknown_users_next as unknown
+) as parts;

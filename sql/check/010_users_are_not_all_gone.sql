@@ -6,5 +6,5 @@ select
     count(*) as published_rows,
     0 as new_rows
 from features
-where not exists (select 1 from features_next)
+where not exists (select 1 from features_next limit 1)
 having count(*) > 0;

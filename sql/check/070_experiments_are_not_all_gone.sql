@@ -6,5 +6,5 @@ select
     sum(features.total_experiments) as published_experiments,
     0 as new_experiments
 from features
-where not exists (select 1 from staging.user_experiments)
+where not exists (select 1 from staging.user_experiments limit 1)
 having sum(features.total_experiments) > 0;

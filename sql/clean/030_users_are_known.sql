@@ -32,7 +32,7 @@ keyless as (
 select
     unknown.user_id,
     case
-        when exists (select 1 from staging.users)
+        when exists (select 1 from staging.users limit 1)
             then format(
                 'no record of users.csv with user_id %s was taken%s',
                 unknown.user_id,
@@ -43,6 +43,6 @@ select
 from unknown_users_next as unknown
 cross join keyless
 where
-    exists (select 1 from staging.users)
-    or not exists (select 1 from features)
+    exists (select 1 from staging.users limit 1)
+    or not exists (select 1 from features limit 1)
     or etl.allows_empty();

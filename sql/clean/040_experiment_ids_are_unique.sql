@@ -14,7 +14,7 @@ numbered as (
     from staging.user_experiments as experiments
 ),
 
-repeated as (
+repeated as materialized (
     select numbered.experiment_id
     from numbered
     where numbered.nth = 2

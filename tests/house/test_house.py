@@ -142,8 +142,9 @@ def test_sql_files_say_what_they_are_for(path: Path) -> None:
 
 def test_numbers_of_sql_files_tell_their_order() -> None:
     for folder in (*PIPELINES, PROJECT / "etl"):
-        schema = [int(file.name[:3]) for file in read_folder(folder / "schema")]
-        assert schema == list(range(1, len(schema) + 1))
+        for once in ("schema", "citus"):
+            numbers = [int(file.name[:3]) for file in read_folder(folder / once)]
+            assert numbers == list(range(1, len(numbers) + 1))
     phases = [
         folder / phase
         for folder in PIPELINES
@@ -181,7 +182,7 @@ def test_released_schema_files_are_frozen() -> None:
     found = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(PROJECT)}"
         for path in SQL
-        if path.parent.name == "schema" and not path.is_relative_to(EXAMPLES)
+        if path.parent.name in ("schema", "citus") and not path.is_relative_to(EXAMPLES)
     ]
     frozen = FROZEN.read_text().splitlines()
     assert [line for line in frozen if line not in found] == []

@@ -181,7 +181,7 @@ def test_a_pipeline_is_read_by_folder(pipeline: Path) -> None:
     (pipeline / "LICENSE").write_text("no SQL")
     (pipeline / ".git").mkdir()
     files = read_pipeline(pipeline)
-    assert list(files) == ["schema", "clean", "build", "check", "charts"]
+    assert list(files) == ["schema", "citus", "clean", "build", "check", "charts"]
     found = {folder: [file.path for file in some] for folder, some in files.items()}
     assert found["schema"] == ["schema/001_tables.sql"]
     assert found["clean"] == []
@@ -215,7 +215,8 @@ def test_a_folder_that_would_be_passed_over_is_refused(
     (pipeline / name).mkdir()
     assert refused(pipeline) == (
         f"SQL_DIR: {pipeline / name} would be passed over: the folders of a pipeline "
-        "are schema, clean, build, check, charts; rename it, or move it elsewhere"
+        "are schema, citus, clean, build, check, charts; rename it, or move it "
+        "elsewhere"
     )
 
 
@@ -224,7 +225,7 @@ def test_a_file_beside_the_folders_is_refused(pipeline: Path, name: str) -> None
     (pipeline / name).write_text("select 1;")
     assert refused(pipeline) == (
         f"SQL_DIR: {pipeline / name} would be passed over: move it into one of the "
-        "folders schema, clean, build, check, charts"
+        "folders schema, citus, clean, build, check, charts"
     )
 
 
