@@ -91,6 +91,7 @@ class Settings:
     sql_dir: Path = PROJECT / "sql"
     state_dir: Path = PROJECT / ".state"
     load_workers: int = field(default_factory=usable_cores)
+    load_through: str = "nodes"
     build_workers: int = field(default_factory=usable_cores)
     max_rejects: RejectLimit = RejectLimit(Decimal(10), in_percent=True)
     keep_runs: int = 100
@@ -167,6 +168,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "SQL_DIR": parsers.folder,
     "STATE_DIR": lambda text: Path(text).absolute(),
     "LOAD_WORKERS": parsers.whole_number(1, MAX_WORKERS),
+    "LOAD_THROUGH": parsers.one_of("nodes", "coordinator"),
     "BUILD_WORKERS": parsers.whole_number(1, MAX_WORKERS),
     "MAX_REJECTS": RejectLimit.parse,
     "KEEP_RUNS": parsers.whole_number(1, 10**6),

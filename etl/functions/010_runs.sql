@@ -152,6 +152,9 @@ create or replace function etl.update_run(
     new_results json
 ) returns json
 language sql as $$
+    select etl.require_rows_of_nodes(run_id)
+    where new_state = 'succeeded' and not is_unchanged;
+
     insert into etl.results (file, sha256, inputs, rows)
     select
         added.file,

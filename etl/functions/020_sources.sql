@@ -134,20 +134,6 @@ union
 select built_tables.target from etl.built_tables;
 comment on view etl.built is 'The tables that sql/build fills';
 
--- Whether Citus has distributed a table, or made it a reference table. (In plpgsql: the
--- statement is not read where there is no Citus.)
-create or replace function etl.is_distributed(target regclass) returns boolean
-language plpgsql stable as $$
-begin
-    if to_regclass('pg_dist_partition') is null then
-        return false;
-    end if;
-    return exists (
-        select 1 from pg_dist_partition as tables where tables.logicalrelid = target
-    );
-end;
-$$;
-
 -- Empties all tables that runs fill, but not features: on a full disk.
 create or replace function etl.empty_all() returns void
 language plpgsql as $$

@@ -41,22 +41,6 @@ begin
 end;
 $$;
 
--- Takes these triggers away, since Citus distributes no table that has one.
-create or replace function etl.unguard_tables() returns void
-language plpgsql as $$
-declare
-    guarded regclass;
-begin
-    for guarded in
-        select pg_trigger.tgrelid
-        from pg_trigger
-        where pg_trigger.tgname = 'etl_note_touch'
-    loop
-        execute format('drop trigger etl_note_touch on %s', guarded);
-    end loop;
-end;
-$$;
-
 -- What the engine and the schema do to data, and the tables themselves, as one digest:
 -- where it differs, nothing that was kept is of use. Spare columns come and go.
 create or replace function etl.engine_version(program text) returns text
@@ -103,12 +87,13 @@ $$;
 
 -- What this run can build on, as one object, and what describes the pipeline's tables.
 -- What others have touched is forgotten, with all that may have been built of it; in a
--- full run, everything is.
+-- full run, or when a node of Citus has lost its rows, everything is.
 create or replace function etl.kept_state(program text, is_full boolean) returns json
 language plpgsql as $$
 declare
     present text := etl.engine_version(program);
     written text[];
+    forgets boolean := is_full or not etl.nodes_have_rows();
 begin
     with notes as (
         delete from etl.touched returning touched.table_name
@@ -123,13 +108,13 @@ begin
     end if;
     delete from etl.loads
     where
-        is_full
+        forgets
         or loads.engine <> present
         or 'staging.' || quote_ident(loads.source) = any(written);
     delete from etl.results
-    where is_full or cardinality(written) > 0;
+    where forgets or cardinality(written) > 0;
     delete from etl.last_state
-    where is_full or cardinality(written) > 0;
+    where forgets or cardinality(written) > 0;
 
     return json_build_object(
         'engine', present,
@@ -159,7 +144,7 @@ begin
             from etl.results
         ),
         'published', case
-            when not is_full and cardinality(written) = 0
+            when not forgets and cardinality(written) = 0
                 then etl.published_version()
         end,
         'unanalyzed', (
@@ -168,9 +153,10 @@ begin
             inner join pg_class as tables on sources.target = tables.oid
             where tables.reltuples < 0
         ),
-        'is_distributed', (
-            select coalesce(bool_or(etl.is_distributed(sources.target)), false)
+        'distributed', (
+            select json_agg(sources.source)
             from etl.sources
+            where etl.is_distributed(sources.target)
         ),
         'last', (
             select

@@ -231,7 +231,7 @@ async def _apply_pending(
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
                 for folder, files in (await _pending(connection, folders)).items():
-                    if folder == "citus" and files:  # it refuses tables with triggers
+                    if folder == "citus" and files:
                         await connection.execute("select etl.unguard_tables()")
                     for file in files:
                         await _apply(connection, folder, file)

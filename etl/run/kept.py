@@ -47,13 +47,13 @@ class KeptLoad:
 class Kept:
     """What a run finds.
 
-    ``engine`` is the version of the program and of the schema. ``columns`` are those of
-    staging, as ``etl.source_columns`` has them. ``published`` is the version of
-    features_next that features holds, None where that is not known. ``unanalyzed`` are
-    tables of staging without statistics. ``is_distributed`` says whether tables are
-    distributed over several nodes, which then share the work of a statement by
-    themselves. ``last`` is the run that found features as it would have published it:
-    its ``state``, and what it reported.
+    ``engine`` is the version of the program and of the schema. ``columns`` are
+    those of staging, as ``etl.source_columns`` has them. ``published`` is the
+    version of features_next that features holds, None where that is not known.
+    ``unanalyzed`` are tables of staging without statistics. ``distributed`` are the
+    sources whose tables Citus has distributed over its nodes, which then share the
+    work of a statement by themselves. ``last`` is the run that found features as it
+    would have published it: its ``state``, and what it reported.
     """
 
     engine: str
@@ -63,7 +63,7 @@ class Kept:
     results: dict[str, Result]
     published: str | None
     unanalyzed: Sequence[str]
-    is_distributed: bool
+    distributed: Sequence[str]
     last: Mapping[str, Any] | None
 
 
@@ -90,7 +90,7 @@ async def read_kept(connection: AsyncConnection, *, is_full: bool) -> Kept:
         },
         published=found["published"],
         unanalyzed=found["unanalyzed"] or [],
-        is_distributed=found["is_distributed"],
+        distributed=found["distributed"] or [],
         last=found["last"],
     )
 

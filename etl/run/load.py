@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
@@ -24,6 +24,9 @@ from etl.run.rejects import require_few
 from etl.run.streams import MAX_LINES, LoadedFile, Stream
 from etl.settings import RejectLimit
 
+#: Sends the regular records of a block; returns their number.
+CopyBlock = Callable[[AsyncConnection, Stream, Block], Awaitable[int]]
+
 #: Begins the transaction of a block that takes the slow path, or a part of it.
 WORKING_TABLES = sql.SQL("select etl.create_working_tables()")
 
@@ -34,8 +37,9 @@ async def load_files(
     streams: Sequence[Stream],
     limit: RejectLimit,
     begun: Callable[[LoadedFile], None],
+    copy_regular: CopyBlock = copy_block,
 ) -> None:
-    """Load all files.
+    """Load all files, their regular records by ``copy_regular``.
 
     Every worker takes the next block of whichever file is being read and loads it in
     one transaction, while the next ones are read: memory holds a block a worker and
@@ -61,7 +65,7 @@ async def load_files(
             if too_many:
                 continue
             stream, block = item
-            await _load(worker, run_id, stream, block)
+            await _load(worker, run_id, stream, block, copy_regular)
             file = stream.file
             if not limit.allows(file.rejected, file.records) and stream.lines is None:
                 # Whether it can still end well, the number of lines says early.
@@ -107,20 +111,25 @@ async def _blocks(
 
 
 async def _load(
-    worker: AsyncConnection, run_id: int, stream: Stream, block: Block
+    worker: AsyncConnection,
+    run_id: int,
+    stream: Stream,
+    block: Block,
+    copy_regular: CopyBlock,
 ) -> None:
     """Load one block in one transaction, and count its records.
 
-    A block that COPY refuses, though its records are regular, goes the slow path as a
-    whole: another few of them would be refused as well.
+    The regular records come last, for they may come to stay at once. A block that
+    COPY refuses, though its records are regular, goes the slow path as a whole:
+    another few of them would be refused as well.
     """
     try:
         if not block.irregular:
-            records = loaded = await copy_block(worker, stream, block)
+            records = loaded = await copy_regular(worker, stream, block)
         else:
             async with transaction(worker, WORKING_TABLES):
-                regular = await copy_block(worker, stream, block)
                 loaded = await _parse(worker, run_id, stream, block.irregular)
+                regular = await copy_regular(worker, stream, block)
             records, loaded = regular + len(block.irregular), regular + loaded
     except (DataError, IntegrityError):
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from etl.run.kept import (
     save_loads,
 )
 from etl.run.load import load_files
+from etl.run.nodes import admit_loaders, open_nodes
 from etl.run.pipeline import Pipeline
 from etl.run.records import Run, save_run
 from etl.run.steps import Step
@@ -67,11 +69,11 @@ async def run_phases(
             await attach(number)
             for number in range(max(settings.load_workers, settings.build_workers))
         ]
+        if kept.distributed:
+            await admit_loaders(lead, run.id)
         await keep_loads(lead, run.id, streams)
-        loaders = workers[: settings.load_workers]
-        limit = settings.max_rejects
         try:
-            await load_files(loaders, run.id, streams, limit, run.files.append)
+            await _load(run, settings, lead, workers, streams, kept)
         finally:
             for stream in streams:
                 run.warnings += stream.value_warnings()
@@ -81,6 +83,26 @@ async def run_phases(
         if is_same and not run.dry and (found := state()):
             # Only now have checks seen features as the next run will find it.
             await save_last_state(lead, run.id, found)
+
+
+async def _load(
+    run: Run,
+    settings: Settings,
+    lead: AsyncConnection,
+    workers: Sequence[AsyncConnection],
+    streams: Sequence[Stream],
+    kept: Kept,
+) -> None:
+    """Load the files, through the nodes of Citus where there are any."""
+    loaders = workers[: settings.load_workers]
+    load = partial(
+        load_files, loaders, run.id, streams, settings.max_rejects, run.files.append
+    )
+    if not kept.distributed or settings.load_through == "coordinator":
+        await load()
+        return
+    async with open_nodes(lead, run.id, kept.distributed, len(loaders)) as nodes:
+        await load(nodes.copy_block)
 
 
 def _read_pipeline(sql_dir: Path) -> dict[str, list[SqlFile]]:

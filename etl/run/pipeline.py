@@ -51,7 +51,7 @@ class Pipeline:
         self._lead = lead
         self._workers = workers
         self._builders = workers[: settings.build_workers]
-        if kept.is_distributed:  # the nodes take their shares of one statement
+        if kept.distributed:  # the nodes take their shares of one statement
             self._builders = [lead]
         self._streams = {stream.source: stream for stream in streams}
         self._limit = settings.max_rejects

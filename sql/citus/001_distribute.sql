@@ -3,17 +3,8 @@
 -- node needs whole is small, and a reference table, with a copy on each node. features
 -- stays an ordinary table on the coordinator: its readers see the old rows or the new,
 -- and never a mix. Rows are not moved: the next run loads and builds them again.
--- Logged, since a node that crashes would empty its part of an unlogged table, and what
--- describes the rows, on the coordinator, would still count them.
 truncate staging.users, staging.user_experiments, staging.compounds;
 truncate activity_next, activity_changes, totals_next, features_next;
-
-alter table staging.users set logged;
-alter table staging.user_experiments set logged;
-alter table staging.compounds set logged;
-alter table activity_next set logged;
-alter table totals_next set logged;
-alter table features_next set logged;
 
 select create_distributed_table('staging.users', 'user_id');
 select create_distributed_table(

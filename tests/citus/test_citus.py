@@ -4,8 +4,6 @@ leaves what it leaves on a plain Postgres, and the nodes do the work on their ow
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -23,13 +21,8 @@ from etl.sqlfiles import SqlFile, read_pipeline
 from tests.support.citus import Citus
 from tests.support.client import Client, StartService, trigger
 from tests.support.databases import new_database
-from tests.support.named import open_named
 from tests.support.outcomes import Outcome, outcome_of
 from tests.support.processes import run_server
-
-URL = os.environ.get("TEST_CITUS_URL")
-if not URL:
-    pytest.skip("TEST_CITUS_URL names no Citus", allow_module_level=True)
 
 SHARDS = 8
 USERS = 2_000
@@ -66,16 +59,6 @@ HEADERS = {
     ),
     "compounds.csv": "compound_id,compound_name,compound_structure\n",
 }
-
-
-@pytest.fixture(scope="module")
-def citus() -> Iterator[Citus]:
-    """The Citus that is at hand."""
-    named = open_named(str(URL))
-    assert isinstance(named, Citus), "TEST_CITUS_URL: no extension citus there"
-    asyncio.run(named.make_templates())
-    yield named
-    named.drop_templates()
 
 
 def write_data(folder: Path) -> None:

@@ -1,0 +1,117 @@
+"""Loading through the nodes of Citus that hold the rows: each splits its blocks by
+itself, which spares the coordinator most of the work.
+
+Knows how a block gets to a node, and how loaders of a dead run are kept out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.conninfo import make_conninfo
+
+from etl.csvfiles.blocks import Block
+from etl.errors import Interrupted, ServiceFault
+from etl.postgres.pools import POOL_WAIT_SECONDS, RUN_SETTINGS, configure
+from etl.postgres.sqlerrors import one_line
+from etl.postgres.transactions import local, transaction
+from etl.run.copying import copy_block
+from etl.run.streams import Stream
+
+#: The name of a loader's session; etl.admit_loaders terminates those of a dead run.
+SETTINGS = {**RUN_SETTINGS, "application_name": "features-etl load"}
+
+#: Bounds the wait for what a loader of a dead run has locked on a node: lock_timeout
+#: does not.
+ADMIT_SETTINGS = {"statement_timeout": "60s"}
+
+#: Begins the transaction of a block. While it is open, no later run can begin to load.
+ADMITTED = sql.SQL("select 1 from etl.loading where run_id = {} for share")
+
+
+async def admit_loaders(lead: AsyncConnection, run_id: int) -> None:
+    """Keep the loaders of all runs but this one out of distributed tables."""
+    async with transaction(lead, local(ADMIT_SETTINGS)):
+        await lead.execute("select etl.admit_loaders(%s)", [run_id])
+
+
+class NodeLoader:
+    """Copies blocks of the ``distributed`` sources through the nodes, in turn; those of
+    the others, and appended records, which are few, as on plain Postgres.
+    """
+
+    def __init__(
+        self,
+        run_id: int,
+        distributed: Collection[str],
+        connections: Collection[AsyncConnection],
+    ) -> None:
+        self._run_id = run_id
+        self._distributed = distributed
+        self._free: asyncio.Queue[AsyncConnection] = asyncio.Queue()
+        for connection in connections:
+            self._free.put_nowait(connection)
+
+    async def copy_block(
+        self, worker: AsyncConnection, stream: Stream, block: Block
+    ) -> int:
+        """Send the regular records of a block; returns their number.
+
+        Raises what ``etl.run.copying.copy_block`` does. Unlike there, the records are
+        in their table then, whatever becomes of the transaction of ``worker``.
+        """
+        is_here = stream.source not in self._distributed or stream.is_apart
+        if is_here or not block.regular:
+            return await copy_block(worker, stream, block)
+        node = await self._free.get()
+        try:
+            async with transaction(node, ADMITTED.format(self._run_id)) as admitted:
+                if not admitted.rowcount:
+                    raise Interrupted("another run has begun to load")
+                return await copy_block(node, stream, block)
+        finally:
+            self._free.put_nowait(node)
+
+
+@asynccontextmanager
+async def open_nodes(
+    lead: AsyncConnection, run_id: int, distributed: Collection[str], loaders: int
+) -> AsyncIterator[NodeLoader]:
+    """Connections to all nodes that hold rows, and as many as there are ``loaders``.
+
+    Raises ServiceFault where a node cannot be reached.
+    """
+    rows = await lead.execute("select host, port from etl.shard_nodes()")
+    nodes = await rows.fetchall()
+    async with AsyncExitStack() as stack:
+        connections = []
+        for number in range(max(loaders, len(nodes))):
+            host, port = nodes[number % len(nodes)]
+            connection = await _connect(lead, host, port)
+            connections.append(await stack.enter_async_context(connection))
+        yield NodeLoader(run_id, distributed, connections)
+
+
+async def _connect(lead: AsyncConnection, host: str, port: int) -> AsyncConnection:
+    """A connection to the database of ``lead``, as its user, on a node."""
+    conninfo = make_conninfo(
+        lead.info.dsn,
+        host=host,
+        hostaddr=None,
+        port=port,
+        password=lead.info.password or None,
+        connect_timeout=POOL_WAIT_SECONDS,
+    )
+    try:
+        connection = await AsyncConnection.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise ServiceFault(
+            f"the node {host}:{port} of Citus cannot be reached to load through it "
+            f"({one_line(error)}): LOAD_THROUGH=coordinator does without"
+        ) from error
+    await configure(connection, SETTINGS)
+    return connection
