@@ -178,11 +178,12 @@ class Pipeline:
         """
         run, lead, versions = self._run, self._lead, self._versions
         versions.begin_build()
-        due = versions.due(self._builds)
+        due, removed = versions.due(self._builds), versions.removed(self._builds)
         parts = {
             file.path: part
             for file in self._builds
-            if file.path in due and (part := self._part(file, due[file.path]))
+            if file.path in due and not removed
+            if (part := self._part(file, due[file.path]))
         }
         if due:
             emptied = {
@@ -191,9 +192,12 @@ class Pipeline:
                 if file.path in due and file.path not in parts
                 for table in versions.built_tables(file)
             }
-            versions.forget(due)
+            if removed:  # nobody knows what they wrote to
+                emptied.update(self._kept.built_tables)
+            forgotten = [*due, *removed]
+            versions.forget(forgotten)
             await lead.execute(
-                "select etl.begin_build(%s, %s)", [list(due), sorted(emptied)]
+                "select etl.begin_build(%s, %s)", [forgotten, sorted(emptied)]
             )
         for file in self._builds:
             run.sql_file = file.path

@@ -121,19 +121,26 @@ class Versions:
                     self._tables[table], file.sha256, dict(inputs)
                 )
 
+    def removed(self, builds: Sequence[SqlFile]) -> set[str]:
+        """The files of the build that have run and are gone; their rows may remain."""
+        paths = {path for path in self.results if path.startswith("build/")}
+        return paths - {file.path for file in builds}
+
     def due(self, builds: Sequence[SqlFile]) -> dict[str, dict[str, str]]:
         """The files of the build that must run, with their inputs, as far as can be
         seen before it.
 
-        A table is filled by all of the files that write to it again, or by none.
+        A table is filled by all of the files that write to it again, or by none; where
+        a file was removed, all are.
         """
         ahead = copy(self)
         ahead._tables = dict(self._tables)
         inputs: dict[str, dict[str, str]] = {}
         due = set()
+        has_removed = bool(self.removed(builds))
         for file in builds:
             inputs[file.path] = ahead.inputs_of(file)
-            if ahead._holds(file, inputs[file.path]) is None:
+            if has_removed or ahead._holds(file, inputs[file.path]) is None:
                 due.add(file.path)
             ahead.built_by(file, inputs[file.path])
         while more := [

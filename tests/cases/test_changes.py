@@ -43,6 +43,8 @@ KEPT = [
     # A run that failed after it had put records back, and then nothing has changed.
     "fill:187444 sql_restore:390356 sql_add_comment:196850 sql_restore:308971"
     " interrupt:694432",
+    # A file of the build that wrote to a table beside another one is removed.
+    "fill:21170 sql_add_or_remove:379312 sql_restore:999237",
 ]
 if "CHANGES_REPLAY" in os.environ:
     KEPT.append(os.environ["CHANGES_REPLAY"])
