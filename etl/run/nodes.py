@@ -101,7 +101,8 @@ async def _connect(lead: AsyncConnection, host: str, port: int) -> AsyncConnecti
     conninfo = make_conninfo(
         lead.info.dsn,
         host=host,
-        hostaddr=None,
+        # Not the address that psycopg has found for the coordinator; None keeps it.
+        hostaddr="",
         port=port,
         password=lead.info.password or None,
         connect_timeout=POOL_WAIT_SECONDS,
