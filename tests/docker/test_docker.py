@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -343,23 +344,46 @@ def test_script_tells_of_a_taken_port_and_leaves_no_container(service: Service) 
     assert run("docker", "container", "inspect", container).returncode != 0
 
 
-@contextmanager
-def composed(env_file: Path) -> Iterator[Service]:
-    """The service of docker-compose.yml; all of it is removed in the end."""
-    port = free_port()
-    compose = ["docker", "compose", "--project-name", unique_name()]
-    compose += ["--env-file", str(env_file)]
-    try:
+@dataclass(frozen=True)
+class Composed(Service):
+    """The service in a project of Docker Compose."""
+
+    command: tuple[str, ...]
+
+    def up(self) -> None:
         up = ("up", "--detach", "--build", "--wait", "--wait-timeout")
-        output(*compose, *up, str(READY_SECONDS), timeout=BUILD_SECONDS, PORT=port)
-        yield Service(output(*compose, "ps", "--quiet", "etl", PORT=port), port)
+        seconds = str(READY_SECONDS)
+        output(*self.command, *up, seconds, timeout=BUILD_SECONDS, PORT=self.port)
+
+    def down(self, *options: str) -> None:
+        output(*self.command, "down", *options, PORT=self.port)
+
+
+@contextmanager
+def composed(env_file: Path, *files: str) -> Iterator[Composed]:
+    """The service of docker-compose.yml and more files; removed in the end."""
+    project = unique_name()
+    command = ["docker", "compose", "--project-name", project]
+    command += ["--env-file", str(env_file)]
+    for file in ("docker-compose.yml", *files):
+        command += ["--file", file]
+    service = Composed(f"{project}-etl-1", free_port(), tuple(command))
+    try:
+        service.up()
+        yield service
     finally:
-        run(*compose, "down", "--volumes", "--rmi", "local", PORT=port)
+        service.down("--volumes", "--rmi", "local")
 
 
 def database_of(service: Service) -> str:
     """User, database and port of the Postgres that the service uses."""
-    query = "select current_user, current_database(), current_setting('port')"
+    return ask_database(
+        service, "select current_user, current_database(), current_setting('port')"
+    )
+
+
+def ask_database(service: Service, query: str) -> str:
+    """What the database of the service answers."""
     return output("docker", "exec", service.container, "psql", "-At", "-c", query)
 
 
@@ -385,3 +409,66 @@ def test_compose_honours_an_env_file(tmp_path: Path) -> None:
         assert database_of(service) == "ann|lab|6543"
         assert "LOAD_WORKERS=2" in service.inspect("Config.Env")
         require_features_after_a_run(service)
+
+
+CITUS = "docker-compose.citus.yml"
+
+#: The services with a Postgres.
+DATABASES = ["db", "worker-1", "worker-2"]
+
+#: The nodes where rows of experiments are.
+NODES_WITH_ROWS = """
+select string_agg(distinct nodename, ' ' order by nodename)
+from run_command_on_shards(
+    'staging.user_experiments', 'select count(*) from %s'
+) as found
+inner join citus_shards using (shardid)
+where found.result <> '0'
+"""
+
+
+@cache
+def citus_services() -> dict[str, Any]:
+    """The services of docker-compose.yml and docker-compose.citus.yml."""
+    files = ("--file", "docker-compose.yml", "--file", CITUS, "--env-file", os.devnull)
+    config = output("docker", "compose", *files, "config", "--format", "json")
+    services: dict[str, Any] = json.loads(config)["services"]
+    return services
+
+
+def test_compose_of_citus_has_a_coordinator_and_two_workers() -> None:
+    services = citus_services()
+    etl, nodes = services.pop("etl"), services.pop("nodes")
+    assert etl["depends_on"]["nodes"]["condition"] == "service_completed_successfully"
+    assert sorted(services) == sorted(nodes["depends_on"]) == DATABASES
+    for name, service in services.items():
+        assert service["image"] == nodes["image"]
+        assert nodes["depends_on"][name]["condition"] == "service_healthy"
+        assert any(f"'{name}'" in word for word in nodes["entrypoint"])
+    assert len({service["volumes"][0]["source"] for service in services.values()}) == 3
+    # The image's volume, which `docker compose down` would leave behind without a name.
+    data = [service["volumes"][0]["target"] for service in (nodes, *services.values())]
+    assert set(data) == {"/var/lib/postgresql/data"}
+
+
+def test_compose_runs_on_citus(tmp_path: Path) -> None:
+    image = citus_services()["db"]["image"]
+    if run("docker", "image", "inspect", image).returncode != 0:
+        pytest.skip(f"needs the image {image}: `docker pull {image}`")
+    env_file = tmp_path / "citus.env"
+    settings = "DB_USER=ann\nDB_PASS='s$cret #1'\nDB_NAME=lab\n"
+    env_file.write_text(settings)
+    with composed(env_file, CITUS) as service:
+        assert database_of(service) == "ann|lab|5432"
+        require_features_after_a_run(service)
+        assert ask_database(service, NODES_WITH_ROWS) == "worker-1 worker-2"
+        # The volumes remain, and the coordinator has a new port.
+        service.down()
+        env_file.write_text(settings + "DB_PORT=6543\n")
+        service.up()
+        assert database_of(service) == "ann|lab|6543"
+        require_features(service)
+        files = service.get("/trigger_etl")["run"]["files"]
+        assert {file["load"] for file in files} == {"kept"}
+        service.get("/trigger_etl?full=true")
+        require_features(service)
