@@ -9,6 +9,7 @@ from functools import partial
 
 from psycopg import AsyncConnection, sql
 
+from etl.postgres.transactions import transaction
 from etl.run.kept import Kept
 from etl.run.steps import Job, run_jobs
 from etl.run.streams import Stream
@@ -18,6 +19,13 @@ from etl.sqlfiles import Rule
 #: is left to a check. Where one is larger, small files count too: without statistics of
 #: both its tables, a join may be planned that takes minutes.
 BYTES_WITHOUT_STATISTICS = 100_000
+
+#: Citus samples each shard as if it were a table: a tenth of the usual sample is enough
+#: of each. A setting reaches the nodes by "set local" alone.
+SAMPLE_LESS = sql.SQL(
+    "set local citus.propagate_set_commands = 'local';"
+    " set local default_statistics_target = 10"
+)
 
 
 async def examine(
@@ -32,8 +40,12 @@ async def examine(
     suspected = {path for path, result in kept.results.items() if result.rows}
 
     async def analyze(source: str, worker: AsyncConnection) -> None:
-        table = sql.Identifier("staging", source)
-        await worker.execute(sql.SQL("analyze {}").format(table))
+        statement = sql.SQL("analyze {}").format(sql.Identifier("staging", source))
+        if source in kept.distributed:
+            async with transaction(worker, SAMPLE_LESS):
+                await worker.execute(statement)
+        else:
+            await worker.execute(statement)
 
     async def suspect(rule: Rule, worker: AsyncConnection) -> None:
         row = await worker.execute(

@@ -22,8 +22,14 @@ from etl.postgres.transactions import local, transaction
 from etl.run.copying import copy_block
 from etl.run.streams import Stream
 
-#: The name of a loader's session; etl.admit_loaders terminates those of a dead run.
-SETTINGS = {**RUN_SETTINGS, "application_name": "features-etl load"}
+#: The name of a loader's session; etl.admit_loaders terminates those of a dead run. Its
+#: node sends rows to each other one on one connection, which stays open: of several,
+#: Citus opens all but one again for each block.
+SETTINGS = {
+    **RUN_SETTINGS,
+    "application_name": "features-etl load",
+    "citus.max_adaptive_executor_pool_size": "1",
+}
 
 #: Bounds the wait for what a loader of a dead run has locked on a node: lock_timeout
 #: does not.

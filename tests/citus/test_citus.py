@@ -42,6 +42,17 @@ MOVED = re.compile(
 )
 UNITS = {"bytes": 1, "kB": 1 << 10, "MB": 1 << 20}
 
+#: The bounds of the histogram of a column, of each shard.
+STATISTICS = """
+select result from run_command_on_shards('staging.user_experiments', $$
+    select array_length(histogram_bounds::text::text[], 1)
+    from pg_stats
+    where
+        format('%%I.%%I', schemaname, tablename)::regclass = '%s'::regclass
+        and attname = 'experiment_id'
+$$)
+"""
+
 FILES = {
     file.path: file
     for files in read_pipeline(PROJECT / "sql", ("clean", "build", "check")).values()
@@ -149,6 +160,13 @@ def test_nodes_send_no_rows(after_run: Connection, path: str) -> None:
 def test_bytes_that_are_moved_are_seen(after_run: Connection) -> None:
     plan = explain(after_run, "analyze", "select user_id from staging.users")
     assert moved_bytes(plan) > MAX_BYTES
+
+
+def test_each_shard_has_statistics_of_a_tenth_of_the_usual_sample(
+    after_run: Connection,
+) -> None:
+    rows = after_run.execute(STATISTICS).fetchall()
+    assert rows == [("11",)] * SHARDS
 
 
 def test_what_is_distributed(after_run: Connection) -> None:
