@@ -57,12 +57,7 @@ REJECTED = {"users.csv": 4, "compounds.csv": 2, "user_experiments.csv": 11}
 def prove_rejects(postgres: Postgres, folder: Path, peers: Sequence[str]) -> str:
     """Raises Mismatch; else one line that says what was compared."""
     progress("the same records rejected?")
-    make_data(folder, USERS, "few")
-    for file, more in MORE.items():
-        lines = (folder / file).read_text().splitlines()
-        middle = len(lines) // 2
-        mixed = [*lines[:middle], *more, *lines[middle:]]
-        (folder / file).write_text("\n".join(mixed) + "\n")
+    write_broken(folder)
     with serving({**postgres.environ, "DATA_DIR": str(folder)}) as service:
         record = service.trigger()
         rejected = {file["file"]: file["rejected"] for file in record["files"]}
@@ -81,3 +76,13 @@ def prove_rejects(postgres: Postgres, folder: Path, peers: Sequence[str]) -> str
         "ones wherever they took part, doubles equal to the last bit, and rejected the "
         f"same {total} records of a small set of broken ones."
     )
+
+
+def write_broken(folder: Path) -> None:
+    """Write the files of the small set."""
+    make_data(folder, USERS, "few")
+    for file, more in MORE.items():
+        lines = (folder / file).read_text().splitlines()
+        middle = len(lines) // 2
+        mixed = [*lines[:middle], *more, *lines[middle:]]
+        (folder / file).write_text("\n".join(mixed) + "\n")

@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import changes
+import nodes
 import reading
 import rejects
 import warm
 from broken import prove_rejects
 from contenders import PEERS, Mismatch
 from make_data import COMPOUNDS, make_data
-from postgres import SETTINGS, Postgres
+from postgres import SETTINGS, Postgres, postgres_by_initdb
 from report import keep, progress, publish, table
 from runs import goals, rows_of, tables, whole_runs
 from stopping import end_in_order
 
-PARTS = ("warm", "runs", "changes", "reading", "rejects")
+PARTS = ("warm", "runs", "changes", "reading", "rejects", "nodes")
 SCALES = (1_000, 100_000, 1_000_000)
 ROUNDS = 3
 
@@ -44,6 +45,8 @@ def main() -> int:
                     _parts(setting, postgres, folder, options)
             if "rejects" in options.parts:
                 rejects.measure(folder, options.rejects_users)
+            if "nodes" in options.parts:
+                _nodes(folder, options)
         except Mismatch as mismatch:
             print(f"The benchmark stops: {mismatch}", file=sys.stderr)
             return 1
@@ -105,6 +108,15 @@ def _changes(
     )
 
 
+def _nodes(folder: Path, options: argparse.Namespace) -> None:
+    count = options.rounds or ROUNDS
+    for users in options.users or [nodes.USERS]:
+        data = _data(options.data, users, "few")
+        with postgres_by_initdb(folder) as postgres:
+            nodes.measure(postgres, data, users, options.citus, count, folder)
+        _drop(data, folder)
+
+
 def _data(folder: Path, users: int, shape: str) -> Path:
     """Data of so many users, made where it is not there yet."""
     data = folder / f"{shape}-{users}"
@@ -134,8 +146,8 @@ def _options() -> argparse.Namespace:
         "--users",
         type=lambda text: [int(number) for number in text.split(",")],
         help=f"scales of whole runs: {','.join(map(str, SCALES))} without, and of "
-        f"changes, {changes.USERS} without; more than a million are for the service "
-        "and the floor alone",
+        f"changes, {changes.USERS}, of nodes, {nodes.USERS}; more than a million are "
+        "for the service and the floor alone",
     )
     add("--shapes", type=_some_of(COMPOUNDS), default=list(COMPOUNDS), help="few, many")
     add("--peers", type=_some_of(PEERS), default=list(PEERS), help=", ".join(PEERS))
@@ -150,6 +162,12 @@ def _options() -> argparse.Namespace:
         type=_some_of(SETTINGS),
         default=["embedded"],
         help="embedded, stock (Docker's postgres:18, or one by initdb)",
+    )
+    add(
+        "--citus",
+        type=lambda text: text.split(","),
+        default=[],
+        help="coordinators of clusters on this machine, by their URLs, for nodes",
     )
     add("--reading-users", type=int, default=1_000_000, help="rows that are read")
     add("--rejects-users", type=int, default=100_000, help="users, ten records each")

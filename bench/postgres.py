@@ -80,18 +80,28 @@ class Postgres:
         return replace(self, conninfo=conninfo, environ={"DATABASE_URL": conninfo})
 
     def settle(self) -> None:
-        """Wait until nobody works, then write out what was left to write.
+        """Wait until nobody works, then write out what was left to write."""
+        settle(self.conninfo)
 
-        So nobody's time holds what another one's run has left behind: a vacuum, or
-        pages that a checkpoint has yet to write.
-        """
-        deadline = time.monotonic() + IDLE_SECONDS
-        with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            while (connection.execute(BUSY).fetchone() or (0,))[0]:
-                if time.monotonic() > deadline:
-                    raise TimeoutError("Postgres does not come to rest")
-                time.sleep(0.02)
-            connection.execute("checkpoint")
+
+def settle(conninfo: str) -> None:
+    """Wait until nobody works on a server, then write out what was left to write.
+
+    So nobody's time holds what another one's run has left behind: a vacuum, or pages
+    that a checkpoint has yet to write.
+    """
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        wait_until_idle(connection)
+        connection.execute("checkpoint")
+
+
+def wait_until_idle(connection: psycopg.Connection) -> None:
+    """Wait until no other backend of its server works."""
+    deadline = time.monotonic() + IDLE_SECONDS
+    while (connection.execute(BUSY).fetchone() or (0,))[0]:
+        if time.monotonic() > deadline:
+            raise TimeoutError("Postgres does not come to rest")
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -113,7 +123,7 @@ def stock_postgres(folder: Path) -> AbstractContextManager[Postgres]:
     docker = shutil.which("docker")
     if docker and _run([docker, "info"], check=False).returncode == 0:
         return _in_docker(docker)
-    return _by_initdb(folder)
+    return postgres_by_initdb(folder)
 
 
 @contextmanager
@@ -138,7 +148,8 @@ def _in_docker(docker: str) -> Iterator[Postgres]:
 
 
 @contextmanager
-def _by_initdb(folder: Path) -> Iterator[Postgres]:
+def postgres_by_initdb(folder: Path) -> Iterator[Postgres]:
+    """PostgreSQL 18 as it comes, by the programs of the embedded one."""
     # The embedded cluster knows where its programs are, and who may run them.
     with undisturbed():
         cluster = embedded.start(folder / "state-of-programs")

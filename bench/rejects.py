@@ -61,15 +61,19 @@ def measure(folder: Path, users: int) -> None:
     data = {
         "unchecked": clean,
         "clean": clean,
-        "one bad record": _broken(clean, folder / "one", {records // 2}),
-        "one repeated key": _broken(
+        "one bad record": broken_copy(clean, folder / "one", {records // 2}),
+        "one repeated key": broken_copy(
             clean, folder / "repeated", {records // 2}, REPEATED
         ),
-        "one unknown user": _broken(clean, folder / "unknown", {records // 2}, UNKNOWN),
-        "1% bad": _broken(clean, folder / "some", some),
-        "1% repeated keys": _broken(clean, folder / "some repeated", some, REPEATED),
-        "1% unknown users": _broken(clean, folder / "some unknown", some, UNKNOWN),
-        "100% bad": _broken(clean, folder / "all", set(range(records))),
+        "one unknown user": broken_copy(
+            clean, folder / "unknown", {records // 2}, UNKNOWN
+        ),
+        "1% bad": broken_copy(clean, folder / "some", some),
+        "1% repeated keys": broken_copy(
+            clean, folder / "some repeated", some, REPEATED
+        ),
+        "1% unknown users": broken_copy(clean, folder / "some unknown", some, UNKNOWN),
+        "100% bad": broken_copy(clean, folder / "all", set(range(records))),
     }
     seconds: dict[str, list[float]] = {variant: [] for variant in data}
     with ExitStack() as servers:
@@ -104,7 +108,7 @@ def measure(folder: Path, users: int) -> None:
     publish("rejects", "What bad records cost", words, table(HEAD, rows))
 
 
-def _broken(
+def broken_copy(
     clean: Path,
     folder: Path,
     numbers: set[int],
