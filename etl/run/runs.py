@@ -22,6 +22,7 @@ from etl.postgres.sqlerrors import one_line
 from etl.run.faults import INTERRUPTED, fault_of, give_back_space
 from etl.run.phases import run_phases
 from etl.run.records import Run, RunSummary, save_run
+from etl.run.versions import FEATURES
 from etl.settings import Settings
 
 #: Attempts to begin while another server has the lead, but its run has not begun or has
@@ -233,7 +234,9 @@ class Runner:
                 await connection.execute("select etl.keep_runs(%s)", keep)
                 for table in sorted(tables):
                     name = sql.Identifier(*table.split("."))
-                    vacuum = sql.SQL("vacuum (analyze, skip_locked) {}").format(name)
-                    await connection.execute(vacuum)
+                    # Runs analyze staging themselves, and readers query features.
+                    vacuum = "vacuum (skip_locked, analyze {}) {}"
+                    analyze = sql.Literal(table == FEATURES)
+                    await connection.execute(sql.SQL(vacuum).format(analyze, name))
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("cleaning up after a run: %s", one_line(error))
