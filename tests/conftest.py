@@ -22,6 +22,7 @@ from psycopg import AsyncConnection
 from etl.api.routes import create_app
 from etl.postgres import embedded
 from etl.settings import PROJECT, Settings
+from tests.support.citus import Citus
 from tests.support.client import Client, StartService
 from tests.support.databases import Postgres, new_database
 from tests.support.named import NAMED, open_named
@@ -65,6 +66,14 @@ def postgres(state_folder: Path) -> Iterator[Postgres]:
         asyncio.run(server.make_templates())
         stack.callback(server.drop_templates)
         yield server
+
+
+@pytest.fixture(autouse=True)
+def plain_postgres_only(request: pytest.FixtureRequest) -> None:
+    """Skip a test of plain Postgres alone where the session has a Citus."""
+    marker = request.node.get_closest_marker("plain_postgres")
+    if marker and isinstance(request.getfixturevalue("postgres"), Citus):
+        pytest.skip(f"not on Citus: {marker.args[0]}")
 
 
 @pytest.fixture

@@ -187,6 +187,7 @@ async def test_events_say_what_is_kept(
     assert kept["build/030_features.sql"] is False
 
 
+@pytest.mark.plain_postgres("nothing notes who writes to a distributed table")
 async def test_rows_that_others_write_during_a_run_do_not_stay(
     client: Client, connection: AsyncConnection, database: str
 ) -> None:

@@ -17,9 +17,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from etl.settings import RejectLimit
-from tests.support.citus import Citus
 from tests.support.client import Client, StartService, features, get, trigger
-from tests.support.databases import Postgres
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent for path in HERE.glob("*/expected.json"))
@@ -89,15 +87,13 @@ async def test_shipped_data(client: Client) -> None:
     ]
 
 
+@pytest.mark.plain_postgres("its nodes send their rows at the same time")
 async def test_rows_are_written_in_the_order_of_their_key(
     start_service: StartService,
     data_dir: Path,
     connection: AsyncConnection,
-    postgres: Postgres,
 ) -> None:
     """Whatever the order of the file: publish takes twice as long in any other."""
-    if isinstance(postgres, Citus):
-        pytest.skip("the nodes of a Citus send their rows at the same time")
     users = data_dir / "users.csv"
     header, *records = users.read_text().strip().splitlines()
     users.write_text("\n".join([header, *reversed(records)]))
