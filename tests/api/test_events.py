@@ -83,6 +83,7 @@ async def test_a_run_from_start_to_end(
     assert events[-1][2]["state"] == "succeeded"
 
 
+@pytest.mark.plain_postgres("a distributed table takes no trigger")
 async def test_progress_names_the_file_that_is_loaded_or_executed(
     client: Client, connection: AsyncConnection
 ) -> None:

@@ -584,6 +584,7 @@ async def test_many_unknown_columns(
     assert answer["result"].startswith("users.csv: has 1704 columns, and 1000 are the")
 
 
+@pytest.mark.plain_postgres("a check constraint of a shard fails with XX000")
 async def test_a_constraint_of_staging_is_the_data_s_fault(
     client: Client, connection: AsyncConnection
 ) -> None:

@@ -59,6 +59,8 @@ SLOW_TABLES = {
     ),
 }
 
+ONLY_PLAIN = pytest.mark.plain_postgres("a distributed table takes no trigger")
+
 
 async def cancel(client: Client, number: int, status: int = 202) -> dict[str, Any]:
     """Cancel a run and require ``status``; the answer's JSON."""
@@ -112,7 +114,9 @@ async def cancelled(
     assert ended["run"] == answer["run"]
 
 
-@pytest.mark.parametrize("what", SLOW_TABLES)
+@pytest.mark.parametrize(
+    "what", [pytest.param("load", marks=ONLY_PLAIN), "publish", "commit"]
+)
 async def test_while_rows_are_written(
     client: Client, connection: AsyncConnection, what: str
 ) -> None:
@@ -126,6 +130,7 @@ async def test_while_rows_are_written(
     await trigger(client)
 
 
+@ONLY_PLAIN
 async def test_while_an_irregular_record_is_parsed(
     client: Client, connection: AsyncConnection, data_dir: Path
 ) -> None:
@@ -148,7 +153,10 @@ async def test_while_an_irregular_record_is_parsed(
     [
         ("clean/900_slow.sql", SLOW_RULE, 1),
         ("build/900_slow.sql", SLOW, 1),
-        ("build/900_slow.sql", SLOW_IN_SLICES, 2),
+        pytest.param(
+            *("build/900_slow.sql", SLOW_IN_SLICES, 2),
+            marks=pytest.mark.plain_postgres("a file is not run in slices there"),
+        ),
         ("check/900_slow.sql", SLOW, 1),
     ],
 )

@@ -191,6 +191,7 @@ async def test_a_leader_that_loses_its_connection_fails_its_run(
     await trigger(client)
 
 
+@pytest.mark.plain_postgres("a distributed table takes no trigger")
 async def test_a_worker_that_loses_its_connection_fails_its_run(
     client: Client, connection: AsyncConnection
 ) -> None:
