@@ -50,6 +50,17 @@ begin
 end;
 $$;
 
+-- Keeps no connection to a node after this transaction. Citus opens one for each
+-- run_command_on_all_nodes and renames its session; where that is cancelled, it would
+-- keep the connection for other statements, and refuse these: "cannot modify … because
+-- it is a shard".
+create or replace function etl.keep_no_connection() returns void
+language plpgsql as $$
+begin
+    perform set_config('citus.max_cached_conns_per_worker', '0', true);
+end;
+$$;
+
 -- Keeps the loaders of all runs but this one out, on every node: terminates those that
 -- are still there, and waits for their transactions, which share a lock on the row of
 -- etl.loading. One that comes later finds another run there. The table is each node's
@@ -60,6 +71,7 @@ language plpgsql as $$
 declare
     failed text;
 begin
+    perform etl.keep_no_connection();
     select string_agg(format('node %s: %s', nodes.nodeid, nodes.result), '; ')
     into failed
     from run_command_on_all_nodes(
@@ -103,6 +115,7 @@ begin
     ) then
         return true;
     end if;
+    perform etl.keep_no_connection();
     return (
         select bool_and(nodes.success and nodes.result = '1')
         from run_command_on_all_nodes(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection, Connection
-from psycopg.errors import ObjectNotInPrerequisiteState
+from psycopg.errors import ObjectNotInPrerequisiteState, QueryCanceled
 
 from etl.run.nodes import ADMITTED, SETTINGS, admit_loaders
 from tests.support.citus import Citus
@@ -148,3 +149,14 @@ async def test_a_node_that_crashes_in_a_run_ends_it(
     ):
         connection.execute(require, [number])
     assert (await get(client, f"/runs/{number}"))["state"] == "succeeded"
+
+
+def test_a_session_is_of_use_after_a_cancellation_at_any_moment(named: str) -> None:
+    """Citus renames the sessions in which nodes run a command, and may keep them."""
+    for milliseconds in range(1, 40):
+        with psycopg.connect(named, autocommit=True) as one:
+            one.execute(f"set statement_timeout = {milliseconds}".encode())
+            with suppress(QueryCanceled):
+                one.execute("select etl.admit_loaders(1)")
+            one.execute("set statement_timeout = 0")
+            one.execute("truncate staging.users")
