@@ -282,8 +282,9 @@ async def test_the_first_schema_files_count_together_or_not_at_all(
 async def test_schema_files_that_make_nothing_are_refused(
     start_service: StartService, sql_dir: Path, empty_database: str
 ) -> None:
-    for file in (sql_dir / "schema").iterdir():
-        file.unlink()
+    for folder in ("schema", "citus"):
+        for file in (sql_dir / folder).iterdir():
+            file.unlink()
     (sql_dir / "schema" / "001_wrong.sql").write_text(
         "create table feature (id bigint primary key);"
     )
