@@ -49,6 +49,7 @@ class Citus(Postgres):
         self.drop(self.empty_template)
 
     def drop(self, name: str) -> None:
+        self._disconnect(name)  # a daemon of Citus would connect again
         self.execute(f"drop database {name} with (force)")
 
     def execute(self, statement: str) -> None:
@@ -84,7 +85,7 @@ class Citus(Postgres):
                 )
 
     def _disconnect(self, name: str) -> None:
-        """End the sessions that Citus keeps, as none may use what is copied."""
+        """End all sessions there: none may use what is copied or dropped."""
         self.execute(f"alter database {name} allow_connections false")
         self.execute(
             "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
