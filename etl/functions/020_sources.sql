@@ -92,6 +92,24 @@ language sql stable as $$
         and attributes.attgenerated = '';
 $$;
 
+-- Those of them that another table has too, under the same names.
+create or replace function etl.common_columns(
+    target regclass, other regclass
+) returns text
+language sql stable as $$
+    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
+    from pg_attribute as attributes
+    inner join pg_attribute as others using (attname)
+    where
+        attributes.attrelid = target
+        and attributes.attnum > 0
+        and not attributes.attisdropped
+        and attributes.attgenerated = ''
+        and others.attrelid = other
+        and others.attnum > 0
+        and not others.attisdropped;
+$$;
+
 -- Empties a table. TRUNCATE makes new files, which costs some milliseconds; deleting a
 -- few rows costs none, but gives no space back, nor that of rows whose transaction
 -- failed: for these it is to truncate always.

@@ -377,21 +377,6 @@ begin
 end;
 $$;
 
--- The columns that two tables share, separated by commas, in the order of their names.
-create or replace function etl.common_columns(one regclass, other regclass) returns text
-language sql stable as $$
-    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attname)
-    from pg_attribute as attributes
-    inner join pg_attribute as others using (attname)
-    where
-        attributes.attrelid = one
-        and others.attrelid = other
-        and attributes.attnum > 0
-        and others.attnum > 0
-        and not attributes.attisdropped
-        and not others.attisdropped;
-$$;
-
 -- Prepares a file of sql/build to run for a part of its rows: changes gets the appended
 -- records, and the rows that target has with the same keys and now loses.
 create or replace function etl.begin_part(
