@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.api.routes import create_app
 from etl.settings import Settings
-from tests.support.client import Client, features, trigger
+from tests.support.client import features, trigger
+from tests.support.lasting import LastingService, lasting_service
 
 Row = list[str]
 
@@ -85,20 +81,15 @@ def oracle(records: dict[str, list[Row]]) -> Iterator[dict[str, Any]]:
         }
 
 
-@dataclass(frozen=True)
-class Service:
-    """A service that stays up from one example to the next."""
-
-    loop: asyncio.AbstractEventLoop
-    client: Client
-    data_dir: Path
-    connection: psycopg.Connection
+class Service(LastingService):
+    """The shipped pipeline over the files of an example."""
 
     def run(self) -> list[dict[str, Any]]:
         """The features after a run."""
         # a check would rightly refuse an example without users after one with some
         self.connection.execute("delete from features")
-        return self.loop.run_until_complete(self._run())
+        rows: list[dict[str, Any]] = self.do(self._run())
+        return rows
 
     async def _run(self) -> list[dict[str, Any]]:
         await trigger(self.client)
@@ -108,13 +99,8 @@ class Service:
 @pytest.fixture
 def service(database: str, tmp_path: Path) -> Iterator[Service]:
     chosen = Settings(port=0, data_dir=tmp_path, build_workers=3, database=database)
-    loop = asyncio.new_event_loop()
-    client: Client = TestClient(TestServer(create_app(chosen), loop=loop), loop=loop)
-    loop.run_until_complete(client.start_server())
-    with psycopg.connect(database, autocommit=True) as connection:
-        yield Service(loop, client, tmp_path, connection)
-    loop.run_until_complete(client.close())
-    loop.close()
+    with lasting_service(Service, chosen) as started:
+        yield started
 
 
 @settings(

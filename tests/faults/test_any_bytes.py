@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from etl.api.routes import create_app
 from etl.csvfiles.blocks import CsvRecord
 from etl.csvfiles.patterns import Column, RecordPatterns, compile_patterns
 from etl.run.copying import copy_raw_records
 from etl.settings import RejectLimit, Settings
 from tests.support.client import Client, features, get, trigger
+from tests.support.lasting import LastingService, lasting_service
 
 HEADERS = {
     "users": "user_id,name,email,signup_date",
@@ -49,17 +47,8 @@ HYPOTHESIS = settings(
 SELECT_ROWS = r"""select regexp_replace(to_jsonb(t)::text, '"(\\t| )+', '"', 'g')"""
 
 
-@dataclass(frozen=True)
-class Service:
-    """A service that stays up from one example to the next."""
-
-    loop: asyncio.AbstractEventLoop
-    client: Client
-    data_dir: Path
-    connection: psycopg.Connection
-
-    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(coroutine)
+class Service(LastingService):
+    """What the files of an example leave in staging."""
 
     def write(self, name: str, content: bytes) -> None:
         (self.data_dir / f"{name}.csv").write_bytes(content)
@@ -90,13 +79,8 @@ def service(
         max_rejects=RejectLimit.parse("100%"),
         database=database,
     )
-    loop = asyncio.new_event_loop()
-    client: Client = TestClient(TestServer(create_app(chosen), loop=loop), loop=loop)
-    loop.run_until_complete(client.start_server())
-    with psycopg.connect(database, autocommit=True) as connection:
-        yield Service(loop, client, data_dir, connection)
-    loop.run_until_complete(client.close())
-    loop.close()
+    with lasting_service(Service, chosen) as started:
+        yield started
 
 
 VALUES = st.text(
