@@ -47,15 +47,56 @@ class Cancelled(RunFault):
 
 
 class RequestError(Exception):
-    """A request that is answered with an error; the message is its detail."""
+    """A request that is answered with an error; the text is its detail.
+
+    The other members are those that PostgREST's clients read: ``code`` is one of
+    PostgREST's (PGRST100) or a SQLSTATE, by default that of the status; ``message``, by
+    default the detail, is what PostgREST or Postgres says.
+    """
 
     status = 500
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        message: str | None = None,
+        details: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code, self.message = code, message
+        self.details, self.hint = details, hint
+        self.headers: dict[str, str] = {}
 
 
 class BadParameter(RequestError, ValueError):
     """A parameter that cannot be used; the message says which and why."""
 
     status = 400
+
+
+class NoSuchOperator(BadParameter):
+    """No operator or function takes values of these types; PostgREST answers 404."""
+
+    status = 404
+
+
+class RangeNotSatisfiable(RequestError):
+    """No such rows can be asked for; ``details`` says why, of ``total`` rows."""
+
+    status = 416
+
+    def __init__(self, details: str, total: int | None = None) -> None:
+        super().__init__(
+            details,
+            code="PGRST103",
+            message="Requested range not satisfiable",
+            details=details,
+        )
+        if total is not None:
+            self.headers["Content-Range"] = f"*/{total}"
 
 
 class NotAcceptable(RequestError):

@@ -1,104 +1,71 @@
-"""The answers of ``/features`` and ``/features/{key}``: headers, status and body.
-
-A client that has the present representation already gets 304 (RFC 9110, section 13),
-without a row being read. The entity tag is made of the published version, a digest of
-the files of data and SQL that went into ``features``, and of the request.
-"""
+"""The answers of ``/features`` and ``/features/{key}``: headers, status and body."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import ETag, web
-from aiohttp.web import ContentCoding
 from psycopg import AsyncConnection
 
-from etl.errors import BadParameter, NotAcceptable
+from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable
 from etl.http.negotiation import choose_coding, choose_format
+from etl.http.preferences import check_profile, content_range, preferences_of
 from etl.http.problems import NotThere
-from etl.http.sending import send_rows
+from etl.http.representations import Representation
+from etl.http.sending import OpenRows, send_rows
 from etl.postgres.database import Database
-from etl.postgres.sqlerrors import one_line
+from etl.postgres.transactions import local
 from etl.reading.catalog import Catalog
-from etl.reading.exports import CONTENT_TYPES, MEDIA_TYPES, as_array, stream
-from etl.reading.query import Query, digest, is_text, read_query, read_select
+from etl.reading.exports import CONTENT_TYPES, as_array, stream
+from etl.reading.query import (
+    MAX_PAGE_ROWS,
+    Preferences,
+    Query,
+    digest,
+    read_query,
+    read_select,
+)
 from etl.reading.reader import (
-    CHANGES,
     REFUSALS,
     Page,
-    PublishedVersion,
     Reader,
     StaleCatalog,
+    in_timezone,
     read_page,
+    refused,
 )
+from etl.reading.scanner import is_text
 from etl.reading.statements import rows
 
 READER = web.AppKey("reader", Reader)
 
-#: Rows of a page that is made as one text; more are streamed, so that memory is flat.
-MAX_PAGE_ROWS = 1000
-
 #: Attempts at an answer, if the table changes its columns meanwhile.
 MAX_ATTEMPTS = 3
 
-FORMATS = tuple(MEDIA_TYPES)
+#: The headers that choose a representation.
+VARY = "Accept, Accept-Encoding, Prefer, Range"
 
 
-@dataclass(frozen=True)
-class Representation:
-    """One form of an answer; ``digest`` identifies the request."""
+class NotSingle(NotAcceptable):
+    """The client asks for one object, and there are none or several rows."""
 
-    digest: str
-    vary: str
-    coding: ContentCoding | None = None
-
-    def describe(
-        self, response: web.StreamResponse, published: PublishedVersion
-    ) -> None:
-        """Set the headers of every answer, also of a 304."""
-        response.etag = self._etag(published)
-        # A client may store an answer, and must ask each time whether it is current.
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["Vary"] = self.vary
-        if published.run_id is not None:
-            response.headers["X-Run-Id"] = str(published.run_id)
-            response.last_modified = published.modified
-
-    def compress(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Apply the coding to the body."""
-        if self.coding is None:
-            return
-        if request.method == "HEAD" and not isinstance(response, web.Response):
-            # aiohttp would send the end of a compressed stream as the body.
-            response.headers["Content-Encoding"] = self.coding.value
-        else:
-            response.enable_compression(self.coding)
-
-    def not_modified(
-        self, request: web.Request, published: PublishedVersion
-    ) -> web.Response | None:
-        """A 304 if the client has this representation, else None."""
-        current = (self._etag(published).value, "*")
-        if not any(tag.value in current for tag in request.if_none_match or ()):
-            return None
-        response = web.Response(status=304)
-        self.describe(response, published)
-        return response
-
-    def _etag(self, published: PublishedVersion) -> ETag:
-        """A strong entity tag; each coding has its own."""
-        coding = f"-{self.coding.value}" if self.coding else ""
-        return ETag(f"{published.version}-{self.digest}{coding}")
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"one row is asked for, and there are {number}",
+            code="PGRST116",
+            message="Cannot coerce the result to a single JSON object",
+            details=f"The result contains {number} rows",
+        )
 
 
 async def answer_features(
     request: web.Request, database: Database
 ) -> web.StreamResponse:
-    """The rows that the query string asks for."""
+    """The rows that the query string and the headers ask for."""
     reader = request.app[READER]
     coding = choose_coding(request.headers.get("Accept-Encoding", ""))
-    accepted = choose_format(request.headers.get("Accept", ""), FORMATS)
+    asked, applied = preferences_of(request)
     cursors = request.query.getall("after", [])
     if len(cursors) > 1:
         raise BadParameter("parameter 'after' is given more than once")
@@ -106,33 +73,28 @@ async def answer_features(
     parameters = tuple(each for each in request.query.items() if each[0] != "after")
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        query = read_query(catalog, parameters, accepted)
-        identity = digest(query.digest, after)
-        form = Representation(identity, "Accept, Accept-Encoding", coding)
-
-        async def open_rows(
-            connection: AsyncConnection, response: web.StreamResponse
-        ) -> AsyncGenerator[bytes]:
-            page = await read_page(connection, catalog, query, after, with_rows=False)
-            _describe(request, response, form, query, page)
-            return stream(connection, rows(query, after), query.format)
-
+        check_profile(request, catalog)
+        query = read_query(catalog, parameters, asked)
+        if query.offset and after is not None:
+            raise BadParameter("after is one way to page, offset another: send one")
+        form = Representation(digest(query.digest, after), VARY, coding)
+        answer = _Answer(request, query, after, form, asked, applied)
         try:
             if request.if_none_match:
                 published = await reader.published(catalog)
-                if answer := form.not_modified(request, published):
-                    return answer
-            if query.format == "json" and query.limit in range(MAX_PAGE_ROWS + 1):
-                async with database.readers.connection() as connection:
-                    page = await read_page(
-                        connection, catalog, query, after, with_rows=True
-                    )
-                response = web.Response(body=as_array(page.rows))
-                _describe(request, response, form, query, page)
-                return response
-            return await send_rows(request, database, open_rows)
+                if not_modified := form.not_modified(request, published):
+                    return not_modified
+            if query.format == "json":
+                async with (
+                    database.readers.connection() as connection,
+                    in_timezone(connection, query.timezone),
+                ):
+                    page = await answer.page(connection, catalog)
+                if page is not None:
+                    return page
+            return await send_rows(request, database, answer.open(catalog))
         except REFUSALS as error:
-            raise BadParameter(one_line(error)) from error
+            raise refused(error) from error
 
     return await _with_catalog(reader, attempt)
 
@@ -145,7 +107,8 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
     parameters = list(request.query.items())
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        columns = read_select(catalog, parameters)
+        check_profile(request, catalog)
+        items = read_select(catalog, parameters)
         if len(catalog.key) != 1:
             raise NotThere("features has no key of one column")
         missing = NotThere(
@@ -158,7 +121,10 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
             published = await reader.published(catalog)
             if answer := form.not_modified(request, published):
                 return answer
-        published, row = await reader.row(catalog, columns, key)
+        try:
+            published, row = await reader.row(catalog, items, key)
+        except REFUSALS as error:
+            raise refused(error) from error
         if row is None:
             raise missing
         answer = form.not_modified(request, published) or web.Response(
@@ -177,25 +143,115 @@ async def _with_catalog(
     for _ in range(MAX_ATTEMPTS - 1):
         try:
             return await attempt(reader.catalog)
-        except (StaleCatalog, BadParameter, *CHANGES):
+        except (StaleCatalog, BadParameter):
             if not await reader.refresh():
                 raise
     return await attempt(reader.catalog)
 
 
-def _describe(
-    request: web.Request,
-    response: web.StreamResponse,
-    form: Representation,
-    query: Query,
-    page: Page,
-) -> None:
-    """Set the headers of an answer with rows."""
-    form.describe(response, page.published)
-    response.headers["Content-Type"] = CONTENT_TYPES[query.format]
-    if page.cursor is not None:
-        following = request.rel_url.update_query(after=page.cursor)
-        response.headers["Link"] = f'<{following}>; rel="next"'
-    if page.total is not None:
-        response.headers["X-Total-Count"] = str(page.total)
-    form.compress(request, response)
+@dataclass(frozen=True)
+class _Answer:
+    """The answer to a query, as a page or as a stream.
+
+    ``applied`` are the preferences that it honours.
+    """
+
+    request: web.Request
+    query: Query
+    after: str | None
+    form: Representation
+    asked: Preferences
+    applied: str | None
+
+    async def page(
+        self, connection: AsyncConnection, catalog: Catalog
+    ) -> web.Response | None:
+        """All rows that the query asks for; None if they are too many for a page."""
+        query = self.query
+        limit = MAX_PAGE_ROWS if query.limit is None else query.limit
+        limit = min(limit, 1 if query.is_single else MAX_PAGE_ROWS)
+        page = await read_page(
+            connection, catalog, query, self.after, limit=limit, with_rows=True
+        )
+        found = page.found if query.limit is None else min(page.found, query.limit)
+        if query.is_single and found != 1:
+            raise NotSingle(await self._count(connection, catalog))
+        if found > limit:
+            return None
+        response = web.Response()
+        self._describe(response, page, found)
+        if query.is_single:
+            response.body = (page.rows or "").encode()
+        else:
+            response.body = as_array(page.rows)
+        return response
+
+    async def _count(self, connection: AsyncConnection, catalog: Catalog) -> int:
+        """The number of rows between limit and offset."""
+        query = replace(self.query, count="exact")
+        page = await read_page(
+            connection, catalog, query, self.after, limit=0, with_rows=False
+        )
+        return _between(query, page.total or 0)
+
+    def open(self, catalog: Catalog) -> OpenRows:
+        """What opens a stream."""
+        query = self.query
+        limit = MAX_PAGE_ROWS if query.limit is None else query.limit
+
+        async def open_rows(
+            connection: AsyncConnection, response: web.StreamResponse
+        ) -> AsyncGenerator[bytes]:
+            if query.timezone:
+                await connection.execute(local({"timezone": query.timezone}))
+            page = await read_page(
+                connection, catalog, query, self.after, limit=limit, with_rows=False
+            )
+            found: int | None = min(page.found, limit)
+            if query.limit is None and page.found > limit:
+                found = None
+                if query.count == "exact":
+                    found = _between(query, page.total or 0)
+            self._describe(response, page, found)
+            selected = rows(query, self.after)
+            return stream(connection, selected, query.format, bom=query.has_bom)
+
+        return open_rows
+
+    def _describe(
+        self, response: web.StreamResponse, page: Page, found: int | None
+    ) -> None:
+        """Set status and headers; ``found`` is the number of rows, if that is known.
+
+        Raises RangeNotSatisfiable, which only a counted answer can be.
+        """
+        query, total = self.query, page.total
+        if self.asked.count and total is not None:
+            if query.offset > total:
+                raise RangeNotSatisfiable(
+                    f"An offset of {query.offset} was requested, but there are only"
+                    f" {total} rows.",
+                    total,
+                )
+            if found is not None and found < total:
+                response.set_status(206)
+        self.form.describe(response, page.published)
+        headers = response.headers
+        headers["Content-Type"] = query.content_type
+        if self.applied:
+            headers["Preference-Applied"] = self.applied
+        shown = content_range(query.offset, found, total)
+        if shown:
+            headers["Content-Range"] = shown
+        if total is not None and query.count == "exact":
+            headers["X-Total-Count"] = str(total)
+        if page.cursor is not None:
+            following = self.request.rel_url.update_query(after=page.cursor)
+            headers["Link"] = f'<{following}>; rel="next"'
+        self.form.compress(self.request, response)
+
+
+def _between(query: Query, total: int) -> int:
+    """How many of all rows are between limit and offset."""
+    rest = max(total - query.offset, 0)
+    return rest if query.limit is None else min(rest, query.limit)

@@ -24,12 +24,13 @@ from aiohttp import web
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
-from etl.api.answers import READER, Representation
+from etl.api.answers import READER
 from etl.api.app_keys import SETTINGS
 from etl.errors import RequestError
 from etl.http.negotiation import choose_coding
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import NotThere
+from etl.http.representations import Representation
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
 from etl.postgres.transactions import SNAPSHOT, local, transaction

@@ -22,7 +22,8 @@ from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
-from etl.reading.query import COMPARISONS, IS_VALUES, PATTERNS, RESERVED
+from etl.reading.grammar import NAME
+from etl.reading.tree import COMPARISONS, IS_VALUES, PATTERNS, RESERVED
 from etl.settings import Settings
 
 Schema = dict[str, Any]
@@ -168,7 +169,7 @@ def _filter(column: Column) -> Schema:
 
 def _as_parameter(name: str) -> str:
     """A column's name as in a query string: in quotes where it needs them."""
-    if name in RESERVED or re.search('[",.]', name):
+    if name in RESERVED or name.strip() != name or not NAME.fullmatch(name):
         escaped = re.sub(r'(["\\])', r"\\\1", name)
         return f'"{escaped}"'
     return name

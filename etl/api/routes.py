@@ -98,9 +98,14 @@ async def _interrupt(app: web.Application) -> None:
 
 
 async def index(request: web.Request) -> web.StreamResponse:
-    """The page for browsers; for programs, the endpoints by name."""
+    """The page for browsers; for programs, the endpoints by name.
+
+    PostgREST's clients ask it for the description of the service.
+    """
     if wants_page(request):
         return send_page()
+    if "application/openapi+json" in request.headers.get("Accept", ""):
+        return await openapi(request)
     named = request.app.router.named_resources().items()
     paths = {name: resource.canonical for name, resource in named}
     return web.json_response(paths, headers={"Vary": "Accept"})

@@ -16,8 +16,20 @@ from etl.reading.exports import MEDIA_TYPES
 #: Headers that are cached with their meaning: clients repeat them.
 CACHED_HEADERS = 128
 
-#: What else there is: the page for people.
-KINDS = {**MEDIA_TYPES, "html": "text/html"}
+#: What else there is: the page for people, and what PostgREST's clients ask for.
+KINDS = {
+    **MEDIA_TYPES,
+    "html": "text/html",
+    "object": "application/vnd.pgrst.object+json",
+    "object-stripped": "application/vnd.pgrst.object+json;nulls=stripped",
+    "array-stripped": "application/vnd.pgrst.array+json;nulls=stripped",
+}
+
+#: Other names of these types.
+SYNONYMS = {
+    "application/vnd.pgrst.object": "application/vnd.pgrst.object+json",
+    "application/vnd.pgrst.array": "application/vnd.pgrst.array+json",
+}
 
 #: More than RFC 9110 allows, since clients send it: `.2` (Java), or more digits.
 _WEIGHT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,99})?|\.[0-9]{1,99}")
@@ -63,11 +75,16 @@ def _weights(header: str) -> dict[str, float]:
     """What a header names, with its weights; malformed parts are ignored."""
     weights: dict[str, float] = {}
     for part in _QUOTED.sub("", header.lower()).split(","):
-        name, *parameters = (word.strip() for word in part.split(";"))
-        named = (parameter.partition("=") for parameter in parameters)
-        weight = next(
-            (each[2].strip() for each in named if each[0].strip() == "q"), "1"
-        )
+        name, *rest = (word.strip() for word in part.split(";"))
+        named = (parameter.partition("=") for parameter in rest)
+        parameters = {each[0].strip(): each[2].strip() for each in named}
+        weight = parameters.get("q", "1")
+        name = SYNONYMS.get(name, name)
+        if name.startswith("application/vnd.pgrst."):
+            if parameters.get("nulls") == "stripped":
+                name += ";nulls=stripped"
+            elif name == "application/vnd.pgrst.array+json":
+                name = MEDIA_TYPES["json"]
         if name and _WEIGHT.fullmatch(weight):
             weights[name] = max(min(float(weight), 1.0), weights.get(name, 0.0))
     return weights

@@ -20,6 +20,17 @@ from etl.postgres.sqlerrors import one_line
 #: Seconds after which a client may retry when the service is unavailable.
 RETRY_SECONDS = 2
 
+#: What PostgREST would call an error, where nothing closer is known.
+CODES = {
+    400: "PGRST100",
+    401: "PGRST302",
+    404: "PGRST125",
+    405: "PGRST117",
+    406: "PGRST107",
+    503: "PGRST001",
+    504: "57014",
+}
+
 #: The path whose errors also say whether a run was started, and how they say it.
 TRIGGER_PATH = "/trigger_etl"
 STARTED, NOT_STARTED = "ETL process started", "no ETL process was started"
@@ -38,23 +49,34 @@ class TooSlow(Exception):
 
 
 def problem(status: int, detail: str, **members: object) -> web.Response:
-    """An error as in RFC 9457, with ``members`` beside the standard ones."""
-    title = HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    """An error as in RFC 9457, and as in PostgREST: message, code, details, hint.
+
+    ``members`` replace these, and add others.
+    """
+    body = {
+        **{"type": "about:blank", "title": HTTPStatus(status).phrase},
+        **{"status": status, "detail": detail},
+        **{"message": detail, "code": CODES.get(status), "details": None, "hint": None},
+        **members,
+    }
     response = web.json_response(
-        {**body, **members}, status=status, content_type="application/problem+json"
+        body, status=status, content_type="application/problem+json"
     )
     response.headers["Cache-Control"] = "no-store"
+    if body["code"]:  # where clients of PostgREST look after HEAD, which has no body
+        response.headers["Proxy-Status"] = f"PostgREST; error={body['code']}"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response
 
 
-def problem_of(request: web.Request, status: int, detail: str) -> web.Response:
+def problem_of(
+    request: web.Request, status: int, detail: str, **members: object
+) -> web.Response:
     """An error of a request; the trigger's have the members of its other answers."""
     if request.path == TRIGGER_PATH:
-        return problem(status, detail, message=NOT_STARTED, result=detail, run=None)
-    return problem(status, detail)
+        members |= {"message": NOT_STARTED, "result": detail, "run": None}
+    return problem(status, detail, **members)
 
 
 @web.middleware
@@ -63,12 +85,22 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except RequestError as error:
-        return problem_of(request, error.status, str(error))
+        detail = str(error)
+        members = {
+            "message": error.message or detail,
+            "code": error.code or CODES.get(error.status),
+            "details": error.details,
+            "hint": error.hint,
+        }
+        answer = problem_of(request, error.status, detail, **members)
+        answer.headers.update(error.headers)
+        return answer
     except web.HTTPException as error:
         if error.status < 400:
             raise
         detail = f"{error.reason}: {request.method} {request.path}"
-        answer = problem_of(request, error.status, detail)
+        members = _unknown_path(request.path) if error.status == 404 else {}
+        answer = problem_of(request, error.status, detail, **members)
         if error.status in (400, 408):  # where the next request begins is unknown
             answer.force_close()
         if isinstance(error, web.HTTPMethodNotAllowed):
@@ -88,3 +120,15 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("%s %s", request.method, request.path)
         return problem_of(request, 500, "internal error: see the service's log")
+
+
+def _unknown_path(path: str) -> dict[str, str | None]:
+    """What PostgREST says of a path without a route: it would be a table's."""
+    name = path.strip("/")
+    if name.startswith("rpc/"):
+        what, code = f"function {name.removeprefix('rpc/')}", "PGRST202"
+    elif "/" not in name:
+        what, code = f"table '{name}'", "PGRST205"
+    else:
+        return {"message": "Invalid path specified in request URL"}
+    return {"message": f"Could not find the {what} in the schema cache", "code": code}

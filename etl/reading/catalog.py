@@ -32,10 +32,11 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """The columns in the table's order, and a digest that changes with them."""
+    """The columns in the table's order, a digest that changes with them, its schema."""
 
     columns: tuple[Column, ...]
     digest: str
+    schema: str
 
     @cached_property
     def by_name(self) -> dict[str, Column]:
@@ -55,17 +56,19 @@ class Catalog:
 
 
 async def read_catalog(connection: AsyncConnection) -> Catalog:
-    """Read columns and digest in one snapshot."""
+    """Read it in one snapshot."""
     cursor = await connection.execute(
-        "select digest, name, columns.type, value_type, is_text, is_required,"
-        " key_position, description,"
+        "select digest, relnamespace::regnamespace::text, name, columns.type,"
+        " value_type, is_text, is_required, key_position, description,"
         " case when types.type = 'boolean'"
         " then case when is_array then 'text[]' else 'text' end end"
         " from etl.feature_columns_digest, etl.feature_columns as columns"
+        " inner join pg_class on pg_class.oid = to_regclass('features')"
         " left join etl.feature_types as types using (position) order by position"
     )
     rows = await cursor.fetchall()
     return Catalog(
-        columns=tuple(Column(*column) for _, *column in rows),
+        columns=tuple(Column(*column) for _, _, *column in rows),
         digest=rows[0][0] if rows else "",
+        schema=rows[0][1] if rows else "public",
     )

@@ -5,6 +5,7 @@ Python moves the bytes and never parses a row.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -34,11 +35,16 @@ CSV_OPTIONS = sql.SQL("format csv, header")
 
 
 async def stream(
-    connection: AsyncConnection, query: sql.Composable, form: str
+    connection: AsyncConnection, query: sql.Composable, form: str, *, bom: bool = False
 ) -> AsyncGenerator[bytes]:
-    """All rows of ``query`` in a format; for JSON they are one column of objects."""
+    """All rows of ``query`` in a format; for JSON they are one column of objects.
+
+    With ``bom`` they begin with a byte-order mark, by which Excel knows UTF-8.
+    """
     options = CSV_OPTIONS if form == "csv" else JSON_OPTIONS
     before = b"[\n"
+    if bom:
+        yield codecs.BOM_UTF8
     async with aclosing(_copy(connection, query, options)) as chunks:
         async for chunk in chunks:
             if form == "json":
@@ -55,9 +61,12 @@ def as_array(rows: str | None) -> bytes:
     return b"[]\n" if rows is None else b"[\n%b\n]\n" % rows.encode()
 
 
-def as_objects(query: sql.Composable) -> sql.Composed:
-    """The rows of ``query`` as JSON objects."""
-    return sql.SQL("select row_to_json(entries.*) from ({}) as entries").format(query)
+def as_objects(query: sql.Composable, *, strip_nulls: bool = False) -> sql.Composed:
+    """The rows of ``query`` as JSON objects, or without their null members."""
+    row = sql.SQL("json_strip_nulls({})" if strip_nulls else "{}").format(
+        sql.SQL("row_to_json(entries.*)")
+    )
+    return sql.SQL("select {} from ({}) as entries").format(row, query)
 
 
 async def _copy(

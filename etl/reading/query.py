@@ -1,8 +1,4 @@
-"""The query string of ``/features``, in the conventions of PostgREST.
-
-Names are looked up in the catalog. Whether a value has its column's type, and what a
-cursor points to, is for the statements.
-"""
+"""What a request asks of ``/features``: its query string, and its headers."""
 
 from __future__ import annotations
 
@@ -12,120 +8,159 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from etl.errors import BadParameter, NotAcceptable, truncated
-from etl.reading.catalog import Catalog, Column
-from etl.reading.exports import MEDIA_TYPES
+from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
+from etl.reading.catalog import Catalog
+from etl.reading.exports import CONTENT_TYPES, MEDIA_TYPES
+from etl.reading.grammar import (
+    parse_filter,
+    parse_junction,
+    parse_order,
+    parse_select,
+)
+from etl.reading.scanner import is_text
+from etl.reading.tree import (
+    JUNCTIONS,
+    RESERVED,
+    Field,
+    Filter,
+    Item,
+    Junction,
+    Term,
+)
 
 #: Parsed queries that are cached: clients repeat them.
 CACHED_QUERIES = 256
 
-#: Parameters that are not filters. A filter on a column of such a name is quoted.
-RESERVED = ("select", "order", "limit", "after", "count", "format")
+#: Rows of a page that is made as one text; more are streamed, so that memory is flat.
+#: Also up to how many rows an estimate counts.
+MAX_PAGE_ROWS = 1000
 
-#: The operators of filters as SQL.
-COMPARISONS = {"eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-PATTERNS = {"like": "like", "ilike": "ilike"}
-OPERATORS = {**COMPARISONS, **PATTERNS, "in": "= any", "is": "is"}
+#: Lists whose parts may come in several parameters.
+LISTS = ("select", "order")
 
-#: What ``is`` takes instead of a value; the last three only for a boolean column.
-IS_VALUES = ("null", "not_null", "true", "false", "unknown")
-
-#: A list of elements between commas; an element is text of which parts may be quoted.
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_ELEMENT = rf'(?:{_QUOTED}|[^",])*'
-_LIST = re.compile(f"{_ELEMENT}(?:,{_ELEMENT})*", re.DOTALL)
-_SPLIT = re.compile(rf"(?:\A|,)({_ELEMENT})", re.DOTALL)
-
-#: A column in ``order``, its direction and the position of its nulls.
-_TERM = re.compile(r"\A(.*?)(\.asc|\.desc)?(\.nullsfirst|\.nullslast)?\Z", re.DOTALL)
+#: The media types of PostgREST, as the format and whether it is one object, without
+#: nulls.
+VENDOR_FORMATS = {
+    "object": ("json", True, False),
+    "object-stripped": ("json", True, True),
+    "array-stripped": ("json", False, True),
+}
 
 
 @dataclass(frozen=True)
-class Filter:
-    """A condition on a column; the value is to be cast to ``type``.
+class Preferences:
+    """What the headers of a request ask for.
 
-    The value of ``in`` is an array as Postgres writes it.
+    ``form`` is a format of MEDIA_TYPES or VENDOR_FORMATS, None if there is none that
+    the request accepts; ``count`` is exact, planned or estimated; ``range`` are the
+    first row and the last one, from 0, None where it is open; ``timezone`` is that of
+    timestamps in the answer.
     """
 
-    column: Column
-    operator: str
-    negated: bool
-    value: str
-    type: str
-
-
-@dataclass(frozen=True)
-class Term:
-    """A column in an order."""
-
-    column: Column
-    descending: bool = False
-    nulls_first: bool = False
+    form: str | None = "json"
+    count: str | None = None
+    range: tuple[int, int | None] | None = None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
     """What a client asks for, but for the cursor, in which pages of a list differ.
 
-    ``order`` ends in the primary key, so that no two rows are equal in it.
-    ``rows_digest`` identifies filters and order, ``digest`` the whole query.
+    ``order`` ends in the primary key, so that no two rows are equal in it, except
+    where rows are grouped. ``rows_digest`` identifies conditions and order, ``digest``
+    the whole query.
     """
 
-    columns: tuple[Column, ...]
-    filters: tuple[Filter, ...]
+    items: tuple[Item, ...]
+    conditions: tuple[Filter | Junction, ...]
     order: tuple[Term, ...]
     limit: int | None
-    count: bool
+    offset: int
+    count: str | None
+    timezone: str | None
     format: str
+    is_single: bool
+    strips_nulls: bool
+    has_bom: bool
     rows_digest: str
     digest: str
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the answer."""
+        if not (self.is_single or self.strips_nulls):
+            return CONTENT_TYPES[self.format]
+        kind = "object" if self.is_single else "array"
+        nulls = ";nulls=stripped" if self.strips_nulls else ""
+        return f"application/vnd.pgrst.{kind}+json{nulls}; charset=utf-8"
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether rows of the answer are groups of rows."""
+        return any(item.aggregate for item in self.items)
+
+    @property
+    def has_cursor(self) -> bool:
+        """Whether a cursor says where the next page starts: not in a list by offset."""
+        is_complete = any(term.field.column.key_position for term in self.order)
+        return is_complete and not self.is_grouped and not self.offset
 
 
 @lru_cache(CACHED_QUERIES)
 def read_query(
-    catalog: Catalog, parameters: tuple[tuple[str, str], ...], accepted: str | None
+    catalog: Catalog, parameters: tuple[tuple[str, str], ...], asked: Preferences
 ) -> Query:
-    """Parse all parameters but ``after``; ``accepted`` is the format if none is given.
+    """Parse all parameters but ``after``.
 
-    Raises BadParameter, and NotAcceptable if there is no format at all.
+    Raises BadParameter, RangeNotSatisfiable, and NotAcceptable if there is no format.
     """
     given, others = _split(parameters, RESERVED)
-    order = _order(catalog, given.get("order"))
-    count = given.get("count", "false")
-    if count not in ("true", "false"):
-        raise BadParameter(f"count is true or false, not {truncated(count)}")
-    form = given.get("format", accepted)
-    if form is None:
-        raise NotAcceptable(f"features come as {', '.join(MEDIA_TYPES.values())}")
-    if form not in MEDIA_TYPES:
-        allowed = ", ".join(MEDIA_TYPES)
-        raise BadParameter(f"format is one of {allowed}, not {truncated(form)}")
+    form, is_single, strips_nulls = _format(given.get("format"), asked.form)
+    items = parse_select(catalog, given.get("select", "*"))
+    order = parse_order(catalog, given["order"]) if "order" in given else ()
+    if not any(item.aggregate for item in items):
+        ordered = {term.field for term in order}
+        key = map(Field, catalog.key)
+        order += tuple(Term(field) for field in key if field not in ordered)
+    first, limit = _range(given.get("limit"), given.get("offset"), asked.range)
+    counts = _flag(given, "count")
     return Query(
-        columns=_select(catalog, given.get("select")),
-        filters=tuple(_filter(catalog, name, text) for name, text in others),
-        order=order,
-        limit=_limit(given.get("limit")),
-        count=count == "true",
-        format=form,
-        rows_digest=digest(
-            others,
-            [(term.column.name, term.descending, term.nulls_first) for term in order],
+        items=items,
+        conditions=tuple(
+            parse_junction(catalog, name, text)
+            if name in JUNCTIONS
+            else parse_filter(catalog, name, text)
+            for name, text in others
         ),
-        digest=digest(parameters, form),
+        order=order,
+        limit=limit,
+        offset=first,
+        count=asked.count or ("exact" if counts else None),
+        timezone=asked.timezone,
+        format=form,
+        is_single=is_single,
+        strips_nulls=strips_nulls,
+        has_bom=_flag(given, "bom") and form == "csv",
+        rows_digest=digest(others, [term.identity for term in order]),
+        digest=digest(parameters, asked),
     )
 
 
 def read_select(
     catalog: Catalog, parameters: Iterable[tuple[str, str]]
-) -> tuple[Column, ...]:
-    """The columns of a single row, for which ``select`` is the only parameter."""
+) -> tuple[Item, ...]:
+    """The items of a single row, for which ``select`` is the only parameter."""
     given, others = _split(parameters, ("select",))
     for name, _ in others:
         raise BadParameter(
             f"unknown parameter {truncated(name)}; allowed: select (and filters on"
             " /features)"
         )
-    return _select(catalog, given.get("select"))
+    items = parse_select(catalog, given.get("select", "*"))
+    if any(item.aggregate for item in items):
+        raise BadParameter("select: an aggregate is of several rows: use /features")
+    return items
 
 
 def digest(*parts: object) -> str:
@@ -133,15 +168,10 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def is_text(value: str) -> bool:
-    """Whether Postgres can store it: it has no NUL and no half of a character."""
-    return "\0" not in value and not re.search("[\ud800-\udfff]", value)
-
-
 def _split(
     parameters: Iterable[tuple[str, str]], reserved: tuple[str, ...]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The reserved parameters, and the others."""
+    """The reserved parameters, and the conditions."""
     given: dict[str, str] = {}
     others = []
     for name, text in parameters:
@@ -149,8 +179,10 @@ def _split(
             raise BadParameter(
                 f"parameter {truncated(name)} has a NUL or half of a character in it"
             )
-        if name not in reserved:
+        if name not in reserved or name in JUNCTIONS:
             others.append((name, text))
+        elif name in LISTS and name in given:
+            given[name] += f",{text}"
         elif name in given:
             raise BadParameter(f"parameter {name!r} is given more than once")
         else:
@@ -158,122 +190,46 @@ def _split(
     return given, others
 
 
-def _limit(text: str | None) -> int | None:
-    if text is None or re.fullmatch("[0-9]{1,9}", text):
+def _format(given: str | None, accepted: str | None) -> tuple[str, bool, bool]:
+    """The format of the answer, whether it is one object, and whether without nulls."""
+    if given is not None:
+        if given not in MEDIA_TYPES:
+            allowed = ", ".join(MEDIA_TYPES)
+            raise BadParameter(f"format is one of {allowed}, not {truncated(given)}")
+        return given, False, False
+    if accepted is None:
+        raise NotAcceptable(f"features come as {', '.join(MEDIA_TYPES.values())}")
+    return VENDOR_FORMATS.get(accepted, (accepted, False, False))
+
+
+def _flag(given: dict[str, str], name: str) -> bool:
+    value = given.get(name, "false")
+    if value not in ("true", "false"):
+        raise BadParameter(f"{name} is true or false, not {truncated(value)}")
+    return value == "true"
+
+
+def _range(
+    limit: str | None, offset: str | None, rows: tuple[int, int | None] | None
+) -> tuple[int, int | None]:
+    """The first row, and how many, or None: limit and offset within a Range header."""
+    first, most = max(_number("offset", offset) or 0, 0), _number("limit", limit)
+    if most is not None and most < 0:
+        raise RangeNotSatisfiable("Limit should be greater than or equal to zero.")
+    if rows is None or most == 0:
+        return first, most
+    start, end = rows
+    ends = [each for each in (end, most and first + most - 1) if each is not None]
+    first = max(first, start)
+    if ends and min(ends) < first:
+        raise RangeNotSatisfiable(
+            "The lower boundary must be lower than or equal to the upper boundary in"
+            " the Range header."
+        )
+    return first, min(ends) - first + 1 if ends else None
+
+
+def _number(name: str, text: str | None) -> int | None:
+    if text is None or re.fullmatch("-?[0-9]{1,18}", text):
         return int(text) if text else None
-    raise BadParameter(
-        f"limit is a whole number from 0 to 999999999, not {truncated(text)}"
-    )
-
-
-def _select(catalog: Catalog, text: str | None) -> tuple[Column, ...]:
-    if text is None or text == "*":
-        return catalog.columns
-    columns: list[Column] = []
-    for name in _elements("select", "a,b", text, text):
-        column = _column(catalog, name, "select")
-        if column in columns:
-            raise BadParameter(f"select names the column {column.name!r} twice")
-        columns.append(column)
-    return tuple(columns)
-
-
-def _order(catalog: Catalog, text: str | None) -> tuple[Term, ...]:
-    terms: dict[Column, Term] = {}
-    example = "a,b.desc.nullslast"
-    elements = _elements("order", example, text, text) if text is not None else []
-    for element in elements:
-        ((name, direction, nulls),) = _TERM.findall(element)
-        column = _column(catalog, name, "order")
-        if column in terms:
-            raise BadParameter(f"order names the column {column.name!r} twice")
-        descending = direction == ".desc"
-        nulls_first = nulls == ".nullsfirst" if nulls else descending
-        terms[column] = Term(column, descending, nulls_first)
-    for column in catalog.key:
-        terms.setdefault(column, Term(column))
-    return tuple(terms.values())
-
-
-def _filter(catalog: Catalog, name: str, text: str) -> Filter:
-    """One filter: ``<column>=<operator>.<value>``, or ``not.`` and these."""
-    if not name.startswith('"') and name not in catalog.by_name:
-        raise BadParameter(
-            f"unknown parameter {truncated(name)}; allowed: {', '.join(RESERVED)}, and"
-            f" the columns {catalog.names}"
-        )
-    column = _column(catalog, name, "filter")
-    negated = text.startswith("not.")
-    operator, dot, value = text.removeprefix("not.").partition(".")
-    if not dot or operator not in OPERATORS:
-        raise BadParameter(
-            f"a filter on {column.name} is operator.value, not {truncated(text)};"
-            f" operators: {', '.join(OPERATORS)}, each also after not."
-        )
-    kind = column.value_type
-    if operator == "is":
-        value = _is_value(column, value)
-    elif operator == "in":
-        value, kind = _array(column, value), f"{kind}[]"
-    elif operator in PATTERNS:
-        value, kind = _pattern(column, value), "text"
-    return Filter(column, operator, negated, value, kind)
-
-
-def _is_value(column: Column, text: str) -> str:
-    allowed = IS_VALUES if column.type == "boolean" else IS_VALUES[:2]
-    if text.lower() in allowed:
-        return text.lower()
-    raise BadParameter(
-        f"{column.name}=is takes {', '.join(allowed)}, not {truncated(text)}"
-    )
-
-
-def _array(column: Column, text: str) -> str:
-    """The list of ``in``, as Postgres writes an array."""
-    inner = text[1:-1] if text.startswith("(") and text.endswith(")") else None
-    name = f"{column.name}=in"
-    elements = _elements(name, "(a,b)", text, inner) if text != "()" else []
-    quoted = (re.sub(r'(["\\])', r"\\\1", _unquoted(each)) for each in elements)
-    return "{{{}}}".format(",".join(f'"{each}"' for each in quoted))
-
-
-def _pattern(column: Column, text: str) -> str:
-    """A pattern of LIKE; as in PostgREST, ``*`` is another way to write ``%``."""
-    if not column.is_text:
-        raise BadParameter(
-            f"{column.name} is {column.type}, and like and ilike take text; allowed:"
-            f" {', '.join([*COMPARISONS, 'in', 'is'])}"
-        )
-    if (len(text) - len(text.rstrip("\\"))) % 2:
-        raise BadParameter(
-            f"{column.name}: a pattern must not end in a lone backslash:"
-            f" {truncated(text)}"
-        )
-    return text.replace("*", "%")
-
-
-def _elements(name: str, example: str, sent: str, inner: str | None) -> list[str]:
-    """The elements of the list ``inner``, with their quotes; None is not a list."""
-    if inner is None or not _LIST.fullmatch(inner):
-        raise BadParameter(
-            f"{name} takes a list such as {example}: quote a value with a comma or a"
-            f' quote in it as "…", with \\ before " and \\; not {truncated(sent)}'
-        )
-    return _SPLIT.findall(inner)
-
-
-def _unquoted(element: str) -> str:
-    if re.fullmatch(_QUOTED, element, re.DOTALL):
-        return re.sub(r"\\(.)", r"\1", element[1:-1], flags=re.DOTALL)
-    return element
-
-
-def _column(catalog: Catalog, name: str, where: str) -> Column:
-    """The column that ``name`` names, which may be quoted."""
-    name = _unquoted(name)
-    if name in catalog.by_name:
-        return catalog.by_name[name]
-    raise BadParameter(
-        f"{where}: there is no column {truncated(name)}; allowed: {catalog.names}"
-    )
+    raise BadParameter(f"{name} is a whole number, not {truncated(text)}")

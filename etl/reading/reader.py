@@ -7,33 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 
+from etl.errors import BadParameter, NoSuchOperator, RequestError
 from etl.postgres.database import Database
+from etl.postgres.sqlerrors import one_line
+from etl.postgres.transactions import local, transaction
 from etl.reading import statements
 from etl.reading.catalog import Catalog, Column, read_catalog
-from etl.reading.query import Query
+from etl.reading.cursors import encode_cursor
+from etl.reading.query import MAX_PAGE_ROWS, Query
+from etl.reading.tree import Item
 
 #: Requests that are answered by one statement at most.
 MAX_BATCH = 200
 
-#: What Postgres raises for a value or an operator that does not fit a column.
+#: What Postgres raises for a query that does not fit the columns, their types or what
+#: it can do.
 REFUSALS = (
     psycopg.DataError,
     psycopg.IntegrityError,  # of a domain
-    psycopg.errors.UndefinedFunction,
-    psycopg.errors.AmbiguousFunction,
-    psycopg.errors.DatatypeMismatch,
-    psycopg.errors.FeatureNotSupported,
+    psycopg.NotSupportedError,
+    psycopg.ProgrammingError,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyColumns,
 )
 
-#: What it raises if the table has changed since its columns were read.
-CHANGES = (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedObject)
+#: Those of them that no client can help.
+FAULTS = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable)
 
 K = TypeVar("K", bound=Hashable)
 Q = TypeVar("Q")
@@ -62,10 +69,12 @@ class PublishedVersion:
 class Page:
     """What is known of a query's rows; ``rows`` are JSON objects, a line each.
 
-    ``cursor`` is where the next page starts, None if this is the last one.
+    ``found`` are the rows of the page, and one more if others follow. ``cursor`` is
+    where the next page starts, None if this is the last one or there are no cursors.
     """
 
     published: PublishedVersion
+    found: int
     total: int | None
     cursor: str | None
     rows: str | None
@@ -147,10 +156,10 @@ class Reader:
         return _checked(catalog, published) if catalog else published
 
     async def row(
-        self, catalog: Catalog, columns: tuple[Column, ...], key: str
+        self, catalog: Catalog, items: tuple[Item, ...], key: str
     ) -> tuple[PublishedVersion, str | None]:
         """The row with this key as JSON, or None; ``key`` has no NUL."""
-        published, row = await self._rows.load((columns, catalog.key[0]), key)
+        published, row = await self._rows.load((items, catalog.key[0]), key)
         return _checked(catalog, published), row
 
     async def _load_versions(
@@ -160,7 +169,7 @@ class Reader:
             return [await read_published(connection)] * len(requests)
 
     async def _load_rows(
-        self, kind: tuple[tuple[Column, ...], Column], keys: Sequence[str]
+        self, kind: tuple[tuple[Item, ...], Column], keys: Sequence[str]
     ) -> list[tuple[PublishedVersion, str | None]]:
         async with self._database.readers.connection() as connection:
             rows = await AsyncRawCursor(connection).execute(
@@ -175,21 +184,65 @@ async def read_published(connection: AsyncConnection) -> PublishedVersion:
     return PublishedVersion(*row)
 
 
+@asynccontextmanager
+async def in_timezone(
+    connection: AsyncConnection, timezone: str | None
+) -> AsyncIterator[None]:
+    """In a time zone, if one is given: then in a transaction, for which it lasts."""
+    if timezone is None:
+        yield
+        return
+    async with transaction(connection, local({"timezone": timezone})):
+        yield
+
+
 async def read_page(
     connection: AsyncConnection,
     catalog: Catalog,
     query: Query,
     after: str | None,
     *,
+    limit: int,
     with_rows: bool,
 ) -> Page:
-    """A page, or what precedes a stream; raises StaleCatalog."""
-    statement, values = statements.page(query, after, with_rows=with_rows)
+    """A page of up to ``limit`` rows, or what precedes a stream.
+
+    Raises StaleCatalog.
+    """
+    statement, values = statements.page(query, after, limit, with_rows=with_rows)
     found = await AsyncRawCursor(connection).execute(statement, values)
-    ((*published, total, last, rows),) = await found.fetchall()
+    ((*published, number, total, last, rows),) = await found.fetchall()
     version = _checked(catalog, PublishedVersion(*published))
-    cursor = last and statements.encode_cursor(json.loads(last), query.rows_digest)
-    return Page(version, total, cursor, rows)
+    if query.count == "planned" or (
+        query.count == "estimated" and total > MAX_PAGE_ROWS
+    ):
+        total = max(await _planned(connection, query), total or 0)
+    cursor = last and encode_cursor(json.loads(last), query.rows_digest)
+    return Page(version, number, total, cursor, rows)
+
+
+async def _planned(connection: AsyncConnection, query: Query) -> int:
+    """How many rows the planner expects."""
+    found = await connection.execute(statements.plan(query))
+    (((plan,),),) = await found.fetchall()
+    return int(plan["Plan"]["Plan Rows"])
+
+
+def refused(error: psycopg.Error) -> RequestError:
+    """What Postgres refuses as an error of the request, with its words and its code."""
+    code, diagnostic = error.sqlstate, error.diag
+    if code is None or isinstance(error, FAULTS):
+        raise error
+    kind = BadParameter
+    if isinstance(error, psycopg.errors.UndefinedFunction):
+        kind = NoSuchOperator
+    return kind(
+        one_line(error),
+        code=code,
+        message=diagnostic.message_primary,
+        details=diagnostic.message_detail,
+        hint=diagnostic.message_hint,
+    )
 
 
 def _checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:

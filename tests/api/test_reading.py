@@ -119,6 +119,7 @@ async def test_errors_are_problems(
         body = json.loads(await response.read())
     assert body["status"] == status
     members = ["type", "title", "status", "detail"]
+    members += ["message", "code", "details", "hint"]
     if path == "/trigger_etl":
-        members += ["message", "result", "run"]
+        members += ["result", "run"]
     assert list(body) == members

@@ -128,7 +128,8 @@ async def test_a_failed_run_leaves_the_old_rows(client: Client, data_dir: Path) 
     users.write_text(users.read_text().replace("2023-", "2023/"))
     failed = await trigger(client, 422)
     assert list(failed) == [
-        *("type", "title", "status", "detail", "message", "result", "run")
+        *("type", "title", "status", "detail", "message", "code", "details", "hint"),
+        *("result", "run"),
     ]
     assert failed["run"]["state"] == "failed"
     assert failed["run"]["error"] == failed["result"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import BadParameter
-from etl.reading.statements import decode_cursor, encode_cursor
+from etl.reading.cursors import decode_cursor, encode_cursor
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

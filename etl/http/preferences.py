@@ -1,0 +1,112 @@
+"""What headers ask of rows: Prefer (RFC 7240), Range in items, Accept-Profile.
+
+As PostgREST reads them (Preferences, Pagination and Count, Schemas).
+"""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
+from etl.http.negotiation import choose_format
+from etl.reading.catalog import Catalog
+from etl.reading.exports import MEDIA_TYPES
+from etl.reading.query import VENDOR_FORMATS, Preferences
+
+FORMATS = (*MEDIA_TYPES, *VENDOR_FORMATS)
+
+#: Preferences that say how rows are read, and their values. Of each the first counts.
+OF_READING = {
+    "count": re.compile("exact|planned|estimated"),
+    "handling": re.compile("strict|lenient"),
+    "timezone": re.compile(".+"),
+}
+
+#: Preferences of PostgREST that say how rows are written, and nothing of reading them.
+OF_WRITING = re.compile(
+    "return=(representation|minimal|headers-only)|missing=(default|null)"
+    "|resolution=(merge|ignore)-duplicates|tx=(commit|rollback)|max-affected=[0-9]+"
+)
+
+_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?")
+
+
+def preferences_of(request: web.Request) -> tuple[Preferences, str | None]:
+    """What the headers ask for, and the header Preference-Applied.
+
+    Raises BadParameter for what is not understood where ``handling=strict`` is
+    preferred, and RangeNotSatisfiable.
+    """
+    preferred = [
+        each.strip()
+        for header in request.headers.getall("Prefer", ())
+        for each in header.split(",")
+        if each.strip()
+    ]
+    found: dict[str, str] = {}
+    unknown = []
+    for each in preferred:
+        name, _, value = each.partition("=")
+        if name in OF_READING and OF_READING[name].fullmatch(value):
+            found.setdefault(name, value)
+        elif not OF_WRITING.fullmatch(each):
+            unknown.append(each)
+    is_strict = found.get("handling") == "strict"
+    if unknown and is_strict:
+        raise BadParameter(
+            f"Prefer: these are not understood: {truncated(', '.join(unknown))}",
+            code="PGRST122",
+            message="Invalid preferences given with handling=strict",
+            details=f"Invalid preferences: {', '.join(unknown)}",
+        )
+    form = choose_format(request.headers.get("Accept", ""), FORMATS)
+    rows = _range(request, is_strict=is_strict)
+    asked = Preferences(form, found.get("count"), rows, found.get("timezone"))
+    applied = [f"{name}={found[name]}" for name in OF_READING if name in found]
+    return asked, ", ".join(applied) or None
+
+
+def content_range(first: int, rows: int | None, total: int | None) -> str | None:
+    """The header Content-Range, None if the number of rows is not known."""
+    if rows is None:
+        return None
+    shown = f"{first}-{first + rows - 1}" if rows and total != 0 else "*"
+    return f"{shown}/{'*' if total is None else total}"
+
+
+def check_profile(request: web.Request, catalog: Catalog) -> None:
+    """406 if Accept-Profile names another schema than that of the table."""
+    profile = request.headers.get("Accept-Profile", catalog.schema)
+    if profile != catalog.schema:
+        raise NotAcceptable(
+            f"Accept-Profile: features is in the schema {catalog.schema}, not in"
+            f" {truncated(profile)}",
+            code="PGRST106",
+            message=f"Invalid schema: {profile}",
+            hint=f"Only the following schemas are exposed: {catalog.schema}",
+        )
+
+
+def _range(request: web.Request, *, is_strict: bool) -> tuple[int, int | None] | None:
+    """The first and the last row of a Range header, which is for GET alone."""
+    text = request.headers.get("Range")
+    if text is None or request.method != "GET":
+        return None
+    found = _RANGE.fullmatch(text)
+    if found is None or request.headers.get("Range-Unit", "items") != "items":
+        if is_strict:
+            raise BadParameter(
+                "Range is of items, such as 0-24, with Range-Unit: items or without"
+                f" it; not {truncated(text)}",
+                code="PGRST122",
+            )
+        return None  # of bytes, as download managers ask
+    first, last = int(found[1]), int(found[2]) if found[2] else None
+    if last is not None and last < first:
+        raise RangeNotSatisfiable(
+            "The lower boundary must be lower than or equal to the upper boundary in"
+            " the Range header."
+        )
+    return first, last

@@ -1,0 +1,159 @@
+"""Fields, items and conditions of a query as SQL.
+
+Names come from the catalog and operators from a list. The caller makes SQL of values,
+parameters or literals; here they are cast to the type of what they are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from psycopg import sql
+
+from etl.reading.tree import (
+    OPERATORS,
+    PATTERNS,
+    SEARCHES,
+    Field,
+    Filter,
+    Item,
+    Junction,
+    Term,
+)
+
+#: Makes SQL of a value: a parameter, or a literal.
+Value = Callable[[str], sql.Composable]
+
+NOTHING = sql.SQL("")
+
+
+def cast(value: sql.Composable, kind: str) -> sql.Composed:
+    """A value as another type; ``kind`` is of words alone, or from the catalog."""
+    return sql.SQL("{}::{}").format(value, sql.SQL(kind))
+
+
+def field_of(field: Field) -> sql.Composable:
+    """A field. An arrow takes JSON, so other types become that first."""
+    column = sql.Identifier("features", field.column.name)
+    if not field.path:
+        return column
+    is_json = field.column.value_type in ("json", "jsonb")
+    steps = [sql.SQL(arrow) + sql.Literal(key) for arrow, key in field.path]
+    start = column if is_json else sql.SQL("to_jsonb({})").format(column)
+    return sql.SQL("({}{})").format(start, sql.Composed(steps))
+
+
+def value_of(item: Item) -> sql.Composable:
+    """What an item is computed by."""
+    inner: sql.Composable = field_of(item.field) if item.field else sql.SQL("*")
+    if item.cast:
+        inner = cast(inner, item.cast)
+    if item.aggregate:
+        inner = sql.SQL("{}({})").format(sql.SQL(item.aggregate), inner)
+    return cast(inner, item.aggregate_cast) if item.aggregate_cast else inner
+
+
+def select_list(items: Sequence[Item]) -> sql.Composable:
+    """Items under their names."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} as {}").format(value_of(item), sql.Identifier(item.name))
+        for item in items
+    )
+
+
+def csv_list(items: Sequence[Item]) -> sql.Composable:
+    """Items as CSV readers expect them: booleans are true and false, no line is empty.
+
+    A null that is alone in its row becomes an empty string, which COPY quotes, for many
+    readers skip empty lines.
+    """
+    values = []
+    for item in items:
+        value, column = value_of(item), item.field and item.field.column
+        if (
+            column
+            and column.csv_type
+            and value == sql.Identifier("features", column.name)
+        ):
+            value = cast(value, column.csv_type)
+        if len(items) == 1:
+            value = sql.SQL("concat({})").format(value)
+        values.append(sql.SQL("{} as {}").format(value, sql.Identifier(item.name)))
+    return sql.SQL(", ").join(values)
+
+
+def where(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    """A WHERE clause of conditions that all hold; nothing without any."""
+    if not conditions:
+        return NOTHING
+    return sql.SQL(" where ") + sql.SQL(" and ").join(
+        sql.SQL("({})").format(each) for each in conditions
+    )
+
+
+def group_by(items: Sequence[Item]) -> sql.Composable:
+    """A GROUP BY clause, as PostgREST adds it: the items beside aggregates."""
+    values = [value_of(item) for item in items if not item.aggregate]
+    if not values or len(values) == len(items):
+        return NOTHING
+    return sql.SQL(" group by ") + sql.SQL(", ").join(values)
+
+
+def order_by(order: Sequence[Term]) -> sql.Composable:
+    """An ORDER BY clause, as short as an index is declared."""
+    terms = []
+    for term in order:
+        direction = " desc" if term.descending else ""
+        if term.nulls_first != term.descending and not term.field.is_required:
+            direction += " nulls first" if term.nulls_first else " nulls last"
+        terms.append(field_of(term.field) + sql.SQL(direction))
+    return sql.SQL(" order by ") + sql.SQL(", ").join(terms) if terms else NOTHING
+
+
+def condition_of(condition: Filter | Junction, value: Value) -> sql.Composable:
+    """A condition, with its values in the order in which it names them."""
+    if isinstance(condition, Junction):
+        operator = sql.SQL(f" {condition.operator} ")
+        inner: sql.Composable = operator.join(
+            sql.SQL("({})").format(condition_of(each, value))
+            for each in condition.conditions
+        )
+    else:
+        inner = _comparison(condition, value)
+    return sql.SQL("not ({})").format(inner) if condition.is_negated else inner
+
+
+def _comparison(condition: Filter, value: Value) -> sql.Composable:
+    name, field = condition.operator, field_of(condition.field)
+    if name == "is":
+        state = sql.SQL(condition.value.replace("_", " "))
+        return sql.SQL("{} is {}").format(field, state)
+    if name in SEARCHES:
+        return _search(condition, value)
+    kind = "text" if name in PATTERNS else condition.field.type
+    operand = cast(
+        value(condition.value),
+        f"{kind}[]" if name == "in" or condition.modifier else kind,
+    )
+    return sql.SQL("{} {} {}({})").format(
+        field,
+        sql.SQL(OPERATORS.get(name, "=")),
+        sql.SQL("any" if name == "in" else condition.modifier or ""),
+        operand,
+    )
+
+
+def _search(condition: Filter, value: Value) -> sql.Composable:
+    """A full text search, in which all that is no tsvector is made one."""
+    field = field_of(condition.field)
+    language: sql.Composable = NOTHING
+    if condition.modifier:
+        language = cast(sql.Literal(condition.modifier), "regconfig") + sql.SQL(", ")
+    if condition.field.type != "tsvector":
+        field = sql.SQL("to_tsvector({}{})").format(language, field)
+    return sql.SQL("{} @@ {}({}{})").format(
+        field,
+        sql.SQL(SEARCHES[condition.operator]),
+        language,
+        cast(value(condition.value), "text"),
+    )

@@ -1,0 +1,289 @@
+"""The query language of ``/features``: PostgREST's, as far as it reads one table.
+
+Each rule is one of PostgREST's documentation (Tables and Views, Aggregate Functions).
+Names are looked up in the catalog; values stay text, to be cast by Postgres. Knows no
+SQL but the names of operators.
+"""
+
+from __future__ import annotations
+
+import re
+
+from etl.errors import BadParameter, truncated
+from etl.reading.catalog import Catalog, Column
+from etl.reading.scanner import UNPARSABLE, Scanner
+from etl.reading.tree import (
+    AGGREGATES,
+    IS_VALUES,
+    OPERATORS,
+    QUANTIFIABLE,
+    RESERVED,
+    SEARCHES,
+    Field,
+    Filter,
+    Item,
+    Junction,
+    Term,
+)
+
+#: What a filter begins with, in PostgREST's words.
+OPERATION = '"not" or operator (eq, gt, ...)'
+
+#: Junctions within junctions, which Python and Postgres read by recursion.
+MAX_DEPTH = 100
+
+_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_WORD = r"[\w$ ]+"
+_NAME = rf"(?:{_QUOTED}|{_WORD}(?:-(?!>){_WORD})*)"
+_KEY = rf"(?:{_QUOTED}|[^(\-:.,>)]+(?:-(?!>)[^(\-:.,>)]+)*)"
+
+#: An element of a list, quoted as a whole or not at all. The groups are atomic, so that
+#: a list without an end is read once.
+_ELEMENT = rf"(?>{_QUOTED}(?=[,)]|\Z)|[^,)]*)"
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.DOTALL)
+
+
+NAME = _pattern(_NAME)
+_ALIAS = _pattern(rf"\s*({_NAME})\s*:(?!:)")
+_STEP = _pattern(rf"(->>?)(?:(-?[0-9]{{1,9}})(?=->|::|[.,)]|\Z)|({_KEY}))")
+_CAST = _pattern(rf"::({_WORD})")
+_COUNT = _pattern(r"\s*count\(\)")
+_BARE_COUNT = _pattern(r"\s*count\s*(?=,|::|\Z)")
+_AGGREGATE = _pattern(rf"\.({'|'.join(AGGREGATES)})\(\)")
+_STAR = _pattern(r"\s*\*\s*(?=,|\Z)")
+_EMBEDDED = _pattern(rf"\s*(?:\.\.\.)?({_NAME})(?:!{_NAME})*\(")
+_EMBEDDED_FIELD = _pattern(rf"({_NAME})\.")
+_DIRECTION = _pattern(r"(?:\.(asc|desc))?(?:\.(nullsfirst|nullslast))?\s*(?=,|\Z)")
+_OPERATION = _pattern(
+    rf"(not\.)?(?:({'|'.join(QUANTIFIABLE)})(?:\((any|all)\))?"
+    rf"|({'|'.join(SEARCHES)})(?:\(({_WORD})\))?"
+    rf"|({'|'.join((*OPERATORS, 'in', 'is'))}))\."
+)
+_STATE = re.compile("|".join(IS_VALUES), re.IGNORECASE)
+_LIST = _pattern(rf"\s*\(({_ELEMENT}(?:,{_ELEMENT})*+)\)\s*")
+_ELEMENTS = _pattern(rf"(?:\A|,)({_ELEMENT})(?=,|\Z)")
+_JUNCTION = _pattern(r"\s*(not\.)?(and|or)\s*\(")
+_CLOSING = _pattern(r"\s*\)\s*")
+_SPACES = _pattern(r"\s*")
+_DOT = _pattern(r"\.")
+_COMMA = _pattern(r"\s*,")
+_END = _pattern(r"\s*\Z")
+
+#: After the name of a filter: some clients number those on one column, as ``name[1]``.
+_NUMBERED = _pattern(r"\s*(?:\[[0-9]+\])?\Z")
+
+#: A value up to the end, and one in a junction: quoted, an array, or up to a comma.
+_LAST = _pattern(r".*")
+_INNER = _pattern(rf"{_QUOTED}(?=\s*[,)])|\{{[^{{}}]*\}}|[^,)]*")
+
+
+def parse_select(catalog: Catalog, text: str) -> tuple[Item, ...]:
+    """``a,b:c::text,d->e->>f,g.sum()``; every column if it is empty."""
+    scanner = Scanner("select parameter", text or "*")
+    items: dict[Item, None] = {}
+    while True:
+        if scanner.take(_STAR):
+            items |= dict.fromkeys(every_column(catalog))
+        else:
+            items[_item(catalog, scanner)] = None
+        if not scanner.take(_COMMA):
+            break
+    scanner.expect(_END, '"::", "->", "->>", ".", "," or end of input')
+    names = [item.name for item in items]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadParameter(
+                f"select has two values named {truncated(name)}: rename one, as in"
+                f" other:{name}"
+            )
+    return tuple(items)
+
+
+def every_column(catalog: Catalog) -> tuple[Item, ...]:
+    """The columns of the table under their own names."""
+    return tuple(Item(column.name, Field(column)) for column in catalog.columns)
+
+
+def parse_order(catalog: Catalog, text: str) -> tuple[Term, ...]:
+    """``a,b.desc.nullslast``; a field that comes again changes nothing."""
+    scanner = Scanner("order", text)
+    terms: dict[Field, Term] = {}
+    while True:
+        if embedded := scanner.take(_EMBEDDED):
+            raise _not_embedded(embedded[1])
+        field = _field(catalog, scanner)
+        found = scanner.expect(_DIRECTION, '"asc", "desc", "nullsfirst" or "nullslast"')
+        descending = found[1] == "desc"
+        nulls_first = found[2] == "nullsfirst" if found[2] else descending
+        terms.setdefault(field, Term(field, descending, nulls_first))
+        if not scanner.take(_COMMA):
+            return tuple(terms.values())
+
+
+def parse_filter(catalog: Catalog, name: str, text: str) -> Filter:
+    """``name=text``: a field; and an operator, a dot and a value."""
+    scanner, names = Scanner("filter", text), Scanner("parameter", name)
+    if name not in catalog.by_name and (embedded := names.take(_EMBEDDED_FIELD)):
+        raise _not_embedded(embedded[1])
+    if not _OPERATION.match(text):
+        known = name in catalog.by_name or name.startswith('"')
+        raise scanner.error(
+            OPERATION,
+            f"a filter on {name} is operator.value, not {truncated(text)}; operators:"
+            f" {', '.join((*OPERATORS, 'in', 'is', *SEARCHES))}, each also after not."
+            if known
+            else f"unknown parameter {truncated(name)}; allowed: {', '.join(RESERVED)},"
+            f" and the columns {catalog.names}",
+        )
+    if name in catalog.by_name:
+        return _filter(scanner, Field(catalog.by_name[name]), _LAST)
+    field = _field(catalog, names)
+    names.expect(_NUMBERED, '"->", "->>" or end of input')
+    return _filter(scanner, field, _LAST)
+
+
+def parse_junction(catalog: Catalog, name: str, text: str) -> Filter | Junction:
+    """``or=(…)`` and ``and=(…)``, whose name may have ``not.`` before it."""
+    if not text.lstrip().startswith("("):
+        raise Scanner("logic tree", text).error('"("')
+    scanner = Scanner("logic tree", name + text, shown=text)
+    condition = _condition(catalog, scanner, MAX_DEPTH)
+    scanner.expect(_END, "end of input")
+    return condition
+
+
+def find_column(catalog: Catalog, name: str) -> Column:
+    """The column of this name."""
+    if name in catalog.by_name:
+        return catalog.by_name[name]
+    raise BadParameter(
+        f"there is no column {truncated(name)}; allowed: {catalog.names}",
+        code="42703",
+        message=f"column features.{name} does not exist",
+    )
+
+
+def unquoted(text: str) -> str:
+    """A name or an element of a list without its quotes."""
+    if text.startswith('"') and text.endswith('"') and len(text) > 1:
+        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    return text
+
+
+def _item(catalog: Catalog, scanner: Scanner) -> Item:
+    alias = scanner.take(_ALIAS)
+    cast = aggregate = aggregate_cast = field = None
+    if scanner.take(_COUNT) or _is_bare_count(catalog, scanner):
+        aggregate = "count"
+    else:
+        if embedded := scanner.take(_EMBEDDED):
+            raise _no_relationship(embedded[1])
+        field = _field(catalog, scanner)
+        cast = _cast(scanner)
+        if found := scanner.take(_AGGREGATE):
+            aggregate = found[1]
+    if aggregate:
+        aggregate_cast = _cast(scanner)
+    name = unquoted(alias[1].strip()) if alias else None
+    name = name or aggregate or (field.name if field else "")
+    return Item(name, field, cast, aggregate, aggregate_cast)
+
+
+def _is_bare_count(catalog: Catalog, scanner: Scanner) -> bool:
+    """Whether ``count`` is next, an older way to write ``count()``, and no column."""
+    if "count" in catalog.by_name:
+        return False
+    return scanner.take(_BARE_COUNT) is not None
+
+
+def _cast(scanner: Scanner) -> str | None:
+    found = scanner.take(_CAST)
+    return found[1].strip() if found else None
+
+
+def _field(catalog: Catalog, scanner: Scanner) -> Field:
+    scanner.take(_SPACES)
+    name = scanner.expect(NAME, "field name (* or [a..z0..9_$])")[0]
+    column = find_column(catalog, unquoted(name.strip()))
+    path: list[tuple[str, str | int]] = []
+    while step := scanner.take(_STEP):
+        arrow, index, key = step.groups()
+        path.append((arrow, int(index) if index else unquoted(key.strip())))
+    scanner.take(_SPACES)
+    return Field(column, tuple(path))
+
+
+def _condition(catalog: Catalog, scanner: Scanner, depth: int) -> Filter | Junction:
+    """A junction or, in one, a filter as ``field.operator.value``."""
+    found = scanner.take(_JUNCTION)
+    if found is None:
+        field = _field(catalog, scanner)
+        scanner.expect(_DOT, "delimiter (.)")
+        return _filter(scanner, field, _INNER)
+    if depth == 0:
+        raise BadParameter(
+            f"logic tree: over {MAX_DEPTH} parentheses in one another", code=UNPARSABLE
+        )
+    conditions = [_condition(catalog, scanner, depth - 1)]
+    while scanner.take(_COMMA):
+        conditions.append(_condition(catalog, scanner, depth - 1))
+    scanner.expect(_CLOSING, '"," or ")"')
+    return Junction(found[2], tuple(conditions), is_negated=bool(found[1]))
+
+
+def _filter(scanner: Scanner, field: Field, values: re.Pattern[str]) -> Filter:
+    negated, quantifiable, quantifier, search, language, other = scanner.expect(
+        _OPERATION, OPERATION
+    ).groups()
+    operator = quantifiable or search or other
+    modifier = quantifier or language
+    if operator == "in":
+        value = _array(scanner.expect(_LIST, '"(", and then "," or ")"')[1])
+    elif operator == "is":
+        value = scanner.expect(_STATE, f"isVal: ({', '.join(IS_VALUES)})")[0].lower()
+    else:
+        value = scanner.expect(values, "a value")[0]
+        value = unquoted(value) if values is _INNER else value
+    if operator in ("like", "ilike"):
+        value = _like(value)
+    if values is _LAST:
+        scanner.expect(_END, "end of input")
+    return Filter(field, operator, value, bool(negated), modifier)
+
+
+def _like(value: str) -> str:
+    """A pattern of LIKE, in which ``*`` is another way to write ``%``."""
+    if (len(value) - len(value.rstrip("\\"))) % 2:  # an error only where it is reached
+        raise BadParameter(
+            f"a pattern must not end in a lone backslash: {truncated(value)}",
+            code="22025",
+        )
+    return value.replace("*", "%")
+
+
+def _array(elements: str) -> str:
+    """A list of elements as Postgres writes an array."""
+    found = _ELEMENTS.findall(elements) if elements else []
+    quoted = (re.sub(r'(["\\])', r"\\\1", unquoted(each)) for each in found)
+    return "{{{}}}".format(",".join(f'"{each}"' for each in quoted))
+
+
+def _no_relationship(name: str) -> BadParameter:
+    return BadParameter(
+        f"select: features is one table, and {truncated(name)} is none of its columns",
+        code="PGRST200",
+        message=f"Could not find a relationship between 'features' and '{name}' in the"
+        " schema cache",
+    )
+
+
+def _not_embedded(name: str) -> BadParameter:
+    return BadParameter(
+        f"features is one table, and {truncated(name)} is no other: write a column with"
+        ' a dot in its name in quotes, as "a.b"',
+        code="PGRST108",
+        message=f"'{name}' is not an embedded resource in this request",
+    )
