@@ -128,7 +128,7 @@ def _unknown_path(path: str) -> dict[str, str | None]:
     if name.startswith("rpc/"):
         what, code = f"function {name.removeprefix('rpc/')}", "PGRST202"
     elif "/" not in name:
-        what, code = f"table '{name}'", "PGRST205"
+        what, code = f"table 'public.{name}'", "PGRST205"
     else:
         return {"message": "Invalid path specified in request URL"}
     return {"message": f"Could not find the {what} in the schema cache", "code": code}

@@ -266,7 +266,7 @@ def _like(value: str) -> str:
 
 def _array(elements: str) -> str:
     """A list of elements as Postgres writes an array."""
-    found = _ELEMENTS.findall(elements) if elements else []
+    found = _ELEMENTS.findall(elements) if elements.strip() else []
     quoted = (re.sub(r'(["\\])', r"\\\1", unquoted(each)) for each in found)
     return "{{{}}}".format(",".join(f'"{each}"' for each in quoted))
 
