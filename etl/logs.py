@@ -1,4 +1,4 @@
-"""Log lines: one per request, one per SQL file, as text for people or as JSON.
+"""Log lines as text for people or as JSON, and which of them are written.
 
 A message that is given named values (one mapping) has them as fields in JSON. Knows
 which run a line belongs to, and nothing of what it says.
@@ -14,40 +14,15 @@ from logging import LogRecord
 from typing import Any
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 from pythonjsonlogger.json import JsonFormatter
 
 #: The run that this task works for.
 RUN: ContextVar[int | None] = ContextVar("run", default=None)
 
-#: Requested every few seconds by whatever watches the service: log failures alone.
-HEALTH_PATHS = {"/healthz", "/readyz"}
-
 #: What aiohttp logs as an error, and without one, where a TimeoutError ends a request:
 #: here only that of a client that left.
 UNEXPLAINED = "Error handling request from %s"
-
-REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).6f s"
-
-
-class RequestLog(AbstractAccessLogger):
-    """Logs one line for each request that was answered."""
-
-    def log(
-        self, request: web.BaseRequest, response: web.StreamResponse, time: float
-    ) -> None:
-        """Called by aiohttp when a request was answered, after ``time`` seconds."""
-        values = {
-            "remote": request.remote,
-            "method": request.method,
-            "path": request.path_qs,
-            "status": response.status,
-            "bytes": response.body_length,
-            "seconds": round(time, 6),
-        }
-        is_healthy = request.path in HEALTH_PATHS and response.status < 400
-        self.logger.log(logging.DEBUG if is_healthy else logging.INFO, REQUEST, values)
 
 
 class TextLines(logging.Formatter):

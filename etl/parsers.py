@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from yarl import URL
@@ -88,3 +89,15 @@ def origins(text: str) -> frozenset[str]:
                 " (* is every origin, and must be alone)"
             )
     return frozenset(str(URL(origin.lower())) for origin in listed)
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses, and networks such as 10.0.0.0/8."""
+    listed = [each.strip() for each in text.split(",")]
+    try:
+        return tuple(map(ip_network, listed))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: addresses or networks with commas between, such as"
+            " 127.0.0.1,10.0.0.0/8"
+        ) from None

@@ -27,7 +27,8 @@ from etl.http.connections import (
     max_connections,
     raise_descriptor_limit,
 )
-from etl.logs import JsonLines, RequestLog, TextLines, start_logging
+from etl.http.requestlog import RequestLog
+from etl.logs import JsonLines, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.process import EmbeddedError
 from etl.run.runs import RunInProgress, Runner

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class Settings:
     watch: float = 0
     log_format: str = "text"
     cors_origins: frozenset[str] = frozenset()
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     api_token: str | None = field(default=None, repr=False)
     api_token_read: str | None = field(default=None, repr=False)
     database: str | None = field(default=None, repr=False)
@@ -175,6 +177,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "WATCH": parsers.watch,
     "LOG_FORMAT": parsers.one_of("text", "json"),
     "CORS_ORIGINS": parsers.origins,
+    "TRUSTED_PROXIES": parsers.networks,
     "API_TOKEN": parsers.token,
     "API_TOKEN_READ": parsers.token,
 }

@@ -9,6 +9,7 @@ from aiohttp import ETag, web
 from psycopg import AsyncConnection
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable
+from etl.http.addresses import page_links
 from etl.http.negotiation import choose_coding, choose_format
 from etl.http.preferences import check_profile, content_range, preferences_of
 from etl.http.problems import NotThere
@@ -245,10 +246,18 @@ class _Answer:
             headers["Content-Range"] = shown
         if total is not None and query.count == "exact":
             headers["X-Total-Count"] = str(total)
-        if page.cursor is not None:
-            following = self.request.rel_url.update_query(after=page.cursor)
-            headers["Link"] = f'<{following}>; rel="next"'
+        headers.update(page_links(self.request, **self._following(page)))
         self.form.compress(self.request, response)
+
+
+    def _following(self, page: Page) -> dict[str, str]:
+        """The parameters of the next page, none if this is the last one."""
+        if page.cursor is not None:
+            return {"after": page.cursor}
+        first, limit = self.query.offset, self.query.limit
+        if not limit or page.found <= limit or self.query.has_cursor:
+            return {}
+        return {"offset": str(first + limit), "limit": str(limit)}
 
 
 def _between(query: Query, total: int) -> int:

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.errors import BadParameter, Cancelled
+from etl.http.addresses import page_links
 from etl.http.parameters import choice, identifier, positive, refuse_parameters
 from etl.http.problems import NotThere, problem
 from etl.http.sending import send_rows
@@ -49,11 +50,8 @@ async def runs(request: web.Request) -> web.Response:
     async with request.app[DATABASE].readers.connection() as connection:
         records = await read_runs(connection, older_than=after, limit=one_more)
     page = records[:limit]
-    headers = {}
-    if len(page) < len(records):
-        following = request.rel_url.update_query(after=str(page[-1]["id"]))
-        headers["Link"] = f'<{following}>; rel="next"'
-    return web.json_response(page, headers=headers)
+    following = {"after": str(page[-1]["id"])} if len(page) < len(records) else {}
+    return web.json_response(page, headers=page_links(request, **following))
 
 
 async def run(request: web.Request) -> web.Response:
@@ -82,9 +80,8 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     ) -> AsyncGenerator[bytes]:
         response.headers["Content-Type"] = CONTENT_TYPES[form]
         last = limit and await last_of_page(connection, number, after, limit, reason)
-        if last:
-            following = request.rel_url.update_query(after=str(last))
-            response.headers["Link"] = f'<{following}>; rel="next"'
+        following = {"after": str(last)} if last else {}
+        response.headers.update(page_links(request, **following))
         rows = query if form == "csv" else as_objects(query)
         return stream(connection, rows, form)
 

@@ -20,6 +20,7 @@ from etl.api.openapi import openapi
 from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
+from etl.http.addresses import TRUSTED
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
 from etl.http.sending import MAX_STREAMS, STREAMS
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> web.Application:
         allow_origins(app, settings.cors_origins)
     app.middlewares.append(require_tokens(settings))
     app[SETTINGS] = settings
+    app[TRUSTED] = settings.trusted_proxies
     app[METRICS] = counts
     app[STREAMS] = asyncio.Semaphore(MAX_STREAMS)
     app.cleanup_ctx.append(_database)

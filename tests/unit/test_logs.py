@@ -13,7 +13,8 @@ import pytest
 from aiohttp import ClientConnectionResetError
 from aiohttp.http_exceptions import BadHttpMessage
 
-from etl.logs import RUN, JsonLines, RequestLog, TextLines, start_logging
+from etl.http.requestlog import RequestLog
+from etl.logs import RUN, JsonLines, TextLines, start_logging
 
 FORMATTERS = [TextLines(), TextLines("%(message)s"), JsonLines()]
 

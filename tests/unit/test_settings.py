@@ -149,6 +149,11 @@ def test_seconds_between_looks(text: str, seconds: float) -> None:
         ({"CORS_ORIGINS": "https://a.example\nX: y"}, "CORS_ORIGINS"),
         ({"CORS_ORIGINS": "null"}, "CORS_ORIGINS"),
         ({"CORS_ORIGINS": "*,https://a.example"}, "CORS_ORIGINS"),
+        ({"TRUSTED_PROXIES": "proxy.example"}, "TRUSTED_PROXIES: 'proxy.example'"),
+        ({"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES: 10.0.0.1/8 has host"),
+        ({"TRUSTED_PROXIES": "10.0.0.1 10.0.0.2"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "127.0.0.1,"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "*"}, "TRUSTED_PROXIES"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(

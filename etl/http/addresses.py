@@ -1,0 +1,195 @@
+"""Who sent a request, and the URLs by which that client reaches the service.
+
+Behind a proxy both are in headers: ``Forwarded`` (RFC 7239), or ``X-Forwarded-For``,
+``-Proto``, ``-Host`` and ``-Prefix``. They count only as far as trusted proxies have
+written them, since clients may send them too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from itertools import zip_longest
+
+from aiohttp import web
+from multidict import MultiDict
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+#: The networks of trusted proxies.
+TRUSTED: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
+
+#: The client whose address a trusted proxy does not say, or whose headers contradict
+#: each other.
+UNKNOWN = "unknown"
+
+#: Parameters that say at which row a page begins.
+POSITIONS = ("after", "offset")
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+
+#: An address with or without a port, as proxies write it.
+_NODE = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*)(?::\d+)?|(.*)")
+
+#: One pair of a Forwarded header, and what follows it.
+_PAIR = re.compile(
+    r'[ \t]*(?:([\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)[ \t]*)?([,;]|$)', re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """What a proxy wrote: who sent it the request, and by which URL."""
+
+    client: str | None = None
+    scheme: str | None = None
+    host: str | None = None
+    prefix: str = ""
+
+
+def client_address(request: web.BaseRequest) -> str | None:
+    """The address of the client, ``unknown`` where a trusted proxy does not say it.
+
+    Without trusted proxies it is the peer's, as it is for a peer that is none.
+    """
+    trusted = _trusted(request)
+    return _outermost(request, trusted).client if trusted else request.remote
+
+
+def absolute_url(request: web.BaseRequest, path: str) -> str:
+    """The URL of a path of this service, as the client of this request reaches it."""
+    hop = _outermost(request, _trusted(request))
+    return f"{hop.scheme}://{hop.host}{hop.prefix}{path}"
+
+
+def page_links(request: web.BaseRequest, **following: str) -> dict[str, str]:
+    """The header Link of a page (RFC 8288): the next page and the first.
+
+    ``following`` are the parameters with which the next page begins, none on the last
+    one. Empty where there is no other page.
+    """
+    given = request.query
+    links: dict[str, MultiDict[str]] = {}
+    if following:
+        links["next"] = MultiDict(given)
+        links["next"].update(following)
+    if following or any(name in given for name in POSITIONS):
+        links["first"] = MultiDict(
+            each for each in given.items() if each[0] not in POSITIONS
+        )
+    found = []
+    for relation, query in links.items():
+        path = request.rel_url.with_query(query).raw_path_qs
+        found.append(f'<{absolute_url(request, path)}>; rel="{relation}"')
+    return {"Link": ", ".join(found)} if found else {}
+
+
+def _trusted(request: web.BaseRequest) -> Networks:
+    """The trusted proxies; none for a request without headers, to which they do not
+    matter. (One that aiohttp cannot parse has no application either.)
+    """
+    if isinstance(request, web.Request) and request.headers:
+        return request.app.get(TRUSTED, ())
+    return ()
+
+
+def _outermost(request: web.BaseRequest, trusted: Networks) -> Hop:
+    """What the proxy wrote to which the client sent the request; of a request without
+    one, what the service itself sees.
+    """
+    own = Hop(request.remote, request.scheme, _own_host(request))
+    if not _is_in(request.remote, trusted):
+        return own
+    found = {
+        _walk(own, hops, trusted)
+        for hops in ([*_forwarded(request)], [*_x_forwarded(request)])
+        if hops
+    }
+    if len({hop.client for hop in found}) > 1:
+        # A proxy writes one of the two, and may hand the other on as a client sent it.
+        return Hop(UNKNOWN, own.scheme, own.host)
+    hop = found.pop() if found else own
+    for prefix in _values(request, "X-Forwarded-Prefix")[-1:]:
+        if _PREFIX.fullmatch(prefix.rstrip("/")):
+            return replace(hop, prefix=prefix.rstrip("/"))
+    return hop
+
+
+def _walk(own: Hop, hops: Iterable[Hop], trusted: Networks) -> Hop:
+    """The last of the hops that trusted proxies have written, the nearest first."""
+    found = own
+    for hop in hops:
+        client, scheme, host = hop.client, hop.scheme or "", hop.host or ""
+        found = Hop(
+            client or found.client,
+            scheme.lower() if scheme.lower() in ("http", "https") else found.scheme,
+            host if _HOST.fullmatch(host) else found.host,
+        )
+        if not client or not _is_in(client, trusted):
+            break
+    return found
+
+
+def _x_forwarded(request: web.BaseRequest) -> Iterator[Hop]:
+    """The hops of X-Forwarded-*, the nearest first."""
+    names = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+    columns = (reversed(_values(request, name)) for name in names)
+    for client, scheme, host in zip_longest(*columns):
+        yield Hop(_address(client) if client else None, scheme, host)
+
+
+def _values(request: web.BaseRequest, name: str) -> list[str]:
+    lines = ",".join(request.headers.getall(name, []))
+    return [value.strip() for value in lines.split(",") if value.strip()]
+
+
+def _forwarded(request: web.BaseRequest) -> Iterator[Hop]:
+    """The hops of Forwarded, the nearest first."""
+    for line in reversed(request.headers.getall("Forwarded", [])):
+        hops: list[Hop] = []
+        pairs: dict[str, str] = {}
+        at = 0
+        while at <= len(line):
+            if (found := _PAIR.match(line, at)) is None:
+                # Where a hop ends in it is unknown, so none of its line counts.
+                hops = [Hop(UNKNOWN)]
+                break
+            name, value, separator = found.groups()
+            if name:
+                pairs[name.lower()] = re.sub(r'^"|\\(.)|"$', r"\1", value)
+            if separator != ";" and pairs:
+                client = _address(pairs.get("for", ""))
+                hops.append(Hop(client, pairs.get("proto"), pairs.get("host")))
+                pairs = {}
+            at = found.end() + (not separator)
+        yield from reversed(hops)
+
+
+def _address(node: str) -> str:
+    """The address in it, which may have a port; ``unknown`` where there is none."""
+    found = _NODE.fullmatch(node)
+    text = next(filter(None, found.groups()), "") if found else ""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return UNKNOWN
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _is_in(address: str | None, networks: Networks) -> bool:
+    """Whether it is an address of one of the networks."""
+    found = _address(address or "")
+    return found != UNKNOWN and any(ip_address(found) in each for each in networks)
+
+
+def _own_host(request: web.BaseRequest) -> str:
+    """The host that the request names; the address it came to if it names none."""
+    host = request.headers.get("Host", "")
+    if _HOST.fullmatch(host) or request.transport is None:
+        return host
+    address, port = request.transport.get_extra_info("sockname")[:2]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

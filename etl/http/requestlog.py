@@ -1,0 +1,34 @@
+"""The log of requests: one line for each that was answered, by whom it was sent."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from etl.http.addresses import client_address
+
+#: Requested every few seconds by whatever watches the service: log failures alone.
+HEALTH_PATHS = {"/healthz", "/readyz"}
+
+REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).6f s"
+
+
+class RequestLog(AbstractAccessLogger):
+    """Logs one line for each request that was answered."""
+
+    def log(
+        self, request: web.BaseRequest, response: web.StreamResponse, time: float
+    ) -> None:
+        """Called by aiohttp when a request was answered, after ``time`` seconds."""
+        values = {
+            "remote": client_address(request),
+            "method": request.method,
+            "path": request.path_qs,
+            "status": response.status,
+            "bytes": response.body_length,
+            "seconds": round(time, 6),
+        }
+        is_healthy = request.path in HEALTH_PATHS and response.status < 400
+        self.logger.log(logging.DEBUG if is_healthy else logging.INFO, REQUEST, values)
