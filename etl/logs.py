@@ -14,7 +14,6 @@ from logging import LogRecord
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from pythonjsonlogger.json import JsonFormatter
 
 #: The run that this task works for.
@@ -72,20 +71,13 @@ def start_logging(formatter: logging.Formatter, level: str) -> None:
 
 
 def _filter_request_errors(record: LogRecord) -> bool:
-    """For malformed requests log only the error type: the bytes may contain a token.
-
-    Log nothing for a client that left, stalled, or sent a body that cannot be decoded:
-    that is no error, and its request has a line.
+    """Log nothing for a client that left, stalled, or sent a body that cannot be
+    decoded: that is no error, and its request has a line.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, ConnectionError | TimeoutError | web.RequestPayloadError):
         return False
-    if error is None and record.msg == UNEXPLAINED:
-        return False
-    if isinstance(error, HttpProcessingError):
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.exc_info = f"{record.msg}: {type(error).__name__}", None
-    return True
+    return not (error is None and record.msg == UNEXPLAINED)
 
 
 def _with_run(message: str) -> str:

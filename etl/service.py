@@ -19,6 +19,7 @@ import psycopg
 from aiohttp import web
 from psycopg_pool import PoolTimeout
 
+from etl.api.metrics import METRICS
 from etl.api.routes import create_app
 from etl.errors import DatabaseUnavailable
 from etl.http.connections import (
@@ -27,6 +28,7 @@ from etl.http.connections import (
     max_connections,
     raise_descriptor_limit,
 )
+from etl.http.protocol import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
 from etl.http.requestlog import RequestLog
 from etl.logs import JsonLines, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
@@ -101,12 +103,17 @@ def create_runner(
     settings: Settings, *, idle_seconds: float = IDLE_SECONDS
 ) -> web.AppRunner:
     """What answers the requests of a connection, and closes it when it is idle."""
+    app = create_app(settings)
     return web.AppRunner(
-        create_app(settings),
+        app,
         handler_cancellation=True,
         keepalive_timeout=idle_seconds,
         shutdown_timeout=STOP_SECONDS,
         access_log_class=RequestLog,
+        max_line_size=MAX_TARGET_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        max_headers=MAX_HEADERS,
+        count_refused=app[METRICS].count_refused,
     )
 
 

@@ -11,7 +11,7 @@ from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
-from etl.errors import BadParameter, Cancelled
+from etl.errors import BadParameter, Cancelled, truncated
 from etl.http.addresses import page_links
 from etl.http.parameters import choice, identifier, positive, refuse_parameters
 from etl.http.problems import NotThere, problem
@@ -70,7 +70,8 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     try:
         after = START if given is None else RejectCursor.parse(given)
     except ValueError:
-        message = f"after is what the Link header of a page gave, not {given!r}"
+        found = truncated(given or "")
+        message = f"after is what the Link header of a page gave, not {found}"
         raise BadParameter(message) from None
     number = (await _summary(request))["id"]
     query = rejects_of(number, after, limit, reason)

@@ -106,6 +106,11 @@ class Metrics:
         self._requests.labels(method, path, status).inc()
         self._seconds.labels(method, path).observe(seconds)
 
+    def count_refused(self, status: int) -> None:
+        """Count a request that never reached a route, since it could not be read."""
+        self._requests.labels(*NO_ROUTE, status).inc()
+        self._seconds.labels(*NO_ROUTE).observe(0)
+
     def count_run(self, run: Run) -> None:
         """Count a finished run with its phases, SQL files and records."""
         state = run.summary.get("state")

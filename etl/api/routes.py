@@ -21,6 +21,7 @@ from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
+from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
 from etl.http.sending import MAX_STREAMS, STREAMS
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
     counts = Metrics()
     app = web.Application(middlewares=[count_requests(counts), problems])
+    app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)
     app.middlewares.append(require_tokens(settings))

@@ -25,6 +25,10 @@ TRUSTED: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
 #: each other.
 UNKNOWN = "unknown"
 
+#: Characters of a header Link. A query may be longer than clients and proxies take of
+#: a header: Node.js 16 KiB of all, nginx 4 or 8.
+MAX_LINK = 8000
+
 #: Parameters that say at which row a page begins.
 POSITIONS = ("after", "offset")
 
@@ -69,7 +73,8 @@ def page_links(request: web.BaseRequest, **following: str) -> dict[str, str]:
     """The header Link of a page (RFC 8288): the next page and the first.
 
     ``following`` are the parameters with which the next page begins, none on the last
-    one. Empty where there is no other page.
+    one. Empty where there is no other page. A URL for which there is no room is left
+    out: a client that cannot read it could read nothing of the answer.
     """
     given = request.query
     links: dict[str, MultiDict[str]] = {}
@@ -80,10 +85,12 @@ def page_links(request: web.BaseRequest, **following: str) -> dict[str, str]:
         links["first"] = MultiDict(
             each for each in given.items() if each[0] not in POSITIONS
         )
-    found = []
+    found: list[str] = []
     for relation, query in links.items():
         path = request.rel_url.with_query(query).raw_path_qs
-        found.append(f'<{absolute_url(request, path)}>; rel="{relation}"')
+        link = f'<{absolute_url(request, path)}>; rel="{relation}"'
+        if len(", ".join([*found, link])) <= MAX_LINK:
+            found.append(link)
     return {"Link": ", ".join(found)} if found else {}
 
 
@@ -103,15 +110,15 @@ def _outermost(request: web.BaseRequest, trusted: Networks) -> Hop:
     own = Hop(request.remote, request.scheme, _own_host(request))
     if not _is_in(request.remote, trusted):
         return own
-    found = {
+    found = [
         _walk(own, hops, trusted)
         for hops in ([*_forwarded(request)], [*_x_forwarded(request)])
         if hops
-    }
+    ]
     if len({hop.client for hop in found}) > 1:
         # A proxy writes one of the two, and may hand the other on as a client sent it.
         return Hop(UNKNOWN, own.scheme, own.host)
-    hop = found.pop() if found else own
+    hop = found[0] if found else own
     for prefix in _values(request, "X-Forwarded-Prefix")[-1:]:
         if _PREFIX.fullmatch(prefix.rstrip("/")):
             return replace(hop, prefix=prefix.rstrip("/"))

@@ -18,6 +18,9 @@ from typing import Any
 
 from aiohttp import web
 
+from etl.http.headers import COMMON_HEADERS
+from etl.http.protocol import Protocol
+
 #: Connections at most, whatever the system allows: an idle one takes 6 KB.
 MAX_CONNECTIONS = 4096
 
@@ -46,6 +49,9 @@ REFUSAL = {
     "status": 503,
     "detail": "too many connections are open: try again in a moment",
 }
+
+#: Its headers that all answers have.
+COMMON = "".join(f"{name}: {value}\r\n" for name, value in COMMON_HEADERS.items())
 
 log = logging.getLogger(__name__)
 
@@ -105,19 +111,24 @@ def _protocols(server: web.Server, most: int) -> Factory:
 
     def make() -> asyncio.Protocol:
         if len(server.connections) < most:
-            return server()
+            return _protocol(server)
         opened = [each for each in server.connections if each.transport is not None]
         if len(opened) < most:  # others are closing
-            return server()
+            return _protocol(server)
         warn("%d connections are open: idle ones are closed", len(opened))
         # aiohttp has no public names for what waits for a request, and how long.
         idle = [each for each in opened if each._waiter and not each._waiter.done()]
         idle.sort(key=lambda each: each._next_keepalive_close_time)
         for each in idle[: max(1, most // 16)]:
             each.force_close()
-        return server() if idle else _Refusal()
+        return _protocol(server) if idle else _Refusal()
 
     return make
+
+
+def _protocol(server: web.Server) -> Protocol:
+    """What the server itself would make, of our class."""
+    return Protocol(server, loop=server._loop, **server._kwargs)
 
 
 class _Refusal(asyncio.Protocol):
@@ -128,7 +139,7 @@ class _Refusal(asyncio.Protocol):
         head = (
             "HTTP/1.1 503 Service Unavailable\r\n"
             "Content-Type: application/problem+json\r\n"
-            f"Content-Length: {len(body)}\r\n"
+            f"Content-Length: {len(body)}\r\n{COMMON}"
             "Cache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n"
         )
         if isinstance(transport, asyncio.WriteTransport):

@@ -125,7 +125,9 @@ def choice(request: web.Request, name: str, *values: str) -> str:
     """One of these values, by default the first."""
     value = request.query.get(name, values[0])
     if value not in values:
-        raise BadParameter(f"{name} is one of {', '.join(values)}, not {value!r}")
+        raise BadParameter(
+            f"{name} is one of {', '.join(values)}, not {truncated(value)}"
+        )
     return value
 
 
@@ -136,7 +138,8 @@ def positive(request: web.Request, name: str, *, most: int = 999_999_999) -> int
         return None
     if re.fullmatch("[1-9][0-9]{0,18}", value) and int(value) <= most:
         return int(value)
-    raise BadParameter(f"{name} is a whole number from 1 to {most}, not {value!r}")
+    found = truncated(value)
+    raise BadParameter(f"{name} is a whole number from 1 to {most}, not {found}")
 
 
 def identifier(request: web.Request, name: str) -> str | None:
@@ -144,4 +147,5 @@ def identifier(request: web.Request, name: str) -> str | None:
     value = request.query.get(name)
     if value is None or re.fullmatch("[A-Za-z0-9_-]{1,63}", value):
         return value
-    raise BadParameter(f"{name} is a word, as in the list of rejects, not {value!r}")
+    found = truncated(value)
+    raise BadParameter(f"{name} is a word, as in the list of rejects, not {found}")

@@ -12,6 +12,9 @@ from etl.http.addresses import client_address
 #: Requested every few seconds by whatever watches the service: log failures alone.
 HEALTH_PATHS = {"/healthz", "/readyz"}
 
+#: Characters of a path and its query that a line has: a filter may list thousands.
+MAX_PATH = 2048
+
 REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).6f s"
 
 
@@ -22,10 +25,11 @@ class RequestLog(AbstractAccessLogger):
         self, request: web.BaseRequest, response: web.StreamResponse, time: float
     ) -> None:
         """Called by aiohttp when a request was answered, after ``time`` seconds."""
+        path = request.path_qs
         values = {
             "remote": client_address(request),
             "method": request.method,
-            "path": request.path_qs,
+            "path": path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…",
             "status": response.status,
             "bytes": response.body_length,
             "seconds": round(time, 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from unittest.mock import Mock
 
 import pytest
@@ -194,6 +195,13 @@ def test_links_of_a_page() -> None:
         "Link": '<http://etl:5000/runs?limit=2&offset=2>; rel="next",'
         ' <http://etl:5000/runs?limit=2>; rel="first"'
     }
+
+
+def test_links_that_would_be_too_long_are_left_out() -> None:
+    for size, relations in ((3000, ["next", "first"]), (6000, ["next"]), (9000, [])):
+        request = request_of(HOST, path=f"/runs?limit=2&name=in.({'1,' * (size // 2)})")
+        link = page_links(request, after="5").get("Link", "")
+        assert re.findall(r'rel="(\w+)"', link) == relations
 
 
 PIECES = st.sampled_from(

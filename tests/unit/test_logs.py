@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import ClientConnectionResetError
-from aiohttp.http_exceptions import BadHttpMessage
 
 from etl.http.requestlog import RequestLog
 from etl.logs import RUN, JsonLines, TextLines, start_logging
@@ -110,21 +109,6 @@ def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     }
     expected |= {"status": 200, "bytes": 12, "seconds": 0.012346}
     assert {name: fields[name] for name in expected} == expected
-
-
-def test_what_is_no_http_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
-    """It may well be a token, with a byte in it that none has."""
-    start_logging(TextLines(), "INFO")
-    error = BadHttpMessage("Authorization: Bearer hush")
-    logging.getLogger("aiohttp.server").error(
-        "Error handling request from %s", "::1", exc_info=error
-    )
-    (made,) = caplog.records
-    assert (
-        TextLines()
-        .format(made)
-        .endswith("WARNING Error handling request from ::1: BadHttpMessage")
-    )
 
 
 def test_clients_that_leave_or_stall_are_no_errors(

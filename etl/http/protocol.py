@@ -1,0 +1,126 @@
+"""Reads the requests of a connection, and refuses what cannot be read as one.
+
+Adds to aiohttp's protocol the bounds of a request's lines, and answers as all others
+are: problems with the status that says why, logged and counted. Knows no route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, LineTooLong
+
+from etl.http.headers import COMMON_HEADERS
+from etl.http.problems import problem
+
+#: Bytes of a request's target: a filter may list thousands of keys. Bytes of a header
+#: with its name, and how many there may be. (The two bounds of bytes must differ: an
+#: error of aiohttp says which of them it is by its number.)
+MAX_TARGET_BYTES, MAX_HEADER_BYTES, MAX_HEADERS = 1 << 16, 8190, 128
+
+#: The methods of all routes.
+METHODS = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
+
+#: What ends the headers of a request, and how many requests may be told apart that
+#: arrive together. (A body may be full of such ends.)
+HEAD_END, MAX_TOGETHER = b"\r\n\r\n", 32
+
+#: Seconds for which a client may still send after it was refused.
+LINGER_SECONDS = 1.0
+
+#: The errors of aiohttp that only their messages tell apart.
+TOO_MANY, NO_HOST = "Too many headers received", "Missing 'Host' header in request."
+TLS = "Received HTTPS traffic on an HTTP port"
+
+#: A request line that is one but for its method, in the message of an error.
+_REQUEST_LINE = re.compile(r"b(['\"])[!#$%&'*+.^_`|~\w-]+ \S+ HTTP/1\.[01]\1", re.ASCII)
+
+
+class Protocol(web.RequestHandler):
+    """A connection; ``count_refused`` gets the status of each request refused here."""
+
+    __slots__ = ("_count_refused", "_has_refused")
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        count_refused: Callable[[int], None] = lambda status: None,
+        **options: Any,
+    ) -> None:
+        super().__init__(server, **options)
+        self._count_refused = count_refused
+        self._has_refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse requests that arrive together one by one: where one of them cannot be
+        read, aiohttp would forget those before it.
+        """
+        if -1 < data.find(HEAD_END) < len(data) - len(HEAD_END):
+            *heads, data = data.split(HEAD_END, MAX_TOGETHER)
+            for head in heads:
+                super().data_received(head + HEAD_END)
+        super().data_received(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what aiohttp could not read, as it does for other errors."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        answer = refuse(exc)
+        self._count_refused(answer.status)
+        # aiohttp then reads no further request, and leaves closing to ``start``.
+        self._has_refused = self._force_close = True
+        return answer
+
+    async def start(self) -> None:
+        """Answer requests until the connection is to be closed.
+
+        After a refusal the client may still be sending: to close with bytes unread
+        would reset the connection, and the client might never read the answer.
+        """
+        await super().start()
+        if self._has_refused and isinstance(self.transport, asyncio.Transport):
+            self.transport.write_eof()
+            await asyncio.sleep(LINGER_SECONDS)  # cancelled when the client closes
+            self.transport.close()
+
+
+def refuse(error: HttpProcessingError) -> web.Response:
+    """The answer to a request that aiohttp could not read.
+
+    Repeats none of its bytes, of which any may be a part of a token.
+    """
+    status, detail = _reason(error)
+    answer = problem(status, detail)
+    answer.headers.update(COMMON_HEADERS)  # it never reaches the application
+    if status == 405:
+        answer.headers["Allow"] = METHODS
+    answer.force_close()
+    return answer
+
+
+def _reason(error: HttpProcessingError) -> tuple[int, str]:
+    match error:
+        case LineTooLong(args=(_, limit, *_)) if limit == MAX_TARGET_BYTES:
+            return 414, f"the URL is longer than {MAX_TARGET_BYTES} bytes"
+        case LineTooLong():
+            return 431, f"a header is longer than {MAX_HEADER_BYTES} bytes"
+        case _ if error.message == TOO_MANY:
+            return 431, f"there are more than {MAX_HEADERS} headers"
+        case BadStatusLine() if _REQUEST_LINE.search(error.message):
+            return 405, f"the method is not one of {METHODS}"
+        case _ if error.message == NO_HOST:
+            return 400, "a request of HTTP/1.1 has the header Host"
+        case _ if error.message == TLS:
+            return 400, "this port speaks HTTP, not HTTPS"
+    return 400, "this is not a request that can be read as HTTP/1.1"
