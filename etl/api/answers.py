@@ -249,7 +249,6 @@ class _Answer:
         headers.update(page_links(self.request, **self._following(page)))
         self.form.compress(self.request, response)
 
-
     def _following(self, page: Page) -> dict[str, str]:
         """The parameters of the next page, none if this is the last one."""
         if page.cursor is not None:

@@ -6,6 +6,7 @@ Clients get what they can fix; internal details stay in the log.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from aiohttp import web
@@ -98,13 +99,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            return _not_allowed(request, error.allowed_methods)
         detail = f"{error.reason}: {request.method} {request.path}"
         members = _unknown_path(request.path) if error.status == 404 else {}
         answer = problem_of(request, error.status, detail, **members)
         if error.status in (400, 408):  # where the next request begins is unknown
             answer.force_close()
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return answer
     except (TooSlow, QueryCanceled):
         log.warning("%s %s: took too long", request.method, request.path)
@@ -132,3 +133,13 @@ def _unknown_path(path: str) -> dict[str, str | None]:
     else:
         return {"message": "Invalid path specified in request URL"}
     return {"message": f"Could not find the {what} in the schema cache", "code": code}
+
+
+def _not_allowed(request: web.Request, methods: Iterable[str]) -> web.Response:
+    """405 for a method that the path does not have; to OPTIONS those that it has."""
+    answer = web.Response()
+    if request.method != "OPTIONS":
+        detail = f"Method Not Allowed: {request.method} {request.path}"
+        answer = problem_of(request, 405, detail)
+    answer.headers["Allow"] = ", ".join(sorted({"OPTIONS", *methods}))
+    return answer

@@ -66,7 +66,7 @@ async def test_without_waiting(client: Client) -> None:
 async def test_head_and_prefetch_start_no_run(client: Client) -> None:
     async with client.head("/trigger_etl") as response:
         assert response.status == 405
-        assert response.headers["Allow"] == "GET, POST"
+        assert response.headers["Allow"] == "GET, OPTIONS, POST"
     for name in ("Sec-Purpose", "Purpose"):
         headers = {name: "prefetch;prerender"}
         async with client.get("/trigger_etl", headers=headers) as response:

@@ -257,7 +257,7 @@ async def test_what_cannot_be_cancelled(client: Client) -> None:
     assert (await cancel(client, 2, 404))["detail"] == "there is no run '2'"
     async with client.get("/runs/1/cancel") as response:
         assert response.status == 405
-        assert response.headers["Allow"] == "POST"
+        assert response.headers["Allow"] == "OPTIONS, POST"
     async with client.post("/runs/1/cancel?force=true") as response:
         assert response.status == 400
 
