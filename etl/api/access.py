@@ -73,7 +73,9 @@ def require_tokens(settings: Settings) -> Middleware:
         given = request.headers.getall("Authorization", [])
         if not tokens or _is_valid(given, tokens.values()):
             return await handler(request)
-        answer = problem_of(request, 401, INVALID if given else UNAUTHENTICATED)
+        detail = INVALID if given else UNAUTHENTICATED
+        code = "PGRST301" if given else "PGRST302"
+        answer = problem_of(request, 401, detail, code=code)
         error = ', error="invalid_token"' if given else ""
         answer.headers["WWW-Authenticate"] = f'Bearer realm="features-etl"{error}'
         return answer

@@ -342,13 +342,6 @@ async def test_errors(table: Client) -> None:
         assert answer.headers["Proxy-Status"] == f"PostgREST; error={code}"
 
 
-async def test_thousands_of_keys(client: Client, connection: AsyncConnection) -> None:
-    await connection.execute(FILL)
-    wanted = ",".join(str(number) for number in range(1, 3001))
-    status, _, rows = await ask(client, f"select=user_id&user_id=in.({wanted})")
-    assert (status, len(rows)) == (200, 3000)
-
-
 async def test_columns_whose_names_are_of_the_grammar(
     start_service: StartService, connection: AsyncConnection
 ) -> None:
