@@ -44,13 +44,16 @@ def choose_format(accept: str, formats: Sequence[str]) -> str | None:
     if not weights:
         return formats[0]
 
-    def weight(form: str) -> float:
+    def weight(form: str) -> tuple[float, int]:
+        """Its weight; and of equal ones the first in the header is the greatest."""
         kind = KINDS[form]
         # HttpURLConnection of older Java sends `*`, and means `*/*`.
-        return _first(weights, kind, f"{kind.split('/')[0]}/*", "*/*", "*")
+        names = (kind, f"{kind.split('/')[0]}/*", "*/*", "*")
+        found = next((name for name in names if name in weights), None)
+        return (weights[found], -list(weights).index(found)) if found else (0.0, 0)
 
     best = max(formats, key=weight)
-    return best if weight(best) > 0 else None
+    return best if weight(best)[0] > 0 else None
 
 
 @lru_cache(CACHED_HEADERS)

@@ -69,8 +69,8 @@ def preferences_of(request: web.Request) -> tuple[Preferences, str | None]:
 
 
 def content_range(first: int, rows: int | None, total: int | None) -> str | None:
-    """The header Content-Range, None if the number of rows is not known."""
-    if rows is None:
+    """The header Content-Range, None if no number of rows is known."""
+    if rows is None and total is None:
         return None
     shown = f"{first}-{first + rows - 1}" if rows and total != 0 else "*"
     return f"{shown}/{'*' if total is None else total}"

@@ -95,11 +95,12 @@ async def _copy(
             if size >= CHUNK_BYTES:
                 yield b"".join(rows)
                 rows, size = [], 0
-        if rows:
-            yield b"".join(rows)
+        # Before the last rows, so that a small answer that fails has not begun.
         for result in await connection.wait(fetch_many(server)):
             if result.status != pq.ExecStatus.COMMAND_OK:
                 raise errors.error_from_result(result)
+        if rows:
+            yield b"".join(rows)
 
 
 def _receive(server: pq.abc.PGconn) -> PQGen[None]:

@@ -133,13 +133,13 @@ async def test_a_first_row_that_takes_too_long(
 ) -> None:
     await trigger(client)
 
-    async def wait_for_ever(*_: object) -> AsyncGenerator[bytes]:
+    async def wait_for_ever(*_: object, **__: object) -> AsyncGenerator[bytes]:
         await asyncio.Event().wait()
         yield b""
 
     monkeypatch.setattr("etl.api.answers.stream", wait_for_ever)
     monkeypatch.setattr("etl.http.sending.STALLED_SECONDS", 0.05)
-    async with client.get("/features") as response:
+    async with client.get("/features?format=ndjson") as response:
         assert response.status == 504
     monkeypatch.undo()
     assert len(await features(client)) == 10
