@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from etl.http.headers import add_vary
 from etl.http.problems import TRIGGER_PATH, problem_of
 from etl.http.protocol import METHODS
 from etl.settings import Settings
@@ -29,7 +30,7 @@ EXPOSED_HEADERS = ", ".join(
     (
         *("Content-Disposition", "Content-Encoding", "Content-Location"),
         *("Content-Range", "Date", "ETag", "Link", "Location", "Preference-Applied"),
-        *("Range-Unit", "Retry-After", "X-Run-Id", "X-Total-Count"),
+        *("Proxy-Status", "Range-Unit", "Retry-After", "X-Run-Id", "X-Total-Count"),
     )
 )
 
@@ -100,8 +101,7 @@ def allow_origins(app: web.Application, origins: frozenset[str]) -> None:
         return given[0] if len(given) == 1 and given[0] in origins else None
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-        vary = response.headers.get("Vary")
-        response.headers["Vary"] = f"{vary}, Origin" if vary else "Origin"
+        add_vary(response, "Origin")
         if origin := allowed(request):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable
 from etl.http.addresses import page_links
+from etl.http.headers import disposition
 from etl.http.negotiation import choose_coding, choose_format
 from etl.http.preferences import check_profile, content_range, preferences_of
 from etl.http.problems import NotThere
@@ -239,6 +240,7 @@ class _Answer:
         self.form.describe(response, page.published)
         headers = response.headers
         headers["Content-Type"] = query.content_type
+        headers.update(disposition(query.format, "features"))
         if self.applied:
             headers["Preference-Applied"] = self.applied
         shown = content_range(query.offset, found, total)

@@ -13,7 +13,15 @@ from psycopg import AsyncConnection
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.errors import BadParameter, Cancelled, truncated
 from etl.http.addresses import page_links
-from etl.http.parameters import choice, identifier, positive, refuse_parameters
+from etl.http.compression import coding_of, encode
+from etl.http.headers import add_vary, disposition
+from etl.http.parameters import (
+    choice,
+    flag,
+    identifier,
+    positive,
+    refuse_parameters,
+)
 from etl.http.problems import NotThere, problem
 from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream
@@ -62,8 +70,11 @@ async def run(request: web.Request) -> web.Response:
 
 async def rejects(request: web.Request) -> web.StreamResponse:
     """The rejected records of a run with their reasons, by file and line."""
-    refuse_parameters(request, "format", "limit", "after", "reason")
+    refuse_parameters(request, "format", "bom", "limit", "after", "reason")
     form = choice(request, "format", "json", "csv")
+    bom = flag(request.query, "bom", default=False)
+    if bom and form != "csv":
+        raise BadParameter("bom is for format=csv")
     limit = positive(request, "limit")
     reason = identifier(request, "reason")
     given = request.query.get("after")
@@ -80,11 +91,14 @@ async def rejects(request: web.Request) -> web.StreamResponse:
         connection: AsyncConnection, response: web.StreamResponse
     ) -> AsyncGenerator[bytes]:
         response.headers["Content-Type"] = CONTENT_TYPES[form]
+        response.headers.update(disposition(form, f"rejects-{number}"))
+        add_vary(response, "Accept-Encoding")
+        encode(request, response, coding_of(request))
         last = limit and await last_of_page(connection, number, after, limit, reason)
         following = {"after": str(last)} if last else {}
         response.headers.update(page_links(request, **following))
         rows = query if form == "csv" else as_objects(query)
-        return stream(connection, rows, form)
+        return stream(connection, rows, form, bom=bom)
 
     return await send_rows(request, request.app[DATABASE], open_rejects)
 

@@ -1,14 +1,22 @@
 """The pages at ``/`` and ``/docs``, and the files of ``etl/web`` they are made of.
 
-aiohttp serves the files with their tags. Browsers may load nothing from other hosts.
+Browsers may load nothing from other hosts.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import ETag, web
+from aiohttp.web import ContentCoding
 
+from etl.http.compression import MIN_COMPRESSED, coding_of
 from etl.http.negotiation import choose_format
 from etl.http.problems import NotThere
 from etl.settings import PROJECT
@@ -54,26 +62,61 @@ def wants_page(request: web.Request) -> bool:
     return choose_format(accept, ("json", "html")) == "html"
 
 
-def send_page() -> web.FileResponse:
+@dataclass(frozen=True)
+class Content:
+    """What a file holds, in a coding; each coding has an entity tag of its own."""
+
+    body: bytes
+    tag: ETag
+    coding: ContentCoding | None
+
+
+async def send_page(request: web.Request) -> web.Response:
     """The page at ``/``, where other clients get JSON."""
-    response = _send(FOLDER / "index.html")
-    response.headers["Vary"] = "Accept"
+    response = await _send(request, FOLDER / "index.html")
+    response.headers["Vary"] = "Accept, Accept-Encoding"
     return response
 
 
-async def docs(request: web.Request) -> web.FileResponse:
+async def docs(request: web.Request) -> web.Response:
     """Swagger UI over ``/openapi.json``."""
-    return _send(FOLDER / "docs" / "docs.html")
+    return await _send(request, FOLDER / "docs" / "docs.html")
 
 
-async def static(request: web.Request) -> web.FileResponse:
+async def static(request: web.Request) -> web.Response:
     """One of the files of both pages."""
     name = request.match_info["file"]
     if name not in FILES:
         raise NotThere(f"there is no file {name!r}")
-    return _send(FILES[name])
+    return await _send(request, FILES[name])
 
 
-def _send(path: Path) -> web.FileResponse:
-    headers = {**HEADERS, "Content-Type": CONTENT_TYPES[path.suffix]}
-    return web.FileResponse(path, headers=headers)
+async def _send(request: web.Request, path: Path) -> web.Response:
+    """The file, or 304 for a client that has it."""
+    content = await asyncio.to_thread(_content, path, coding_of(request))
+    known = {tag.value for tag in request.if_none_match or ()}
+    if known & {content.tag.value, "*"}:
+        response = web.Response(status=304, headers=HEADERS)
+    else:
+        response = web.Response(body=content.body, headers=HEADERS)
+        response.headers["Content-Type"] = CONTENT_TYPES[path.suffix]
+        if content.coding:
+            response.headers["Content-Encoding"] = content.coding.value
+    response.etag = content.tag
+    response.headers["Vary"] = "Accept-Encoding"
+    return response
+
+
+def _content(path: Path, coding: ContentCoding | None) -> Content:
+    return _read(path, path.stat().st_mtime_ns, coding)
+
+
+@lru_cache(3 * len(FILES))
+def _read(path: Path, written: int, coding: ContentCoding | None) -> Content:
+    """The file as it was ``written`` at that time; compressed once."""
+    body = path.read_bytes()
+    tag = sha256(body).hexdigest()[:32]
+    if coding is None or len(body) < MIN_COMPRESSED:
+        return Content(body, ETag(tag), None)
+    pack = gzip.compress if coding is ContentCoding.gzip else zlib.compress
+    return Content(pack(body), ETag(f"{tag}-{coding.value}"), coding)

@@ -21,6 +21,7 @@ from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
+from etl.http.compression import compress
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
@@ -46,7 +47,7 @@ PURPOSES = ("Sec-Purpose", "Purpose")
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
     counts = Metrics()
-    app = web.Application(middlewares=[count_requests(counts), problems])
+    app = web.Application(middlewares=[count_requests(counts), compress, problems])
     app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)
@@ -107,7 +108,7 @@ async def index(request: web.Request) -> web.StreamResponse:
     PostgREST's clients ask it for the description of the service.
     """
     if wants_page(request):
-        return send_page()
+        return await send_page(request)
     if "application/openapi+json" in request.headers.get("Accept", ""):
         return await openapi(request)
     named = request.app.router.named_resources().items()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import resource
 import socket
@@ -19,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from etl.http.headers import COMMON_HEADERS
+from etl.http.problems import problem
 from etl.http.protocol import Protocol
 
 #: Connections at most, whatever the system allows: an idle one takes 6 KB.
@@ -42,16 +42,7 @@ LOG_SECONDS = 60
 #: Errors of accept() that pass when other files are closed.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-#: The body of a refused connection's answer.
-REFUSAL = {
-    "type": "about:blank",
-    "title": "Service Unavailable",
-    "status": 503,
-    "detail": "too many connections are open: try again in a moment",
-}
-
-#: Its headers that all answers have.
-COMMON = "".join(f"{name}: {value}\r\n" for name, value in COMMON_HEADERS.items())
+REFUSED = "too many connections are open: try again in a moment"
 
 log = logging.getLogger(__name__)
 
@@ -135,15 +126,13 @@ class _Refusal(asyncio.Protocol):
     """Answers 503 at once, and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        body = json.dumps(REFUSAL).encode()
-        head = (
-            "HTTP/1.1 503 Service Unavailable\r\n"
-            "Content-Type: application/problem+json\r\n"
-            f"Content-Length: {len(body)}\r\n{COMMON}"
-            "Cache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n"
-        )
+        answer = problem(503, REFUSED)
+        headers = {**answer.headers, **COMMON_HEADERS, "Connection": "close"}
+        headers["Content-Length"] = str(answer.content_length)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        line = f"HTTP/1.1 503 {answer.reason}\r\n"
         if isinstance(transport, asyncio.WriteTransport):
-            transport.write(head.encode() + body)
+            transport.write(f"{line}{head}\r\n{answer.text}".encode())
         transport.close()
 
 

@@ -1,4 +1,4 @@
-"""The headers of all answers."""
+"""Headers of answers: those that all have, and those of a format."""
 
 from __future__ import annotations
 
@@ -13,3 +13,16 @@ async def add_common_headers(
 ) -> None:
     """Called by aiohttp before it sends the headers of an answer."""
     response.headers.update(COMMON_HEADERS)
+
+
+def add_vary(response: web.StreamResponse, name: str) -> None:
+    """Say that the answer depends on this header of the request too."""
+    given = response.headers.get("Vary")
+    response.headers["Vary"] = f"{given}, {name}" if given else name
+
+
+def disposition(form: str, name: str) -> dict[str, str]:
+    """The header by which browsers save CSV as a file of this name."""
+    if form != "csv":
+        return {}
+    return {"Content-Disposition": f'attachment; filename="{name}.csv"'}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from aiohttp import ETag, web
 from aiohttp.web import ContentCoding
 
+from etl.http.compression import encode
 from etl.reading.reader import PublishedVersion
 
 
@@ -37,13 +38,7 @@ class Representation:
 
     def compress(self, request: web.Request, response: web.StreamResponse) -> None:
         """Apply the coding to the body."""
-        if self.coding is None:
-            return
-        if request.method == "HEAD" and not isinstance(response, web.Response):
-            # aiohttp would send the end of a compressed stream as the body.
-            response.headers["Content-Encoding"] = self.coding.value
-        else:
-            response.enable_compression(self.coding)
+        encode(request, response, self.coding)
 
     def not_modified(
         self, request: web.Request, published: PublishedVersion

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientResponse, ClientSession
 from yarl import URL
 
 from etl import parsers
 from etl.settings import RejectLimit
-from tests.support.client import Client, StartService, trigger
+from tests.support.client import Client, StartService, app_of, trigger
 
 #: What a proxy on the loopback adds to a request.
 PROXY = {
@@ -65,3 +72,127 @@ async def test_links_are_urls_of_the_next_page_and_the_first(
 async def test_a_page_with_everything_has_no_links(service: Client) -> None:
     for path in ("/features", "/features?limit=10", "/runs", "/runs?limit=2"):
         assert await links(service, path) == {}
+
+
+@asynccontextmanager
+async def raw(
+    client: Client, path: str, method: str = "GET", **headers: str
+) -> AsyncIterator[tuple[ClientResponse, bytes]]:
+    """An answer and its body as it was sent."""
+    sent = {"Accept-Encoding": "identity"}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        ClientSession(auto_decompress=False) as session,
+        session.request(method, client.make_url(path), headers=sent) as response,
+    ):
+        yield response, await response.read()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/runs", "/runs?limit=1", "/runs/1", "/openapi.json", "/charts"),
+        *("/static/page.css", "/static/docs/swagger-ui/swagger-ui-bundle.js"),
+        *("/?html", "/features?limit=10"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_what_is_known_is_compressed_with_its_length(
+    service: Client, path: str, coding: str
+) -> None:
+    accept = {"Accept": "text/html"} if path == "/?html" else {}
+    async with raw(service, path, **accept) as (plain, body):
+        assert plain.status == 200
+        assert "Content-Encoding" not in plain.headers
+        assert plain.content_length == len(body)
+    accept |= {"Accept_Encoding": coding}
+    async with raw(service, path, **accept) as (packed, sent):
+        assert packed.headers["Content-Encoding"] == coding
+        assert packed.content_length == len(sent) < len(body)
+        unpack = gzip.decompress if coding == "gzip" else zlib.decompress
+        assert unpack(sent) == body
+    async with raw(service, path, "HEAD", **accept) as (head, nothing):
+        assert nothing == b""
+        for name in {*packed.headers} - {"Date"}:
+            assert head.headers[name] == packed.headers[name]
+    for answer in (plain, packed):
+        assert "Accept-Encoding" in answer.headers["Vary"].split(", ")
+    if tag := plain.headers.get("ETag"):
+        assert packed.headers["ETag"] != tag
+        for accepted, current in (("identity", plain), (coding, packed)):
+            accept |= {
+                "Accept_Encoding": accepted,
+                "If_None_Match": current.headers["ETag"],
+            }
+            async with raw(service, path, **accept) as (known, nothing):
+                assert (known.status, nothing) == (304, b"")
+                assert known.headers["ETag"] == current.headers["ETag"]
+                assert known.headers["Vary"] == current.headers["Vary"]
+
+
+async def test_what_is_short_or_goes_on_is_not(service: Client) -> None:
+    for path, status in (
+        ("/healthz", 200),
+        ("/docs", 200),
+        ("/features/1", 200),
+        ("/features/nobody", 404),
+        ("/runs?limit=x", 400),
+        ("/nothing", 404),
+        ("/runs/1/events", 200),
+    ):
+        async with raw(service, path, Accept_Encoding="gzip") as (response, body):
+            assert response.status == status
+            assert "Content-Encoding" not in response.headers
+            known = None if path.endswith("events") else len(body)
+            assert response.content_length == known
+
+
+async def test_streams_are_compressed_as_they_are_made(service: Client) -> None:
+    for path in ("/features?format=ndjson", "/features?format=csv", "/runs/1/rejects"):
+        async with raw(service, path) as (plain, body):
+            assert "Content-Length" not in plain.headers
+        async with raw(service, path, Accept_Encoding="gzip") as (packed, sent):
+            assert packed.headers["Content-Encoding"] == "gzip"
+            assert gzip.decompress(sent) == body
+            assert "Accept-Encoding" in packed.headers["Vary"]
+        async with raw(service, path, "HEAD", Accept_Encoding="gzip") as (head, _):
+            assert head.headers["Content-Encoding"] == "gzip"
+
+
+async def test_a_trigger_is_compressed(service: Client) -> None:
+    async with raw(service, "/trigger_etl", Accept_Encoding="gzip") as (response, sent):
+        assert response.content_length == len(sent)
+        assert json.loads(gzip.decompress(sent))["run"]["state"] == "succeeded"
+
+
+async def test_csv_is_a_file_with_a_name(service: Client) -> None:
+    for path, name in (
+        ("/features?format=csv", "features.csv"),
+        ("/features?format=csv&limit=2", "features.csv"),
+        ("/runs/2/rejects?format=csv", "rejects-2.csv"),
+        ("/features?format=ndjson", None),
+        ("/features", None),
+        ("/runs/2/rejects", None),
+    ):
+        named = name and f'attachment; filename="{name}"'
+        async with service.get(path) as response:
+            assert response.headers.get("Content-Disposition") == named
+
+
+async def test_all_answers_say_what_they_are_and_none_who_made_them(
+    service: Client,
+) -> None:
+    """Whatever the route, the method and the status."""
+    paths = [
+        re.sub("{.*?}", "1", route.resource.canonical)
+        for route in app_of(service).router.routes()
+        if route.resource is not None
+    ]
+    for path in (*paths, "/nothing", "/features?x=y", "/runs/1/rejects?format=csv"):
+        for method in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            async with service.request(method, path) as response:
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert response.headers.getall("Server") == ["features-etl"]
+                if response.status == 200 and method == "OPTIONS":
+                    allowed = response.headers["Allow"].split(", ")
+                    assert {*allowed} & {"GET", "POST"}

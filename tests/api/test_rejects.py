@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import csv
 import io
 import random
@@ -98,10 +99,15 @@ async def test_pages_csv_and_wrong_questions(
     async with client.get(path, params={"format": "csv"}) as response:
         assert response.content_type == "text/csv"
         read = list(csv.DictReader(io.StringIO(await response.text())))
+        name = f'attachment; filename="rejects-{answer["run"]["id"]}.csv"'
+        assert response.headers["Content-Disposition"] == name
+        plain = await response.read()
     assert [
         {key: "" if value is None else str(value) for key, value in entry.items()}
         for entry in entries
     ] == read
+    async with client.get(path, params={"format": "csv", "bom": "true"}) as response:
+        assert await response.read() == codecs.BOM_UTF8 + plain
     paged = []
     following: str | None = f"{path}?limit=3"
     while following:
@@ -112,6 +118,8 @@ async def test_pages_csv_and_wrong_questions(
     assert paged == entries
     for query, said in (
         ("format=xml", "format is one of json, csv"),
+        ("bom=true", "bom is for format=csv"),
+        ("format=csv&bom=1", "bom is true or false"),
         ("limit=0", "limit is a whole number from 1"),
         (f"limit={'9' * 5000}", "limit is a whole number from 1"),
         ("after=x", "after is what the Link header"),
@@ -120,7 +128,10 @@ async def test_pages_csv_and_wrong_questions(
         ("reason=", "reason is a word, as in the list of rejects, not ''"),
         ("reason=two words", "reason is a word, as in the list of rejects"),
         ("reason=a&reason=b", "parameter 'reason' appears more than once"),
-        ("page=2", "unknown parameter 'page'; allowed: format, limit, after, reason"),
+        (
+            "page=2",
+            "unknown parameter 'page'; allowed: format, bom, limit, after, reason",
+        ),
     ):
         async with client.get(f"{path}?{query}") as response:
             assert response.status == 400

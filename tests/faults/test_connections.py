@@ -21,7 +21,7 @@ from yarl import URL
 from etl.http.connections import (
     IDLE_SECONDS,
     MAX_CONNECTIONS,
-    REFUSAL,
+    REFUSED,
     accept_clients,
     max_connections,
 )
@@ -147,7 +147,9 @@ async def test_busy_connections_stay_open(
             async with client.get(url / "healthz") as refused:
                 assert refused.status == 503
                 assert refused.headers["Retry-After"] == "2"
-                assert (await refused.json(content_type=None)) == REFUSAL
+                assert refused.headers["X-Content-Type-Options"] == "nosniff"
+                assert refused.content_type == "application/problem+json"
+                assert (await refused.json(content_type=None))["detail"] == REFUSED
         async with asyncio.timeout(SECONDS):
             while True:
                 async with client.get(url / "healthz") as answered:
