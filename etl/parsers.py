@@ -21,6 +21,9 @@ ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
 )
 
+#: Bytes of each unit, as PostgreSQL has them.
+UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+
 #: Seconds from one look of WATCH to the next. In less, a file that is being written may
 #: well look as if it were at rest.
 WATCH_BOUNDS = (0.1, 86_400)
@@ -66,6 +69,19 @@ def one_of(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def on_or_off(text: str) -> bool:
+    """Whether something is on."""
+    return one_of("on", "off")(text) == "on"
+
+
+def size(text: str) -> int:
+    """Bytes, with a unit of PostgreSQL's settings or without: 1 MB is 1024 kB."""
+    found = re.fullmatch(r"(\d{1,15}) *([kmgt]?b|)", text, re.ASCII | re.IGNORECASE)
+    if found and int(found[1]):
+        return int(found[1]) * UNITS[found[2].lower()]
+    raise ValueError(f"{text!r} is not a size such as 500MB, 2GB or 1000000 bytes")
 
 
 def token(text: str) -> str:

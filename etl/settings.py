@@ -83,7 +83,8 @@ class Settings:
 
     ``database`` is a libpq connection string, empty where libpq's own variables say
     all, and None for the embedded Postgres. ``cors_origins`` may hold ``*`` alone.
-    ``watch`` are seconds, 0 where the files are not watched.
+    ``watch`` are seconds, 0 where the files are not watched;
+    ``max_upload`` are bytes.
     """
 
     host: str = "127.0.0.1"
@@ -97,6 +98,8 @@ class Settings:
     max_rejects: RejectLimit = RejectLimit(Decimal(10), in_percent=True)
     keep_runs: int = 100
     watch: float = 0
+    uploads: bool = True
+    max_upload: int = 2 << 30
     log_format: str = "text"
     cors_origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -175,6 +178,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "MAX_REJECTS": RejectLimit.parse,
     "KEEP_RUNS": parsers.whole_number(1, 10**6),
     "WATCH": parsers.watch,
+    "UPLOADS": parsers.on_or_off,
+    "MAX_UPLOAD": parsers.size,
     "LOG_FORMAT": parsers.one_of("text", "json"),
     "CORS_ORIGINS": parsers.origins,
     "TRUSTED_PROXIES": parsers.networks,

@@ -6,6 +6,7 @@ Routes need a token for reading unless they are listed here.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,12 @@ from etl.settings import Settings
 
 #: Routes that start or cancel runs need API_TOKEN.
 RUN_ROUTES = frozenset({TRIGGER_PATH, "/runs/{id}/cancel"})
+
+#: The route of the CSV files themselves.
+FILE_ROUTE = "/files/{name}.csv"
+
+#: Methods that change nothing, but on RUN_ROUTES.
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Routes that show no data: health, and pages with their files, which fetch data by
 #: requests of their own.
@@ -52,25 +59,58 @@ UNAUTHENTICATED = "this needs the header Authorization: Bearer and a token"
 INVALID = f"{UNAUTHENTICATED} that is valid"
 
 
-def tokens_for(settings: Settings, route: str) -> dict[str, str]:
-    """The tokens, by setting, any of which a route needs; empty if it needs none."""
+#: Headers by which a proxy says that it sends the request of another client.
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+NOT_LOCAL = "without a token, files are for clients on this machine: set API_TOKEN"
+
+
+def acts(method: str, route: str) -> bool:
+    """Whether such a request starts or cancels a run, or changes a file."""
+    return route in RUN_ROUTES or method not in READING
+
+
+def tokens_for(settings: Settings, route: str, method: str = "GET") -> dict[str, str]:
+    """The tokens, by setting, any of which a request needs; empty if it needs none.
+
+    The files have more in them than the table, so any token guards these.
+    """
     run, read = settings.api_token, settings.api_token_read
+    run_token = {"API_TOKEN": run} if run else {}
+    read_token = {"API_TOKEN_READ": read} if read else {}
     if route in OPEN_ROUTES:
         return {}
-    if route in RUN_ROUTES:
-        return {"API_TOKEN": run} if run else {}
-    if not read:
-        return {}
-    return {"API_TOKEN_READ": read, **({"API_TOKEN": run} if run else {})}
+    if acts(method, route):
+        return run_token
+    if route == FILE_ROUTE:
+        return read_token | run_token
+    return read_token | run_token if read else {}
+
+
+def is_local(request: web.Request) -> bool:
+    """Whether a client is on this machine, and not behind a proxy."""
+    if any(name in request.headers for name in FORWARDED):
+        return False
+    try:
+        address = ipaddress.ip_address(request.remote or "")
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def require_tokens(settings: Settings) -> Middleware:
-    """Requests without a valid token get 401 where the route needs one."""
+    """Requests without a valid token get 401 where the route needs one.
+
+    Where none is set, the files are for clients on this machine.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        tokens = tokens_for(settings, resource.canonical) if resource else {}
+        route = resource.canonical if resource else ""
+        tokens = tokens_for(settings, route, request.method) if route else {}
+        if route == FILE_ROUTE and not tokens and not is_local(request):
+            return problem_of(request, 403, NOT_LOCAL)
         given = request.headers.getall("Authorization", [])
         if not tokens or _is_valid(given, tokens.values()):
             return await handler(request)

@@ -63,11 +63,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of ``features``, the kind of each, and the table's comment."""
+    """The columns of ``features``, the kind of each, the table's comment, and the
+    sources that it is made of.
+    """
 
     catalog: Catalog
     kinds: Sequence[Kind]
     description: str | None
+    sources: Sequence[str]
 
 
 async def openapi(request: web.Request) -> web.Response:
@@ -92,7 +95,9 @@ async def read_table(connection: AsyncConnection) -> Table:
             "select obj_description(to_regclass('features'), 'pg_class')"
         )
         ((description,),) = await rows.fetchall()
-    return Table(catalog, kinds, description)
+        rows = await connection.execute("select source from etl.sources order by 1")
+        sources = [source for (source,) in await rows.fetchall()]
+    return Table(catalog, kinds, description, sources)
 
 
 def describe(table: Table, settings: Settings) -> Schema:
@@ -102,6 +107,8 @@ def describe(table: Table, settings: Settings) -> Schema:
     parameters = document["components"]["parameters"]
     names = [_as_parameter(column.name) for column in table.catalog.columns]
     parameters["select"]["schema"]["items"]["enum"] = names
+    if table.sources:
+        parameters["file_name"]["schema"]["enum"] = list(table.sources)
     any_name = "|".join(re.sub(SYNTAX, r"\\\g<0>", name) for name in names)
     parameters["order"]["schema"]["items"]["pattern"] = (
         rf"^({any_name})(\.(asc|desc))?(\.(nullsfirst|nullslast))?$"
@@ -179,11 +186,13 @@ def _secure(document: Schema, settings: Settings) -> None:
     """Which operations need a token, where tokens are set."""
     schemes: Schema = {}
     for path, operations in document["paths"].items():
-        names = tokens_for(settings, path)
-        for operation in operations.values() if names else ():
+        for method, operation in operations.items():
+            names = tokens_for(settings, path, method.upper())
+            schemes |= {name: {"type": "http", "scheme": "bearer"} for name in names}
+            if not names:
+                continue
             operation["security"] = [{name: []} for name in names]
             answer = "TriggerUnauthorized" if path == TRIGGER_PATH else "Unauthorized"
             operation["responses"]["401"] = {"$ref": f"#/components/responses/{answer}"}
-        schemes |= {name: {"type": "http", "scheme": "bearer"} for name in names}
     if schemes:
         document["components"]["securitySchemes"] = schemes

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from etl.api.access import allow_origins, require_tokens
+from etl.api.access import FILE_ROUTE, allow_origins, require_tokens
 from etl.api.answers import READER, answer_feature, answer_features
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
+from etl.api.expected import open_files
+from etl.api.files import delete_file, file, files, put_file
 from etl.api.history import cancel, events, rejects, run, runs
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
@@ -21,6 +23,7 @@ from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
+from etl.http.bodies import close_unread, expect_nothing
 from etl.http.compression import compress
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
@@ -47,7 +50,8 @@ PURPOSES = ("Sec-Purpose", "Purpose")
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
     counts = Metrics()
-    app = web.Application(middlewares=[count_requests(counts), compress, problems])
+    app = web.Application(middlewares=[count_requests(counts), close_unread])
+    app.middlewares.extend((compress, problems))
     app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)
@@ -56,7 +60,7 @@ def create_app(settings: Settings) -> web.Application:
     app[TRUSTED] = settings.trusted_proxies
     app[METRICS] = counts
     app[STREAMS] = asyncio.Semaphore(MAX_STREAMS)
-    app.cleanup_ctx.append(_database)
+    app.cleanup_ctx.extend([_database, open_files])
     if settings.watch:
         app.cleanup_ctx.append(_watch)
     app.on_shutdown.append(_interrupt)
@@ -64,6 +68,8 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get(TRIGGER_PATH, trigger_etl, name="trigger_etl", allow_head=False)
     app.router.add_post(TRIGGER_PATH, trigger_etl)
     app.router.add_post("/runs/{id}/cancel", cancel, name="cancel")
+    app.router.add_put(FILE_ROUTE, put_file, expect_handler=expect_nothing)
+    app.router.add_delete(FILE_ROUTE, delete_file)
     app.router.add_get("/", index)
     app.router.add_get("/static/{file:.+}", static)
     for path, handler in GET_ROUTES.items():
@@ -203,6 +209,8 @@ GET_ROUTES = {
     "/runs/{id}": run,
     "/runs/{id}/rejects": rejects,
     "/runs/{id}/events": events,
+    "/files": files,
+    FILE_ROUTE: file,
     "/charts": charts,
     "/charts/{name}": chart,
     "/healthz": healthz,

@@ -25,8 +25,9 @@ from etl.errors import DataFault
 
 DELIMITERS = (",", "\t", ";", "|")
 
-#: Bytes that a header may have: more than any has, and too few to swallow a file.
-MAX_HEADER_BYTES = 64 << 10
+#: Bytes that a header may have: more than any has, and too few to swallow a file; and
+#: columns.
+MAX_HEADER_BYTES, MAX_COLUMNS = 64 << 10, 1000
 
 #: Bytes of blank lines that may come before the header.
 MAX_BLANK_BYTES = 1 << 20
@@ -80,8 +81,8 @@ def find_header(name: str, head: bytes, known: Sequence[str]) -> tuple[Header, i
 
     ``head`` is the whole file or its first HEAD_BYTES. ``known`` are the columns of the
     table: the delimiter is the one that finds most of them. Raises DataFault where
-    there is no header, a quote in it is not at its position, or a column is missing or
-    named twice.
+    there is no header, a quote in it is not at its position, a column is missing or
+    named twice, or there are too many.
     """
     if problem := describe_binary(head):
         raise DataFault(f"{name}: {problem}")
@@ -109,7 +110,13 @@ def find_header(name: str, head: bytes, known: Sequence[str]) -> tuple[Header, i
     if rank(delimiter) > (0, False):
         end = _require_end(name, data, start, fields, delimiter.encode(), len(known))
     _require_known(f"{name}, line {line}", names, known)
-    return _header(names, delimiter, known, data, end), min(end, len(head))
+    found = _header(names, delimiter, known, data, end)
+    if len(found.columns) > MAX_COLUMNS:
+        raise DataFault(
+            f"{name}: has {len(found.columns)} columns, and {MAX_COLUMNS} are the most:"
+            " leave out those that nobody needs"
+        )
+    return found, min(end, len(head))
 
 
 def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:

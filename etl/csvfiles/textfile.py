@@ -56,6 +56,11 @@ class TextFile:
         self.size = self._opened[0]
 
     @property
+    def about(self) -> os.stat_result:
+        """What the system says of the open file, whatever has its name now."""
+        return os.fstat(self._file)
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of what was read so far, or of the whole file, in hex."""
         return self._digest.hexdigest()

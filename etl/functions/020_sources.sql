@@ -58,6 +58,26 @@ where
     and attributes.attname !~ '^skipped_[0-9]+$';
 comment on view etl.source_columns is 'The columns of the tables in staging';
 
+-- The files that fill them, and the columns of each for who writes such a file.
+create or replace view etl.expected_files as
+select
+    source || '.csv' as file,
+    json_agg(
+        json_build_object(
+            'name', column_name,
+            'type', type,
+            'required', is_required,
+            'description',
+            col_description(
+                to_regclass(format('staging.%I', source))::oid, position
+            )
+        )
+        order by position
+    ) as columns
+from etl.source_columns
+group by source;
+comment on view etl.expected_files is 'The files that a run reads, and their columns';
+
 -- Gives a staging table as many spare columns, called skipped_1 and so on, as a file
 -- has columns that the table lacks. They stay, for a column that is dropped leaves a
 -- trace for ever. The type "char" takes any value and keeps a byte of it.

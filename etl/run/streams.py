@@ -22,10 +22,10 @@ from etl.csvfiles.blocks import Block, BlockReader, CsvRecord
 from etl.csvfiles.headers import Header
 from etl.csvfiles.patterns import Column, RecordPatterns, compile_patterns
 from etl.csvfiles.textfile import TextFile, printable
-from etl.errors import DataFault, ServiceFault
+from etl.errors import ServiceFault
 
-#: Unknown columns and long values that warnings name; columns that a file may have.
-MAX_SHOWN, MAX_COLUMNS = 5, 1000
+#: Unknown columns and long values that warnings name.
+MAX_SHOWN = 5
 
 #: Lines that a value may span before a warning asks for its quotes.
 MAX_LINES = 20
@@ -223,11 +223,6 @@ async def open_streams(
         files.callback(opened.close)
         reader = await asyncio.to_thread(BlockReader, opened, list(known), block_size)
         header = reader.header
-        if len(header.columns) > MAX_COLUMNS:
-            raise DataFault(
-                f"{opened.name}: has {len(header.columns)} columns, and {MAX_COLUMNS} "
-                "are the most: leave out those that nobody needs"
-            )
         numbers = count(1)
         table_columns = [
             name if name in known else f"skipped_{next(numbers)}"

@@ -1,0 +1,226 @@
+"""``/files``: the CSV files that the pipeline expects, what is there, and new ones.
+
+What belongs to the disk is in etl/csvfiles/folder.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from urllib.parse import quote
+
+from aiohttp import ETag, web
+
+from etl.api.app_keys import SETTINGS
+from etl.api.expected import (
+    FILES,
+    MAX_UPLOADS,
+    ExpectedFile,
+    Files,
+    expected_file,
+    expected_files,
+)
+from etl.csvfiles.folder import Condition, StoredFile
+from etl.csvfiles.textfile import TextFile
+from etl.errors import DataFault, RequestError, truncated
+from etl.http.bodies import PART_BYTES, receive, send
+from etl.http.parameters import refuse_parameters
+from etl.http.problems import NotThere
+
+#: What the system says when the disk, a quota or the largest size of a file is reached;
+#: when the folder may not be written to; and when the name is taken by a folder.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+NO_FILE = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
+
+
+class Refused(RequestError):
+    """A request that the state of the files or of the disk does not allow."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def files(request: web.Request) -> web.Response:
+    """All files that the pipeline expects."""
+    refuse_parameters(request)
+    its = request.app[FILES]
+    body = [
+        expected.describe(await its.do(its.folder.find, expected.name))
+        for expected in await expected_files(request)
+    ]
+    return web.json_response(body, headers={"Cache-Control": "no-store"})
+
+
+async def file(request: web.Request) -> web.StreamResponse:
+    """The bytes of one."""
+    refuse_parameters(request)
+    its, expected = request.app[FILES], await expected_file(request)
+    try:
+        opened = TextFile(its.folder.path / expected.name)
+    except DataFault as error:
+        raise NotThere(str(error)) from None
+    try:
+        stored = await its.do(its.folder.describe, opened)
+        if stored.sha256 is None:
+            raise Refused(409, f"{expected.name}: is being written to: try again")
+        headers = {
+            "ETag": f'"{stored.sha256}"',
+            "Cache-Control": "no-cache",
+            "Content-Type": "text/csv; charset=utf-8",
+            "Content-Length": str(stored.bytes),
+            "Content-Disposition": _disposition(expected.name),
+            "X-Content-Type-Options": "nosniff",
+        }
+        if _names(request.if_none_match, stored):
+            kept = ("ETag", "Cache-Control")
+            return web.Response(
+                status=304, headers={each: headers[each] for each in kept}
+            )
+        response = web.StreamResponse(headers=headers)
+        async with aclosing(_parts(its, opened)) as parts:
+            await send(request, response, parts)
+        return response
+    finally:
+        opened.close()
+
+
+async def put_file(request: web.Request) -> web.Response:
+    """Take a file in place of the one that is there, once all of it is."""
+    its, expected = request.app[FILES], await _changeable_file(request)
+    _require_plain(request)
+    if its.uploads.locked():
+        raise Refused(503, f"{MAX_UPLOADS} files are being uploaded already")
+    async with its.uploads:
+        try:
+            stored, is_new = await _store(request, expected)
+        except OSError as error:
+            raise _refusal(expected, error) from error
+        except DataFault as fault:
+            raise Refused(422, str(fault)) from None
+    return web.json_response(
+        expected.describe(stored),
+        status=201 if is_new else 200,
+        headers={"ETag": f'"{stored.sha256}"', "Cache-Control": "no-store"},
+    )
+
+
+async def _store(
+    request: web.Request, expected: ExpectedFile
+) -> tuple[StoredFile, bool]:
+    """Receive the file beside the old one, then let it take its name."""
+    its, limit = request.app[FILES], request.app[SETTINGS].max_upload
+    length = request.content_length or 0
+    if length > limit:
+        raise _too_long(expected, limit)
+    if condition := _condition(request, expected):
+        condition(await its.do(its.folder.find, expected.name))
+    partial_file = its.folder.begin(expected.name)
+    try:
+        await its.do(partial_file.open, length)
+        async with aclosing(receive(request)) as parts:
+            async for part in parts:
+                if partial_file.bytes + len(part) > limit:
+                    raise _too_long(expected, limit)
+                await its.do(partial_file.write, part, expected.known)
+        await its.do(partial_file.finish, expected.known)
+        return await its.do(its.folder.replace, partial_file, condition)
+    finally:
+        await its.do(partial_file.discard)
+
+
+async def delete_file(request: web.Request) -> web.Response:
+    """Remove a file."""
+    its, expected = request.app[FILES], await _changeable_file(request)
+    condition = _condition(request, expected)
+    try:
+        await its.do(its.folder.remove, expected.name, condition)
+    except FileNotFoundError:
+        raise NotThere(f"{expected.name}: is not there") from None
+    except OSError as error:
+        raise _refusal(expected, error) from error
+    return web.Response(status=204)
+
+
+async def _changeable_file(request: web.Request) -> ExpectedFile:
+    """The same where files may be changed; 403 where not."""
+    refuse_parameters(request)
+    if not request.app[SETTINGS].uploads:
+        raise Refused(403, "UPLOADS=off: files are put into the folder by other means")
+    return await expected_file(request)
+
+
+async def _parts(its: Files, opened: TextFile) -> AsyncGenerator[bytes]:
+    """The bytes of an open file; DataFault where it is changed meanwhile."""
+    while part := await its.do(opened.read_at, opened.bytes, PART_BYTES):
+        opened.skip_to(opened.bytes + len(part))
+        yield part
+
+
+def _require_plain(request: web.Request) -> None:
+    """400 or 415 where the body is not the file itself."""
+    if "Content-Range" in request.headers:
+        raise Refused(400, "a part of a file cannot be sent: send the whole file")
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise Refused(415, f"Content-Encoding: {truncated(coding)}: send it unpacked")
+    if request.content_type.startswith("multipart/"):
+        raise Refused(
+            415, "a form is sent: send the file itself, as curl --upload-file does"
+        )
+
+
+def _condition(request: web.Request, expected: ExpectedFile) -> Condition | None:
+    """What If-Match and If-None-Match ask for (RFC 9110, section 13): 412 else."""
+    wanted, unwanted = request.if_match, request.if_none_match
+    has_wanted = "If-Match" in request.headers
+    if not has_wanted and "If-None-Match" not in request.headers:
+        return None
+
+    def require(stored: StoredFile | None) -> None:
+        is_met = not has_wanted or _names(wanted, stored)
+        if not is_met or _names(unwanted, stored):
+            what = f'"{stored.sha256}"' if stored else "missing"
+            raise Refused(412, f"{expected.name}: is {what}, not what was required")
+
+    return require
+
+
+def _names(tags: Sequence[ETag] | None, stored: StoredFile | None) -> bool:
+    """Whether one of the entity tags is that of the file; ``*`` is of any."""
+    if stored is None:
+        return False
+    values = [tag.value for tag in tags or () if not tag.is_weak]
+    return "*" in values or stored.sha256 in values
+
+
+def _too_long(expected: ExpectedFile, limit: int) -> Refused:
+    return Refused(
+        413, f"{expected.name}: is longer than MAX_UPLOAD allows: {limit} bytes"
+    )
+
+
+def _refusal(expected: ExpectedFile, error: OSError) -> Exception:
+    """What an error of the disk is to the client; itself if it is not to be known."""
+    if error.errno in FULL:
+        return Refused(
+            507, f"{expected.name}: no room for it: {error.strerror}: make room"
+        )
+    if error.errno in FORBIDDEN:
+        return Refused(
+            403,
+            f"{expected.name}: the service may not write to its folder of files:"
+            f" {error.strerror}: mount it writable, and let the service's user write",
+        )
+    if error.errno in NO_FILE:
+        return Refused(409, f"{expected.name}: is a folder: remove it")
+    return error
+
+
+def _disposition(name: str) -> str:
+    if re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        return f'attachment; filename="{name}"'
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"

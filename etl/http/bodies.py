@@ -1,0 +1,87 @@
+"""Bodies that are too long to be held in memory: received and sent in parts.
+
+Knows how slow a client may be, and nothing of what it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+#: Bytes of a part, and the seconds that a client may take to send or to read one before
+#: it is disconnected. Slower than this, 4 KiB/s, is no line that anyone uses.
+PART_BYTES, PART_SECONDS = 1 << 18, 60.0
+
+
+async def expect_nothing(request: web.Request) -> None:
+    """Send no 100 (Continue) yet: a request may be refused before its body is sent."""
+
+
+async def receive(request: web.Request) -> AsyncGenerator[bytes]:
+    """The body in parts, none for an empty one.
+
+    Raises 408 for a client that is too slow, 400 for a body that ends early, and 417
+    for an expectation other than 100-continue.
+    """
+    if expected := request.headers.get("Expect"):
+        if expected.lower() != "100-continue":
+            raise web.HTTPExpectationFailed
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
+    received, length = 0, request.content_length
+    while part := await _receive_part(request):
+        received += len(part)
+        yield part
+    if length is not None and received != length:
+        raise _ended_early(received, length)
+
+
+async def _receive_part(request: web.Request) -> bytes:
+    content, part = request.content, bytearray()
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            while len(part) < PART_BYTES and not content.at_eof():
+                part += await content.readany()
+    except TimeoutError:
+        reason = f"the body stalled: {PART_BYTES} bytes take over {PART_SECONDS:g} s"
+        raise web.HTTPRequestTimeout(reason=reason) from None
+    except web.RequestPayloadError:
+        raise _ended_early(content.total_bytes, request.content_length) from None
+    return bytes(part)
+
+
+def _ended_early(received: int, length: int | None) -> web.HTTPBadRequest:
+    of = "" if length is None else f" of {length}"
+    return web.HTTPBadRequest(reason=f"the body ended after {received}{of} bytes")
+
+
+async def send(
+    request: web.Request, response: web.StreamResponse, parts: AsyncIterator[bytes]
+) -> None:
+    """Send the parts; to HEAD the headers alone.
+
+    A body that cannot be completed is cut off, so that nobody takes it for whole.
+    """
+    await response.prepare(request)
+    try:
+        if request.method != "HEAD":
+            async for part in parts:
+                async with asyncio.timeout(PART_SECONDS):
+                    await response.write(part)
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    await response.write_eof()
+
+
+@web.middleware
+async def close_unread(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Close the connection after an answer that did not wait for the whole body."""
+    response = await handler(request)
+    if not request.content.is_eof() and not response.prepared:
+        response.force_close()
+    return response
