@@ -37,7 +37,8 @@ EXPOSED_HEADERS = ", ".join(
     (
         *("Content-Disposition", "Content-Encoding", "Content-Location"),
         *("Content-Range", "Date", "ETag", "Link", "Location", "Preference-Applied"),
-        *("Proxy-Status", "Range-Unit", "Retry-After", "X-Run-Id", "X-Total-Count"),
+        *("Range-Unit", "Retry-After", "X-Max-Upload", "X-Run-Id", "X-Total-Count"),
+        *("Proxy-Status", "X-Uploads-Refused"),
     )
 )
 
@@ -98,26 +99,39 @@ def is_local(request: web.Request) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def require_tokens(settings: Settings) -> Middleware:
-    """Requests without a valid token get 401 where the route needs one.
+def why_refused(
+    settings: Settings, request: web.Request, route: str, method: str
+) -> tuple[int, str] | None:
+    """The status and detail by which its client may not send such a request, if so.
 
-    Where none is set, the files are for clients on this machine.
+    Where no token is set, the files are for clients on this machine.
     """
+    tokens = tokens_for(settings, route, method)
+    if route == FILE_ROUTE and not tokens and not is_local(request):
+        return 403, NOT_LOCAL
+    given = request.headers.getall("Authorization", [])
+    if not tokens or _is_valid(given, tokens.values()):
+        return None
+    return 401, INVALID if given else UNAUTHENTICATED
+
+
+def require_tokens(settings: Settings) -> Middleware:
+    """Requests without a valid token get 401 where the route needs one, others 403."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        route = resource.canonical if resource else ""
-        tokens = tokens_for(settings, route, request.method) if route else {}
-        if route == FILE_ROUTE and not tokens and not is_local(request):
-            return problem_of(request, 403, NOT_LOCAL)
-        given = request.headers.getall("Authorization", [])
-        if not tokens or _is_valid(given, tokens.values()):
+        refusal = resource and why_refused(
+            settings, request, resource.canonical, request.method
+        )
+        if not refusal:
             return await handler(request)
-        detail = INVALID if given else UNAUTHENTICATED
-        code = "PGRST301" if given else "PGRST302"
+        status, detail = refusal
+        if status != 401:
+            return problem_of(request, status, detail)
+        code = "PGRST301" if detail == INVALID else "PGRST302"
         answer = problem_of(request, 401, detail, code=code)
-        error = ', error="invalid_token"' if given else ""
+        error = ', error="invalid_token"' if detail == INVALID else ""
         answer.headers["WWW-Authenticate"] = f'Bearer realm="features-etl"{error}'
         return answer
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import ETag, web
 
+from etl.api.access import FILE_ROUTE, why_refused
 from etl.api.app_keys import SETTINGS
 from etl.api.expected import (
     FILES,
@@ -35,6 +36,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 NO_FILE = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
 
+OFF = "UPLOADS=off: files are put into the folder by other means"
+READ_ONLY = (
+    "the service may not write to its folder of files: mount it writable, and let the"
+    " service's user write"
+)
+
 
 class Refused(RequestError):
     """A request that the state of the files or of the disk does not allow."""
@@ -45,14 +52,24 @@ class Refused(RequestError):
 
 
 async def files(request: web.Request) -> web.Response:
-    """All files that the pipeline expects."""
+    """All files that the pipeline expects; headers say whether this client may change
+    them.
+    """
     refuse_parameters(request)
-    its = request.app[FILES]
+    its, settings = request.app[FILES], request.app[SETTINGS]
     body = [
         expected.describe(await its.do(its.folder.find, expected.name))
         for expected in await expected_files(request)
     ]
-    return web.json_response(body, headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", "X-Max-Upload": str(settings.max_upload)}
+    refusal = why_refused(settings, request, FILE_ROUTE, "PUT")
+    if not refusal and not settings.uploads:
+        refusal = 403, OFF
+    if not refusal and not await its.do(its.folder.is_writable):
+        refusal = 403, READ_ONLY
+    if refusal:
+        headers["X-Uploads-Refused"] = f"{refusal[0]} {refusal[1]}"
+    return web.json_response(body, headers=headers)
 
 
 async def file(request: web.Request) -> web.StreamResponse:
@@ -149,7 +166,7 @@ async def _changeable_file(request: web.Request) -> ExpectedFile:
     """The same where files may be changed; 403 where not."""
     refuse_parameters(request)
     if not request.app[SETTINGS].uploads:
-        raise Refused(403, "UPLOADS=off: files are put into the folder by other means")
+        raise Refused(403, OFF)
     return await expected_file(request)
 
 
@@ -212,8 +229,7 @@ def _refusal(expected: ExpectedFile, error: OSError) -> Exception:
     if error.errno in FORBIDDEN:
         return Refused(
             403,
-            f"{expected.name}: the service may not write to its folder of files:"
-            f" {error.strerror}: mount it writable, and let the service's user write",
+            f"{READ_ONLY} ({expected.name}: {error.strerror})",
         )
     if error.errno in NO_FILE:
         return Refused(409, f"{expected.name}: is a folder: remove it")

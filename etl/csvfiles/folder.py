@@ -77,6 +77,10 @@ class CsvFolder:
         except DataFault:
             return StoredFile(about.st_size, None, modified)
 
+    def is_writable(self) -> bool:
+        """Whether files may come and go."""
+        return os.access(self.path, os.W_OK | os.X_OK)
+
     def begin(self, name: str) -> PartialFile:
         """A file that will replace the one of this name; it is to be opened."""
         return PartialFile(self.path, name)

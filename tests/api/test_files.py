@@ -409,3 +409,31 @@ async def test_other_methods(client: Client) -> None:
     ):
         status, headers, _ = await ask(client, "POST", path, USERS)
         assert (status, headers["Allow"]) == (405, allowed)
+
+
+async def test_the_list_says_whether_its_reader_may_send_files(
+    start_service: StartService, data_dir: Path
+) -> None:
+    """With the status and the reason that such a request would get."""
+    run, wrong = ({"Authorization": f"Bearer {each}"} for each in ("run", "wrong"))
+    through = {"X_Forwarded_For": "192.0.2.1"}
+    for settings, headers, expected in (
+        ({}, {}, None),
+        ({}, through, 403),
+        ({"uploads": False}, {}, 403),
+        ({"api_token": "run"}, {}, 401),
+        ({"api_token": "run"}, wrong, 401),
+        ({"api_token": "run"}, {**run, **through}, None),
+        ({"api_token": "run", "uploads": False}, run, 403),
+    ):
+        client = await start_service(**settings)
+        status, found, _ = await ask(client, "GET", "/files", **headers)
+        assert (status, found["X-Max-Upload"]) == (200, str(2 << 30))
+        for method in ("PUT", "DELETE"):
+            status, _, body = await ask(
+                client, method, "/files/users.csv", USERS, **headers
+            )
+            refusal = f"{status} {json.loads(body)['detail']}" if status > 400 else None
+            assert found.get("X-Uploads-Refused") == refusal
+            assert (status if refusal else None) == expected
+        (data_dir / "users.csv").write_bytes(USERS)
