@@ -21,6 +21,9 @@ ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?"
 )
 
+#: A name of a host, without a port.
+HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252}[a-z0-9_])?")
+
 #: Bytes of each unit, as PostgreSQL has them.
 UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 
@@ -117,3 +120,17 @@ def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
             f"{error}: addresses or networks with commas between, such as"
             " 127.0.0.1,10.0.0.0/8"
         ) from None
+
+
+def hosts(text: str) -> frozenset[str]:
+    """The names under which a service is reached; or ``*``."""
+    listed = [name.strip().lower() for name in text.split(",")]
+    if listed == ["*"]:
+        return frozenset(listed)
+    for name in listed:
+        if not HOST.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is not the name of a host such as etl.example.com, without"
+                " a port (* is every name, and must be alone)"
+            )
+    return frozenset(listed)

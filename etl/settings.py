@@ -82,8 +82,8 @@ class Settings:
     """All that can be set, but the database, by the field's name in capitals.
 
     ``database`` is a libpq connection string, empty where libpq's own variables say
-    all, and None for the embedded Postgres. ``cors_origins`` may hold ``*`` alone.
-    ``watch`` are seconds, 0 where the files are not watched;
+    all, and None for the embedded Postgres. ``cors_origins`` and ``allowed_hosts`` may
+    hold ``*`` alone. ``watch`` are seconds, 0 where the files are not watched;
     ``max_upload`` are bytes.
     """
 
@@ -103,6 +103,7 @@ class Settings:
     log_format: str = "text"
     cors_origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    allowed_hosts: frozenset[str] = frozenset()
     api_token: str | None = field(default=None, repr=False)
     api_token_read: str | None = field(default=None, repr=False)
     database: str | None = field(default=None, repr=False)
@@ -183,6 +184,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "LOG_FORMAT": parsers.one_of("text", "json"),
     "CORS_ORIGINS": parsers.origins,
     "TRUSTED_PROXIES": parsers.networks,
+    "ALLOWED_HOSTS": parsers.hosts,
     "API_TOKEN": parsers.token,
     "API_TOKEN_READ": parsers.token,
 }

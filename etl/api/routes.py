@@ -21,6 +21,7 @@ from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
 from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
+from etl.api.sites import refuse_other_sites, require_known_hosts
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
 from etl.http.bodies import close_unread, expect_nothing
@@ -55,6 +56,8 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)
+    app.middlewares.append(require_known_hosts(settings))
+    app.middlewares.append(refuse_other_sites(settings))
     app.middlewares.append(require_tokens(settings))
     app[SETTINGS] = settings
     app[TRUSTED] = settings.trusted_proxies

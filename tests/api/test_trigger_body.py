@@ -143,8 +143,8 @@ async def test_multipart_and_contradictions_start_no_run(client: Client) -> None
 
 async def test_a_body_that_breaks_off_starts_no_run(client: Client) -> None:
     _, writer = await asyncio.open_connection(client.host, client.port)
-    head = "POST /trigger_etl HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+    head = "POST /trigger_etl HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
     await writer.drain()
     writer.close()
     await writer.wait_closed()

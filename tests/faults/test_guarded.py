@@ -33,7 +33,9 @@ class Guarded:
         place = urlsplit(self.url)
         address = (place.hostname, place.port)
         with socket.create_connection(address, timeout=SECONDS) as connection:
-            connection.sendall(head + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+            connection.sendall(
+                head + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             with connection.makefile("rb") as answer:
                 return answer.read().splitlines()[0]
 

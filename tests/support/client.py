@@ -74,7 +74,7 @@ async def stalled_reader(
     address = (client.server.host, client.server.port)
     await asyncio.get_running_loop().sock_connect(link, address)
     reader, writer = await asyncio.open_connection(sock=link, limit=1 << 12)
-    writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+    writer.write(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     try:
         yield reader
