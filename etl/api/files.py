@@ -24,6 +24,7 @@ from etl.api.expected import (
     expected_files,
 )
 from etl.csvfiles.folder import Condition, StoredFile
+from etl.csvfiles.headers import find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault, RequestError, truncated
 from etl.http.bodies import PART_BYTES, receive, send
@@ -133,6 +134,8 @@ async def _store(
     length = request.content_length or 0
     if length > limit:
         raise _too_long(expected, limit)
+    if not request.body_exists:  # an error regardless of conditions (RFC 9110, 13.2.1)
+        find_header(expected.name, b"", expected.known)
     if condition := _condition(request, expected):
         condition(await its.do(its.folder.find, expected.name))
     partial_file = its.folder.begin(expected.name)
