@@ -6,6 +6,7 @@ What belongs to the disk is in etl/csvfiles/folder.py.
 from __future__ import annotations
 
 import errno
+import logging
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -30,6 +31,8 @@ from etl.errors import DataFault, RequestError, truncated
 from etl.http.bodies import PART_BYTES, receive, send
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import NotThere
+
+log = logging.getLogger(__name__)
 
 #: What the system says when the disk, a quota or the largest size of a file is reached;
 #: when the folder may not be written to; and when the name is taken by a folder.
@@ -99,8 +102,11 @@ async def file(request: web.Request) -> web.StreamResponse:
                 status=304, headers={each: headers[each] for each in kept}
             )
         response = web.StreamResponse(headers=headers)
-        async with aclosing(_parts(its, opened)) as parts:
-            await send(request, response, parts)
+        try:
+            async with aclosing(_parts(its, opened)) as parts:
+                await send(request, response, parts)
+        except DataFault as fault:
+            log.warning("GET %s: cut off: %s", request.path, fault)
         return response
     finally:
         opened.close()
