@@ -48,7 +48,7 @@ async def _receive_part(request: web.Request) -> bytes:
     except TimeoutError:
         reason = f"the body stalled: {PART_BYTES} bytes take over {PART_SECONDS:g} s"
         raise web.HTTPRequestTimeout(reason=reason) from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise _ended_early(content.total_bytes, request.content_length) from None
     return bytes(part)
 
