@@ -106,11 +106,11 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
     reader, key = request.app[READER], request.match_info["key"]
     if choose_format(request.headers.get("Accept", ""), ("json",)) is None:
         raise NotAcceptable("a row is given as application/json")
-    parameters = list(request.query.items())
+    parameters = tuple(request.query.items())
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
         check_profile(request, catalog)
-        items = read_select(catalog, parameters)
+        selection = read_select(catalog, parameters)
         if len(catalog.key) != 1:
             raise NotThere("features has no key of one column")
         missing = NotThere(
@@ -124,7 +124,7 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
             if answer := form.not_modified(request, published):
                 return answer
         try:
-            published, row = await reader.row(catalog, items, key)
+            published, row = await reader.row(catalog, selection, key)
         except REFUSALS as error:
             raise refused(error) from error
         if row is None:

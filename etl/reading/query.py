@@ -64,6 +64,13 @@ class Preferences:
 
 
 @dataclass(frozen=True, eq=False)
+class Selection:
+    """What a client asks of one row. Compared by identity, since it is cached."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Query:
     """What a client asks for, but for the cursor, in which pages of a list differ.
 
@@ -147,9 +154,8 @@ def read_query(
     )
 
 
-def read_select(
-    catalog: Catalog, parameters: Iterable[tuple[str, str]]
-) -> tuple[Item, ...]:
+@lru_cache(CACHED_QUERIES)
+def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Selection:
     """The items of a single row, for which ``select`` is the only parameter."""
     given, others = _split(parameters, ("select",))
     for name, _ in others:
@@ -160,7 +166,7 @@ def read_select(
     items = parse_select(catalog, given.get("select", "*"))
     if any(item.aggregate for item in items):
         raise BadParameter("select: an aggregate is of several rows: use /features")
-    return items
+    return Selection(items)
 
 
 def digest(*parts: object) -> str:
