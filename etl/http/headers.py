@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 #: What every answer has. aiohttp would name its version and Python's.
-COMMON_HEADERS = {"Server": "features-etl", "X-Content-Type-Options": "nosniff"}
+COMMON_HEADERS: dict[str, str] = {
+    hdrs.SERVER: "features-etl",
+    istr("X-Content-Type-Options"): "nosniff",
+}
 
 
 async def add_common_headers(

@@ -60,7 +60,7 @@ class Protocol(web.RequestHandler):
         """Parse requests that arrive together one by one: where one of them cannot be
         read, aiohttp would forget those before it.
         """
-        if -1 < data.find(HEAD_END) < len(data) - len(HEAD_END):
+        if data.find(HEAD_END, 0, -1) >= 0:  # before the end
             *heads, data = data.split(HEAD_END, MAX_TOGETHER)
             for head in heads:
                 super().data_received(head + HEAD_END)

@@ -25,6 +25,10 @@ class RequestLog(AbstractAccessLogger):
         self, request: web.BaseRequest, response: web.StreamResponse, time: float
     ) -> None:
         """Called by aiohttp when a request was answered, after ``time`` seconds."""
+        is_healthy = request.path in HEALTH_PATHS and response.status < 400
+        level = logging.DEBUG if is_healthy else logging.INFO
+        if not self.logger.isEnabledFor(level):
+            return
         path = request.path_qs
         values = {
             "remote": client_address(request),
@@ -34,5 +38,4 @@ class RequestLog(AbstractAccessLogger):
             "bytes": response.body_length,
             "seconds": round(time, 6),
         }
-        is_healthy = request.path in HEALTH_PATHS and response.status < 400
-        self.logger.log(logging.DEBUG if is_healthy else logging.INFO, REQUEST, values)
+        self.logger.log(level, REQUEST, values)
