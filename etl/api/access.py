@@ -59,9 +59,11 @@ MAX_AGE = "600"
 UNAUTHENTICATED = "this needs the header Authorization: Bearer and a token"
 INVALID = f"{UNAUTHENTICATED} that is valid"
 
-
 #: Headers by which a proxy says that it sends the request of another client.
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+FORWARDED = (
+    *("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"),
+    *("X-Real-IP", "Via"),
+)
 
 NOT_LOCAL = "without a token, files are for clients on this machine: set API_TOKEN"
 

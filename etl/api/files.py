@@ -94,7 +94,6 @@ async def file(request: web.Request) -> web.StreamResponse:
             "Content-Type": "text/csv; charset=utf-8",
             "Content-Length": str(stored.bytes),
             "Content-Disposition": _disposition(expected.name),
-            "X-Content-Type-Options": "nosniff",
         }
         if _names(request.if_none_match, stored):
             kept = ("ETag", "Cache-Control")

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from etl.api.access import acts
+from etl.http.addresses import absolute_url
 from etl.http.problems import problem_of
 from etl.settings import Settings
 
@@ -62,10 +63,11 @@ def _is_own(request: web.Request, origin: str | None) -> bool:
     if origin is None:  # no browser, or one that tells nothing without encryption
         return True
     try:
-        its = URL(origin)
-        return its.host is not None and its == URL(f"{its.scheme}://{request.host}")
+        its, own = URL(origin), URL(absolute_url(request, "/"))
     except ValueError:
         return False
+    # A proxy that speaks TLS may not say so, and schemes differ.
+    return (its.host, its.explicit_port) == (own.host, own.explicit_port)
 
 
 def require_known_hosts(settings: Settings) -> Middleware:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -98,6 +99,23 @@ async def test_the_page_itself_a_user_and_a_program_may(client: Client) -> None:
     ):
         assert await status_of(client, "GET", "/trigger_etl", headers) == 200, headers
         assert await status_of(client, "POST", "/runs/1/cancel", headers) == 409
+
+
+async def test_the_page_may_behind_a_proxy_that_is_trusted(
+    start_service: StartService,
+) -> None:
+    """Where the browser sends no Sec-Fetch-Site, as without encryption."""
+    headers = {"Origin": KNOWN, "X-Forwarded-Host": "app.example.com"}
+    for settings, expected in (
+        ({}, 403),
+        ({"trusted_proxies": (ip_network("127.0.0.0/8"),)}, 200),
+        ({"trusted_proxies": (ip_network("10.0.0.0/8"),)}, 403),
+    ):
+        client = await start_service(**settings)
+        sent = {**headers, "X-Forwarded-For": "192.0.2.1"}
+        assert await status_of(client, "POST", "/trigger_etl", sent) == expected
+        sent = {**sent, "Origin": OTHER}
+        assert await status_of(client, "POST", "/trigger_etl", sent) == 403
 
 
 async def test_origins_that_are_named_may(start_service: StartService) -> None:
