@@ -404,8 +404,8 @@ async def test_uploads_may_be_off(start_service: StartService, data_dir: Path) -
 
 async def test_other_methods(client: Client) -> None:
     for path, allowed in (
-        ("/files", "GET, HEAD"),
-        ("/files/users.csv", "DELETE, GET, HEAD, PUT"),
+        ("/files", "GET, HEAD, OPTIONS"),
+        ("/files/users.csv", "DELETE, GET, HEAD, OPTIONS, PUT"),
     ):
         status, headers, _ = await ask(client, "POST", path, USERS)
         assert (status, headers["Allow"]) == (405, allowed)
