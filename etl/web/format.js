@@ -10,6 +10,13 @@ export const count = (number) => integers.format(number);
 /** "1 record", "2 records". */
 export const many = (number, word) => `${count(number)} ${word}${Number(number) === 1 ? "" : "s"}`;
 
+/** "1 user", "2 users": of a name in the plural, as people call a file of them. */
+export const several = (number, plural) =>
+  `${count(number)} ${Number(number) === 1 ? singular(plural) : plural}`;
+
+const singular = (plural) =>
+  plural.replace(/ies$/, "y").replace(/(?<=ss|x|ch|sh)es$|(?<![sui])s$/, "");
+
 /** A number of a table: six significant digits of a long fraction. */
 export function decimal(number) {
   if (Number.isInteger(number)) return String(number);

@@ -3,7 +3,9 @@ import { chartsSection } from "./charts.js";
 import { find } from "./dom.js";
 import { featuresSection } from "./features.js";
 import { historySection } from "./history.js";
+import { keepTimes } from "./record.js";
 import { runSection } from "./run.js";
+import { stateOfData } from "./state.js";
 import { tips } from "./tips.js";
 import { showWatch } from "./watch.js";
 
@@ -13,13 +15,16 @@ const features = featuresSection({
     run.begin(false);
   },
 });
+const state = stateOfData();
 const run = runSection({
+  shown: state.follow,
   ended(record) {
     runs.load();
     if (record?.state === "succeeded" && !record.dry_run) published();
   },
   back() {
     showWatch();
+    state.load();
     runs.load();
     published();
   },
@@ -27,6 +32,7 @@ const run = runSection({
 const charts = chartsSection();
 const runs = historySection(Promise.allSettled([features.loaded, charts.loaded]));
 tips();
+keepTimes();
 showWatch();
 
 function published() {

@@ -1,7 +1,10 @@
 // A run's record: its state in a word, its files, SQL files, warnings and error.
-import { h } from "./dom.js";
+import { announce, h } from "./dom.js";
 import { hash, scrolling, table } from "./table.js";
 import { ago, bytes, count, moment, seconds } from "./format.js";
+
+/** How often "2 minutes ago" is looked at. */
+const TIMES_MILLISECONDS = 5000;
 
 /** A sign beside the word, so that nothing depends on colour alone. */
 const SIGNS = { running: "▶", succeeded: "✓", failed: "✕", interrupted: "‖" };
@@ -15,6 +18,14 @@ export const state = (run) =>
   );
 
 export const time = (date) => h("time", { datetime: date, title: moment(date) }, ago(date));
+
+/** Keeps the times of the page right while it is open. */
+export function keepTimes() {
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const each of document.querySelectorAll("time")) announce(each, ago(each.dateTime));
+  }, TIMES_MILLISECONDS);
+}
 
 /** Whether a run succeeded, and neither files nor SQL had changed. */
 export const isUnchanged = (run) => run.state === "succeeded" && run.unchanged;

@@ -10,8 +10,9 @@ import { seconds, sentence } from "./format.js";
 /** How often to check for runs started elsewhere, and for the service after an outage. */
 const LOOK_MILLISECONDS = 4000;
 
-/** `ended` is called when another run has finished, and `back` after an outage. */
-export function runSection({ ended, back }) {
+/** `shown` takes each run that is shown as the last one, `ended` one that has finished
+    since; `back` is called after an outage. */
+export function runSection({ shown, ended, back }) {
   const [body, status, banner] = [find("run-body"), find("run-status"), find("banner")];
   const [start, dry, cancel] = [find("start"), find("dry"), find("cancel")];
   const [allowEmpty, full] = [find("allow-empty"), find("full")];
@@ -87,6 +88,7 @@ export function runSection({ ended, back }) {
 
   function show(record) {
     current = record;
+    shown(record);
     fill(body, outcome(record, allowing));
   }
 
