@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from urllib.parse import quote
 
 from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
@@ -24,10 +25,16 @@ from etl.http.parameters import (
 )
 from etl.http.problems import NotThere, problem
 from etl.http.sending import send_rows
-from etl.reading.exports import CONTENT_TYPES, as_objects, stream
+from etl.reading.exports import CONTENT_TYPES, as_objects, stream, stream_file
 from etl.run.events import LAST_EVENT_ID
 from etl.run.records import Run, RunSummary, read_runs
-from etl.run.rejects import START, RejectCursor, last_of_page, rejects_of
+from etl.run.rejects import (
+    START,
+    RejectCursor,
+    last_of_page,
+    records_of_file,
+    rejects_of,
+)
 
 #: Runs of a page, and the number of a run: what a bigint holds.
 MAX_RUNS, MAX_NUMBER = 1000, 2**63 - 1
@@ -101,6 +108,31 @@ async def rejects(request: web.Request) -> web.StreamResponse:
         return stream(connection, rows, form, bom=bom)
 
     return await send_rows(request, request.app[DATABASE], open_rejects)
+
+
+async def rejected_records(request: web.Request) -> web.StreamResponse:
+    """The records of a file that a run has rejected, as a CSV file to be corrected."""
+    refuse_parameters(request)
+    name, summary = request.match_info["file"], await _summary(request)
+    headers = {file["file"]: file.get("header") for file in summary["files"]}
+    header = headers.get(name)
+    if not header:
+        raise NotThere(
+            f"run {summary['id']} knows no header of a file {truncated(name)}"
+        )
+    records = records_of_file(summary["id"], name)
+
+    async def open_file(
+        connection: AsyncConnection, response: web.StreamResponse
+    ) -> AsyncGenerator[bytes]:
+        response.headers["Content-Type"] = CONTENT_TYPES["csv"]
+        saved = quote(f"{name.removesuffix('.csv')}.rejects", safe="")
+        response.headers.update(disposition("csv", saved))
+        add_vary(response, "Accept-Encoding")
+        encode(request, response, coding_of(request))
+        return stream_file(connection, header, records)
+
+    return await send_rows(request, request.app[DATABASE], open_file)
 
 
 async def events(request: web.Request) -> web.StreamResponse:

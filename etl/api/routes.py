@@ -16,7 +16,7 @@ from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATC
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.expected import open_files
 from etl.api.files import delete_file, file, files, put_file
-from etl.api.history import cancel, events, rejects, run, runs
+from etl.api.history import cancel, events, rejected_records, rejects, run, runs
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
 from etl.api.pages import docs, send_page, static, wants_page
@@ -211,6 +211,7 @@ GET_ROUTES = {
     "/runs": runs,
     "/runs/{id}": run,
     "/runs/{id}/rejects": rejects,
+    "/runs/{id}/rejects/{file}": rejected_records,
     "/runs/{id}/events": events,
     "/files": files,
     FILE_ROUTE: file,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 
 from etl.csvfiles.fields import (
@@ -61,13 +61,15 @@ class Header:
     on, since a file may well repeat its name. ``unknown`` are the names of those.
     ``fields`` are the columns as the slow path reads them: '' is an empty name at the
     end of the header, which is no column. A record may leave such a field out, or have
-    it blank; COPY loads as many as most records have.
+    it blank; COPY loads as many as most records have. ``text`` is all of the header as
+    in the file: a byte-order mark, a line ``sep=;``, the names, and the line end.
     """
 
     columns: tuple[str, ...]
     delimiter: str
     unknown: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    text: str = ""
 
     @property
     def is_blank(self) -> tuple[bool, ...]:
@@ -87,7 +89,7 @@ def find_header(name: str, head: bytes, known: Sequence[str]) -> tuple[Header, i
     if problem := describe_binary(head):
         raise DataFault(f"{name}: {problem}")
     data = head if head.endswith(b"\n") else head + b"\n"
-    start, delimiters = _skip_to_header(name, data)
+    before, start, delimiters = _skip_to_header(name, data)
     if start == len(data):
         raise DataFault(f"{name}: is empty: its first line names the columns")
     candidates = {each: split_record(data, start, each) for each in delimiters}
@@ -116,11 +118,13 @@ def find_header(name: str, head: bytes, known: Sequence[str]) -> tuple[Header, i
             f"{name}: has {len(found.columns)} columns, and {MAX_COLUMNS} are the most:"
             " leave out those that nobody needs"
         )
-    return found, min(end, len(head))
+    text = decode(name, before + data[start:end], line)
+    return replace(found, text=text), min(end, len(head))
 
 
-def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:
-    """Where the header begins, after blank lines, and the delimiters that it may have.
+def _skip_to_header(name: str, data: bytes) -> tuple[bytes, int, Sequence[str]]:
+    """What belongs to the header but the line of names, where that begins, after blank
+    lines, and the delimiters that it may have.
 
     Raises DataFault where a line says a delimiter that it cannot have.
     """
@@ -134,16 +138,17 @@ def _skip_to_header(name: str, data: bytes) -> tuple[int, Sequence[str]]:
         return end
 
     start = skip_blank(0)
+    mark = BYTE_ORDER_MARK if data.startswith(BYTE_ORDER_MARK) else b""
     separator = SEPARATOR_LINE.match(data, start)
     if separator is None:
-        return start, DELIMITERS
+        return mark, start, DELIMITERS
     delimiter = separator["delimiter"].decode("ascii", "replace")
     if delimiter not in DELIMITERS:
         raise DataFault(
             f"{name}: its first line says that the delimiter is "
             f"{printable(delimiter)!r}: a comma, a semicolon, a tab or a bar is needed"
         )
-    return skip_blank(separator.end()), [delimiter]
+    return mark + separator[0], skip_blank(separator.end()), [delimiter]
 
 
 def _require_end(

@@ -56,6 +56,25 @@ async def stream(
         yield b"[]\n" if before == b"[\n" else b"\n]\n"
 
 
+async def stream_file(
+    connection: AsyncConnection, header: str, records: sql.Composable
+) -> AsyncGenerator[bytes]:
+    """A CSV file with this header, of records that a query has as texts: as they are,
+    and with the line end of the header.
+    """
+    end = "\r\n" if header.endswith("\r\n") else "\n"
+    statement = sql.SQL("copy ({}) to stdout").format(records)
+    texts, size = [header], 0
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        async for (text,) in copy.rows():
+            texts.append(text + end)
+            size += len(text)
+            if size >= CHUNK_BYTES:
+                yield "".join(texts).encode()
+                texts, size = [], 0
+    yield "".join(texts).encode()
+
+
 def as_array(rows: str | None) -> bytes:
     """JSON objects that Postgres has joined already, in the form of a stream."""
     return b"[]\n" if rows is None else b"[\n%b\n]\n" % rows.encode()

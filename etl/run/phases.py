@@ -140,7 +140,8 @@ def _state(
 async def _repeat(run: Run, lead: AsyncConnection, last: Mapping[str, Any]) -> None:
     """Succeed as the last run did, since nothing has changed."""
     for given in last["files"]:
-        file = LoadedFile(given["file"], given["bytes"], given["bytes"])
+        size = given["bytes"]
+        file = LoadedFile(given["file"], size, given["header"], bytes=size)
         file.sha256, file.load = given["sha256"], "kept"
         file.records = file.records_kept = given["records"]
         file.rejected = file.counted = given["rejected"]

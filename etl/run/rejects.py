@@ -115,6 +115,15 @@ def rejects_of(
     ).format(_chosen(run_id, after, reason), limit)
 
 
+def records_of_file(run_id: int, file: str) -> sql.Composed:
+    """The query for the rejected records of a file as texts, each once, by line."""
+    return sql.SQL(
+        "select record from (select distinct on (line) line, record from etl.rejects"
+        " where run_id = {} and is_consequence in (false, true) and file = {}"
+        " order by line) as records order by line"
+    ).format(run_id, file)
+
+
 async def last_of_page(
     connection: AsyncConnection,
     run_id: int,

@@ -37,7 +37,7 @@ MAX_NEW_SHARE = 0.2
 #: What the summary of a run says of a file.
 SUMMARY = (
     *("file", "bytes", "sha256", "load", "records", "records_loaded"),
-    *("rejected", "rejected_by_reason"),
+    *("rejected", "rejected_by_reason", "header"),
 )
 
 #: A value in quotes, at the start of a field.
@@ -56,11 +56,12 @@ class LoadedFile:
     ``records_kept`` and the ``rejected`` ones among them; of its ``total_bytes`` so
     many ``bytes`` were read. ``rejected_by_reason`` are records too, and those with two
     reasons count for each; so many are ``consequences`` of other rejected records. Both
-    are as of when ``counted`` records were rejected.
+    are as of when ``counted`` records were rejected. ``header`` is its text.
     """
 
     file: str
     total_bytes: int
+    header: str
     bytes: int = 0
     sha256: str = ""
     load: str = "loaded"
@@ -233,7 +234,7 @@ async def open_streams(
             NOTHING if is_blank else known.get(name)
             for name, is_blank in zip(header.columns, header.is_blank, strict=True)
         ]
-        file = LoadedFile(opened.name, opened.size)
+        file = LoadedFile(opened.name, opened.size, header.text)
         unloaded = opened.size - reader.offset
         streams.append(
             Stream(

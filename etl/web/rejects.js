@@ -43,6 +43,31 @@ function reasonChoice(reasons, total) {
   );
 }
 
+/** Links to the records of each file as they are in it, and what to do with them. */
+function downloads(run) {
+  const links = run.files.filter((file) => file.rejected > 0).map((file) => download(run, file));
+  return h(
+    "p",
+    {},
+    "Download these lines as CSV: ",
+    links.flatMap((link, index) => [index > 0 && ", ", link]),
+    ". Correct them, put them into the file in place of the bad ones, and load it again.",
+  );
+}
+
+function download(run, { file }) {
+  const link = h(
+    "a",
+    {
+      href: `runs/${run.id}/rejects/${encodeURIComponent(file)}`,
+      download: `${file.replace(/\.csv$/, "")}.rejects.csv`,
+    },
+    file,
+  );
+  guardDownload(link);
+  return link;
+}
+
 /** The rejects of a run; loaded by this call. */
 export function rejects(run) {
   const caption = `Records that run ${run.id} left out`;
@@ -70,6 +95,7 @@ export function rejects(run) {
     "div",
     { class: "rejects" },
     title,
+    downloads(run),
     only && h("label", { class: "row" }, "Reason ", only),
     rows,
     more,

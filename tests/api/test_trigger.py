@@ -43,7 +43,7 @@ async def test_success(client: Client, method: str) -> None:
     ]
     assert list(run["files"][0]) == [
         *("file", "bytes", "sha256", "load", "records", "records_loaded"),
-        *("rejected", "rejected_by_reason"),
+        *("rejected", "rejected_by_reason", "header"),
     ]
     steps = {step["file"]: step for step in run["steps"]}
     assert steps["build/030_features.sql"]["rows"] == 10

@@ -109,6 +109,31 @@ def test_the_sentence_leaves_out_rejects_and_sums_up_many_files(
     )
 
 
+def test_bad_lines_are_downloaded_corrected_and_loaded_again(
+    watched: Watched, serve: Serve, data_dir: Path
+) -> None:
+    url = serve(max_rejects=RejectLimit.parse("50%"))
+    users = data_dir / "users.csv"
+    header, first, *others = users.read_text().lstrip().splitlines(keepends=True)
+    wrong = first.replace("2023", "in 2023")
+    users.write_text("".join([header, wrong, *others]))
+    page = watched.open(url)
+    run_to_end(page)
+    rejects = page.locator("#run .rejects")
+    expect(rejects).to_contain_text(
+        "Download these lines as CSV: user_experiments.csv, users.csv."
+    )
+    with page.expect_download() as download:
+        rejects.get_by_role("link", name="users.csv", exact=True).click()
+    assert download.value.suggested_filename == "users.rejects.csv"
+    found = Path(download.value.path()).read_text()
+    assert found == header + wrong
+    users.write_text(found.replace("in 2023", "2023") + "".join(others))
+    page.get_by_role("button", name="Start a run").first.click()
+    expect(page.locator("#state")).to_have_text(re.compile(rf"^{LOADED}\.$"))
+    expect(rejects).to_have_count(0)
+
+
 def test_times_of_the_page_go_on(watched: Watched, url: str) -> None:
     page = watched.open(url)
     run_to_end(page)

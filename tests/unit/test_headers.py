@@ -47,6 +47,21 @@ def test_header(line: str, columns: tuple[str, ...], delimiter: str) -> None:
     assert header.fields == columns
 
 
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("", "id,full_name\n"),
+        ("\n \n,,\r\n", "ID, Full Name \r\n"),
+        ("", "\ufeffid,full_name\n"),
+        ("", 'sep=;\r\n"id";"full_name";"c\r\nd"\r\n'),
+        ("", "\ufeffsep=;\nid;full_name\n"),
+    ],
+)
+def test_the_text_of_a_header_has_no_blank_lines(before: str, text: str) -> None:
+    assert header_of(f"{before}{text}1,2\n").text == text
+    assert header_of(f"{before}{text}".removesuffix("\n")).text == text
+
+
 def test_names_may_hold_delimiters_and_line_ends() -> None:
     header = header_of('id,\t"a, b",full_name,"c\nd","e ""f"""')
     assert header.unknown == ("a, b", "c\nd", 'e "f"')
