@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from etl.settings import PROJECT
 from tests.support.browser import Serve, Watched, run_to_end, write
@@ -20,6 +20,10 @@ IMAGES = PROJECT / "docs" / "images"
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Eve", "Frank", "Grace", "Heidi", "Ivan")
 
 PHONE = {"width": 390, "height": 844}
+LAPTOP = ViewportSize(width=1280, height=900)
+
+#: With room beside the table, and not so wide that nobody can read the picture.
+WIDE = {"width": 1760, "height": 1100}
 
 
 def make_data(folder: Path, users: int) -> None:
@@ -90,10 +94,13 @@ def test_first_visit(watched: Watched, url: str) -> None:
 
 
 def test_light_and_dark(watched: Watched, url: str) -> None:
-    page = watched.open(f"{url}?order=total_experiments.desc&limit=10")
+    page = watched.open(f"{url}?order=total_experiments.desc&limit=10", viewport=WIDE)
     run_to_end(page)
     expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 1,000")
+    expect(page.locator("#state")).to_contain_text("1,000 users, loaded")
+    page.locator("#figures canvas").nth(2).wait_for()
     save(page, "light")
+    page.set_viewport_size(LAPTOP)
     page.emulate_media(color_scheme="dark")
     show_charts(page)
     save(page, "dark")
