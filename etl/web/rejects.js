@@ -74,7 +74,7 @@ export function rejects(run) {
   const csv = h(
     "a",
     { href: `runs/${run.id}/rejects?format=csv`, download: `rejects-of-run-${run.id}.csv` },
-    "all as CSV",
+    "this list as CSV",
   );
   guardDownload(csv);
   const left = rejectedIn(run);
@@ -105,7 +105,6 @@ export function rejects(run) {
     body = null;
     const query = reasonQuery();
     csv.setAttribute("href", `runs/${run.id}/rejects?format=csv${query}`);
-    csv.textContent = query ? "these as CSV" : "all as CSV";
     load(null);
   });
 

@@ -239,7 +239,7 @@ def test_rejects_are_counted_and_filtered_by_reason(
     expect(lines).to_have_count(1)
     expect(lines.first).to_contain_text("users.csv")
     with page.expect_download() as download:
-        box.get_by_role("link", name="these as CSV").click()
+        box.get_by_role("link", name="this list as CSV").click()
     assert len(Path(download.value.path()).read_text().splitlines()) == 2
     choice.select_option("rejected_user")
     expect(lines).to_have_count(10)
