@@ -61,7 +61,8 @@ select
     runs.dry_run,
     runs.allow_empty,
     runs.full_run,
-    runs.unchanged
+    runs.unchanged,
+    runs.changes
 from etl.runs
 cross join lateral etl.current_run(runs) as current_run;
 comment on view etl.run_records is 'The runs as GET /runs gives them';

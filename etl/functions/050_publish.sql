@@ -140,6 +140,67 @@ language sql as $$
         );
 $$;
 
+-- Saves in the record of a dry run how many rows of features publishing would add,
+-- remove and change. Rows are matched by primary key: where there is none, or the build
+-- does not fill it, nothing is saved. They are compared as they are stored, by *<>,
+-- since a type may have no equality, as json.
+create or replace function etl.save_changes(run_id bigint) returns void
+language plpgsql as $$
+declare
+    names       text;
+    cast_names  text;
+    key         text;
+    key_column  text;
+    is_complete boolean;
+    found       json;
+begin
+    with columns as (
+        select
+            quote_ident(columns.name) as name,
+            columns.type,
+            columns.key_position is not null as is_key,
+            nexts.attnum is not null as is_built
+        from etl.feature_columns as columns
+        left join pg_attribute as nexts
+            on
+                columns.name = nexts.attname
+                and nexts.attrelid = to_regclass('features_next')
+                and nexts.attgenerated = ''
+    )
+
+    select
+        string_agg(name, ', ') filter (where is_built),
+        string_agg(format('%1$s::%2$s as %1$s', name, type), ', ')
+        filter (where is_built),
+        string_agg(name, ', ') filter (where is_key),
+        min(name) filter (where is_key),
+        bool_and(is_built) filter (where is_key)
+    into names, cast_names, key, key_column, is_complete
+    from columns;
+
+    if is_complete then
+        -- If features_next is distributed, Citus copies both tables before it joins
+        -- them, which it would refuse for more than 1 GB.
+        perform set_config('citus.max_intermediate_result_size', '-1', true);
+        execute format(
+            $c$
+            select
+                json_build_object(
+                    'added', count(*) filter (where present.%1$s is null),
+                    'removed', count(*) filter (where nexts.%1$s is null),
+                    'changed', count(*) filter (where present.* *<> nexts.*)
+                )
+            from (select %2$s from features) as present
+            full join (select %3$s from features_next) as nexts using (%4$s)
+            $c$,
+            key_column, names, cast_names, key
+        )
+        into found;
+        update etl.runs set changes = found where id = save_changes.run_id;
+    end if;
+end;
+$$;
+
 -- Tells whoever listens that features has new rows: `listen features`, and the payload
 -- is the number of the run. It is sent by the transaction that publishes, so it comes
 -- when the rows are there, and does not when that is rolled back.

@@ -462,6 +462,8 @@ begin
     from etl.loads;
     update etl.loads set run_id = this_run;
     update etl.last_state set run_id = this_run;
+    update etl.runs set changes = '{"added": 0, "removed": 0, "changed": 0}'
+    where id = this_run and dry_run;
     update etl.published set run_id = this_run
     where not (select runs.dry_run from etl.runs where runs.id = this_run);
 end;

@@ -167,6 +167,8 @@ class Pipeline:
             await self._check(self._workers)
         else:
             await self._check_and_publish()
+        if run.dry:
+            await lead.execute("select etl.save_changes(%s)", [run.id])
         run.unchanged = is_same and not self._has_changed()
         if is_same and not run.dry:
             await publish_same(run, lead, self._hashes_rows())

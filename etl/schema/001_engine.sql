@@ -32,6 +32,7 @@ create table etl.runs (
     allow_empty boolean     not null default false,
     full_run    boolean     not null default false,
     unchanged   boolean     not null default false,
+    changes     json,
     backend_pid integer     not null default pg_backend_pid(),
     check (state in ('running', 'succeeded', 'failed', 'interrupted')),
     check (phase in ('load', 'clean', 'build', 'check', 'publish'))
@@ -57,6 +58,9 @@ comment on column etl.runs.full_run is
 'Whether it did everything from nothing, whatever was kept';
 comment on column etl.runs.unchanged is
 'Whether nothing had changed, so that nothing was done';
+comment on column etl.runs.changes is
+'Rows of features that publishing would have added, removed and changed, in a dry run '
+'that compared them; else null';
 comment on column etl.runs.backend_pid is 'Server process that leads it';
 
 create table etl.published (
