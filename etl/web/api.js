@@ -72,7 +72,8 @@ async function send(path, options) {
   }
 }
 
-async function problemOf(answer) {
+/** What an answer that is an error says. */
+export async function problemOf(answer) {
   try {
     const body = await answer.json();
     return new Problem(answer.status, body.detail ?? answer.statusText, body);

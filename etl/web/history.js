@@ -1,5 +1,6 @@
 // The section History: the runs, newest first, and all of one that is opened.
 import { Problem, ask, get, nextPlace, problemNote, read } from "./api.js";
+import { inWords } from "./changes.js";
 import { fill, find, h, announce } from "./dom.js";
 import { files, isUnchanged, notes, state, steps, time } from "./record.js";
 import { rejectedIn, rejects } from "./rejects.js";
@@ -163,7 +164,7 @@ function details(run) {
   return h(
     "div",
     { class: "detail" },
-    h("p", { class: "soft" }, course(run)),
+    h("p", { class: "soft" }, `${course(run)} ${inWords(run)}`),
     notes(run),
     files(run, true),
     steps(run),

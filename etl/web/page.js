@@ -2,6 +2,7 @@
 import { chartsSection } from "./charts.js";
 import { find } from "./dom.js";
 import { featuresSection } from "./features.js";
+import { filesSection } from "./files.js";
 import { historySection } from "./history.js";
 import { keepTimes } from "./record.js";
 import { runSection } from "./run.js";
@@ -20,15 +21,18 @@ const run = runSection({
   shown: state.follow,
   ended(record) {
     runs.load();
+    files.load();
     if (record?.state === "succeeded" && !record.dry_run) published();
   },
   back() {
     showWatch();
     state.load();
+    files.load();
     runs.load();
     published();
   },
 });
+const files = filesSection({ check: run.check, outdate: run.outdate });
 const charts = chartsSection();
 const runs = historySection(Promise.allSettled([features.loaded, charts.loaded]));
 tips();
@@ -36,6 +40,7 @@ keepTimes();
 showWatch();
 
 function published() {
+  files.published();
   features.load(true);
   charts.load();
 }

@@ -1,5 +1,6 @@
 // The section Run: starts and cancels runs, follows the one in progress, shows the last.
 import { Problem, get, problemNote } from "./api.js";
+import { inWords, verdict } from "./changes.js";
 import { fill, find, h, announce } from "./dom.js";
 import { follow } from "./events.js";
 import { PHASES, progressView } from "./progress.js";
@@ -18,6 +19,9 @@ export function runSection({ shown, ended, back }) {
   const [allowEmpty, full] = [find("allow-empty"), find("full")];
   let current = null; // the run in the section, undefined if there is none
   let following = null; // the id of the run that is followed
+  let watching = Promise.resolve(); // until its end
+  let checking = null; // the id of the dry run that checks files
+  let checks = 0;
 
   start.addEventListener("click", () => begin(false));
   dry.addEventListener("click", () => begin(true));
@@ -26,17 +30,48 @@ export function runSection({ shown, ended, back }) {
   async function begin(isDry) {
     if (following !== null) return;
     try {
-      const query = new URLSearchParams({ wait: false });
-      if (isDry) query.set("dry_run", true);
-      if (allowEmpty.checked) query.set("allow_empty", true);
-      if (full.checked) query.set("full", true);
-      const answer = await get(`trigger_etl?${query}`, { method: "POST" });
-      allowEmpty.checked = full.checked = false; // they are meant for one run
-      await watch(answer.run);
+      await watch(await trigger(isDry));
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       if (problem.status === 409 && problem.body?.run) await watch(problem.body.run);
-      else fill(body, problemNote(problem), current !== null && outcome(current, allowing));
+      else fill(body, problemNote(problem), current !== null && outcome(current, actions));
+    }
+  }
+
+  /** Triggers a run: its record. */
+  async function trigger(isDry) {
+    const query = new URLSearchParams({ wait: false });
+    if (isDry) query.set("dry_run", true);
+    if (allowEmpty.checked) query.set("allow_empty", true);
+    if (full.checked) query.set("full", true);
+    const answer = await get(`trigger_etl?${query}`, { method: "POST" });
+    allowEmpty.checked = full.checked = false; // they are meant for one run
+    return answer.run;
+  }
+
+  /** Checks new files by a dry run, in place of the last such one if that is in progress,
+      and after any other. Its record; null if there was none, or there is a newer check. */
+  async function check() {
+    const number = ++checks;
+    if (following !== null && following === checking) await stop();
+    for (;;) {
+      await watching;
+      if (number !== checks) return null;
+      try {
+        const { id } = await trigger(true);
+        checking = id;
+        let record = await watch({ id });
+        if (record?.id !== id) record = await watch({ id }); // another one was followed
+        return number === checks ? record : null;
+      } catch (problem) {
+        if (!(problem instanceof Problem)) throw problem;
+        if (problem.status !== 409) {
+          fill(body, problemNote(problem));
+          return null;
+        }
+        if (problem.body?.run) await watch(problem.body.run);
+        else await timeOrReturn();
+      }
     }
   }
 
@@ -49,8 +84,13 @@ export function runSection({ shown, ended, back }) {
     }
   }
 
-  async function watch(run) {
-    if (following !== null) return;
+  /** Follows a run, unless one is followed already: the record of that at its end. */
+  function watch(run) {
+    if (following === null) watching = followToEnd(run);
+    return watching;
+  }
+
+  async function followToEnd(run) {
     following = run.id;
     const view = progressView(run.id);
     let phase = null;
@@ -70,8 +110,10 @@ export function runSection({ shown, ended, back }) {
         `Run ${record.id} ${record.state}${ending(record)}`,
       );
       ended(record);
+      return record;
     } catch (problem) {
       fill(body, problemNote(problem));
+      return null;
     } finally {
       view.stop();
       following = null;
@@ -89,13 +131,25 @@ export function runSection({ shown, ended, back }) {
   function show(record) {
     current = record;
     shown(record);
-    fill(body, outcome(record, allowing));
+    fill(body, outcome(record, actions));
   }
 
-  function allowing(isDry) {
-    allowEmpty.checked = true;
+  /** The button that was pressed goes: the focus is where it is for any run. */
+  function beginFromOutcome(isDry) {
+    start.focus({ preventScroll: true });
     begin(isDry);
   }
+
+  const actions = {
+    allow(run) {
+      allowEmpty.checked = true;
+      beginFromOutcome(run.dry_run);
+    },
+    publish(run) {
+      allowEmpty.checked = run.allow_empty;
+      beginFromOutcome(false);
+    },
+  };
 
   /** Looks for what happened elsewhere; the latest record, or a Problem. */
   async function refresh(quiet) {
@@ -136,20 +190,25 @@ export function runSection({ shown, ended, back }) {
   }
 
   keepLooking();
-  return { begin };
+  /** Files have changed: what a dry run has found is no longer what publishing would do. */
+  const outdate = () => body.querySelector(".verdict")?.remove();
+
+  return { begin, check, outdate };
 }
 
 /** What there is to announce of a run that has finished, after its state. */
 function ending(run) {
   if (run.error) return `: ${run.error}`;
-  return isUnchanged(run) ? ": nothing has changed" : ` in ${seconds(run.seconds)}`;
+  if (isUnchanged(run)) return ": nothing has changed";
+  return ` in ${seconds(run.seconds)}. ${inWords(run)}`.trimEnd();
 }
 
 /** Whether a run failed for a file without records, as its error says. */
 const isForEmptyFiles = (run) => run.error?.endsWith("?allow_empty=true");
 
-/** What there is to say of the run that was last; `allow` begins one that may empty it. */
-function outcome(run, allow) {
+/** What there is to say of the run that was last; `allow` begins one that may empty the
+    table, and `publish` one that publishes what a dry run has checked. */
+function outcome(run, { allow, publish }) {
   if (!run) {
     return h(
       "div",
@@ -158,7 +217,7 @@ function outcome(run, allow) {
       h(
         "p",
         {},
-        "Put the CSV files into the data folder and start a run: it loads them, builds the table, checks it and publishes it.",
+        "Once the CSV files are in place, start a run: it loads them, builds the table, checks it and publishes it.",
       ),
     );
   }
@@ -167,16 +226,13 @@ function outcome(run, allow) {
   const unchanged =
     isUnchanged(run) &&
     h("p", { class: "soft" }, "Nothing has changed: the table stays as it was.");
-  const dry =
-    run.state === "succeeded" &&
-    run.dry_run &&
-    h("p", { class: "soft" }, "It was a dry run: nothing was published.");
+  const dry = run.state === "succeeded" && run.dry_run && verdict(run, publish);
   const left = rejectedIn(run);
   const again =
     isForEmptyFiles(run) &&
     h(
       "button",
-      { type: "button", onclick: () => allow(run.dry_run) },
+      { type: "button", onclick: () => allow(run) },
       "Run again and allow empty files",
     );
   return h(

@@ -125,6 +125,19 @@ def test_failing(watched: Watched, url: str, data_dir: Path) -> None:
     save(page, "failing")
 
 
+def test_checked(watched: Watched, url: str, data_dir: Path) -> None:
+    page = watched.open(url, viewport={"width": 1280, "height": 760})
+    run_to_end(page)
+    users = (data_dir / "users.csv").read_text().replace("Ivan", "Iwan").splitlines()
+    users[4::99] = [line.replace("-", "/") for line in users[4::99]]
+    path = data_dir.with_name("users.csv")
+    path.write_text("\n".join([*users, "1001,Judy,judy@example.com,2025-12-01"]))
+    page.locator("#chosen").set_input_files(path)
+    page.locator("#run .verdict").wait_for()
+    page.locator("#run .rejects td").first.wait_for()
+    save(page, "checked")
+
+
 def test_running(watched: Watched, serve: Serve, data_dir: Path) -> None:
     make_data(data_dir, 400_000)
     page = watched.open(serve())

@@ -1,0 +1,37 @@
+// Sends one file to the service, with its progress, and a token where one is needed.
+import { Problem, problemOf } from "./api.js";
+import { askForToken, token } from "./token.js";
+
+/** Sends `file` as `name`, and calls `progress` with the bytes that are sent. Throws a
+    Problem, or the reason of `signal` once that is aborted. */
+export async function upload(file, name, progress, signal) {
+  for (;;) {
+    const answer = await put(file, name, progress, signal);
+    if (answer.ok) return;
+    const problem = await problemOf(answer);
+    if (answer.status !== 401 || !(await askForToken(problem.message))) throw problem;
+  }
+}
+
+/** By XMLHttpRequest, since fetch does not say how much it has sent. */
+function put(file, name, progress, signal) {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const request = new XMLHttpRequest();
+    request.open("PUT", `files/${encodeURIComponent(name)}`);
+    request.setRequestHeader("Content-Type", "text/csv");
+    const secret = token();
+    if (secret) request.setRequestHeader("Authorization", `Bearer ${secret}`);
+    request.upload.addEventListener("progress", (event) => progress(event.loaded));
+    request.addEventListener("load", () => {
+      const { status, statusText } = request;
+      resolve(new Response(request.response, { status, statusText }));
+    });
+    request.addEventListener("error", () => reject(new Problem(0, BROKEN)));
+    request.addEventListener("abort", () => reject(signal.reason));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
+
+const BROKEN = "The upload broke off: the service does not answer, or the file has changed.";
