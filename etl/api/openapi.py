@@ -7,26 +7,28 @@ catalog, and tokens from the settings. Knows no column by name.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 from psycopg import AsyncConnection
 
 from etl.api.access import tokens_for
 from etl.api.app_keys import DATABASE, SETTINGS
+from etl.api.filters import (
+    Schema,
+    distinct,
+    filter_on,
+    order_pattern,
+    parameter_name,
+    select_item,
+)
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
-from etl.reading.grammar import NAME
-from etl.reading.tree import COMPARISONS, IS_VALUES, PATTERNS, RESERVED
 from etl.settings import Settings
-
-Schema = dict[str, Any]
 
 #: Paths, parameters, answers and schemas.
 BASE = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
@@ -47,8 +49,8 @@ JSON_TYPES: Mapping[str, Schema] = {
     "jsonb": {},
 }
 
-#: Characters of a pattern (ECMA 262) that need a backslash to mean themselves.
-SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
+#: Types whose values are only compared; others may have operators of their own.
+PLAIN_TYPES = JSON_TYPES.keys() - {"json", "jsonb"}
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,18 @@ def describe(table: Table, settings: Settings) -> Schema:
     document: Schema = json.loads(BASE)
     document["components"]["schemas"]["Feature"] = _row(table)
     parameters = document["components"]["parameters"]
-    names = [_as_parameter(column.name) for column in table.catalog.columns]
-    parameters["select"]["schema"]["items"]["enum"] = names
     if table.sources:
         parameters["file_name"]["schema"]["enum"] = list(table.sources)
-    any_name = "|".join(re.sub(SYNTAX, r"\\\g<0>", name) for name in names)
-    parameters["order"]["schema"]["items"]["pattern"] = (
-        rf"^({any_name})(\.(asc|desc))?(\.(nullsfirst|nullslast))?$"
-    )
-    filters = map(_filter, table.catalog.columns)
-    document["paths"]["/features"]["get"]["parameters"] += filters
+    names = [parameter_name(column.name) for column in table.catalog.columns]
+    parameters["select"]["schema"]["items"] = select_item(names)
+    parameters["order"]["schema"]["items"]["pattern"] = order_pattern(names)
+    columns = zip(table.catalog.columns, table.kinds, strict=True)
+    filters = [
+        filter_on(column, has_operators=_is_rich(kind)) for column, kind in columns
+    ]
+    listed = document["paths"]["/features"]["get"]["parameters"]
+    taken = [each["$ref"].rpartition("/")[2] for each in listed]
+    listed += distinct(filters, taken)
     _secure(document, settings)
     return document
 
@@ -155,36 +159,16 @@ def _nullable(schema: Schema) -> Schema:
     return schema
 
 
-def _filter(column: Column) -> Schema:
-    """The filter on a column, as a parameter that may be repeated."""
-    operators = [*COMPARISONS, *(PATTERNS if column.is_text else ())]
-    states = list(IS_VALUES) if column.type == "boolean" else list(IS_VALUES)[:2]
-    tests = ", ".join(f"`is.{state}`" for state in states)
-    syntax = (
-        f"A filter: {', '.join(operators)}, a dot and a value of type {column.type};"
-        f" `in.(…,…)`; {tests}; `not.` before any"
-    )
-    one, many = "|".join(operators), "|".join(states)
-    pattern = rf"^(not\.)?(({one})\.|in\.\([\s\S]*\)$|is\.({many})$)"
-    return {
-        "name": _as_parameter(column.name),
-        "in": "query",
-        "description": ". ".join(filter(None, [column.description, syntax])),
-        "schema": {"type": "array", "items": {"type": "string", "pattern": pattern}},
-    }
-
-
-def _as_parameter(name: str) -> str:
-    """A column's name as in a query string: in quotes where it needs them."""
-    if name in RESERVED or name.strip() != name or not NAME.fullmatch(name):
-        escaped = re.sub(r'(["\\])', r"\\\1", name)
-        return f'"{escaped}"'
-    return name
+def _is_rich(kind: Kind) -> bool:
+    """Whether values have operators beside those that compare."""
+    is_plain = kind.type in PLAIN_TYPES or kind.is_row or kind.labels is not None
+    return kind.is_array or not is_plain
 
 
 def _secure(document: Schema, settings: Settings) -> None:
     """Which operations need a token, where tokens are set."""
     schemes: Schema = {}
+    unused = {"Unauthorized", "TriggerUnauthorized"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             names = tokens_for(settings, path, method.upper())
@@ -194,5 +178,8 @@ def _secure(document: Schema, settings: Settings) -> None:
             operation["security"] = [{name: []} for name in names]
             answer = "TriggerUnauthorized" if path == TRIGGER_PATH else "Unauthorized"
             operation["responses"]["401"] = {"$ref": f"#/components/responses/{answer}"}
+            unused.discard(answer)
     if schemes:
         document["components"]["securitySchemes"] = schemes
+    for answer in unused:
+        del document["components"]["responses"][answer]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from psycopg import AsyncConnection
 
 from etl.api.openapi import BASE
-from tests.support.client import Client, StartService, get
+from tests.support.client import Client, StartService, get, start
+from tests.support.events import listening
+from tests.support.locks import held_up
 from tests.support.tables import MORE_COLUMNS
 
 
@@ -92,18 +96,41 @@ async def test_a_column_that_sql_adds_is_described_at_once(
         if "name" in each
     }
     quoted = r'"a.b, \"c\" (d)"'
-    assert {"part", '"limit"', quoted} <= set(parameters)
+    assert {"part", quoted} <= set(parameters)
+    # A generator of clients would call both `limit`: `and` can filter by it.
+    assert '"limit"' not in parameters
     assert parameters["part"]["description"].startswith("A part. A filter: eq, ")
-    selectable = found["components"]["parameters"]["select"]["schema"]["items"]
-    for name in selectable["enum"]:
+    names, made = found["components"]["parameters"]["select"]["schema"]["items"][
+        "anyOf"
+    ]
+    for name in names["enum"]:
+        assert re.search(made["pattern"], name)
         async with client.get("/features", params={"select": name}) as response:
             assert response.status == 200, name
+    for item, good in (
+        ("*", True),
+        ("who:name", True),
+        ("name::text", True),
+        ("many:user_id.sum()::text", True),
+        (f"x:{quoted}", True),
+        ('"limit"::text.max()', True),
+        ("words->a->>0::int", True),
+        ("count()", True),
+        ("nobody", False),
+        ("user_id.median()", False),
+        ("parts(*)", False),
+        ("limit:", False),
+    ):
+        assert bool(re.search(made["pattern"], item)) is good, item
+        async with client.get("/features", params={"select": item}) as response:
+            assert (response.status == 200) is good, item
     orders = found["components"]["parameters"]["order"]["schema"]["items"]["pattern"]
     for order in (
         "part",
         "user_id.desc",
         '"limit".asc.nullsfirst',
         f"{quoted}.nullslast",
+        "words->a->>b.desc",
     ):
         assert re.search(orders, order)
         async with client.get("/features", params={"order": order}) as response:
@@ -115,7 +142,10 @@ async def test_a_column_that_sql_adds_is_described_at_once(
 async def test_filters_are_described_as_they_are_taken(
     client: Client, connection: AsyncConnection
 ) -> None:
-    await connection.execute("alter table features add column ok boolean")
+    await connection.execute(
+        "alter table features add column ok boolean, add column tags text[],"
+        " add column words jsonb, add column span int4range"
+    )
     patterns = {
         each["name"]: each["schema"]["items"]["pattern"]
         for each in (await document(client))["paths"]["/features"]["get"]["parameters"]
@@ -130,6 +160,18 @@ async def test_filters_are_described_as_they_are_taken(
         ("name", "not.like.a*", True),
         ("name", "eq.a\nb", True),
         ("ok", "is.unknown", True),
+        ("name", "like(any).{a*,b*}", True),
+        ("name", "wfts(english).fat -rat", True),
+        ("user_id", "isdistinct.1", True),
+        ("user_id", "gt(all).{1,2}", True),
+        ("tags", "cs.{a}", True),
+        ("tags", "ov.{a}", True),
+        ("words", 'cs.{"a":1}', True),
+        ("span", "adj.[1,2)", True),
+        ("user_id", "cs.1", False),
+        ("user_id", "fts.1", False),
+        ("user_id", "neq(any).{1}", False),
+        ("name", "like(some).{a}", False),
         ("user_id", "like.1", False),
         ("user_id", "is.true", False),
         ("user_id", "in.1", False),
@@ -142,6 +184,55 @@ async def test_filters_are_described_as_they_are_taken(
         async with client.get("/features", params={column: text}) as response:
             assert (response.status == 200) == good, (column, text)
             assert response.status in (200, 400, 404)
+
+
+async def test_columns_that_generators_cannot_tell_apart(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """The first of them is a parameter: two of one name would be an error of theirs."""
+    await connection.execute(
+        'alter table features add column "not_or" text, add column "User ID" text,'
+        ' add column "userId2" text, add column "user_id2" text'
+    )
+    parameters = (await document(client))["paths"]["/features"]["get"]["parameters"]
+    names = {each["name"] for each in parameters if "name" in each}
+    assert {"user_id", "userId2"} <= names
+    assert not {"not_or", "User ID", "user_id2"} & names
+
+
+async def test_events_are_described(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """The data of each is of one of two schemas, by the event's name."""
+    found = await document(client)
+    answers = found["paths"]["/runs/{id}/events"]["get"]["responses"]
+    schemas = {"progress": "Progress", "end": "Run"}
+    async with AsyncExitStack() as stack:
+        async with held_up(connection):
+            await start(client)
+            listener = await stack.enter_async_context(listening(client))
+            events = [await listener.next()]
+        events += await listener.rest()
+        assert [*answers["200"]["content"]] == [listener.response.content_type]
+    assert {name for name, _, _ in events} == schemas.keys()
+    for name, _, data in events:
+        schema = {"$ref": f"#/components/schemas/{schemas[name]}"}
+        OAS31Validator({**found, **schema}).validate(data)
+
+
+#: The names by which generated clients call the operations: they stay.
+OPERATIONS = """
+    trigger triggerByPost features feature runs run rejects events cancel charts chart
+    index healthz readyz metrics openapi docs
+"""
+
+
+def test_operations_keep_their_names() -> None:
+    paths = json.loads(BASE)["paths"].values()
+    names = [each["operationId"] for path in paths for each in path.values()]
+    assert set(OPERATIONS.split()) <= set(names)
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch("[a-z][A-Za-z]*", name) for name in names)
 
 
 async def test_a_table_without_key_and_comments(
