@@ -98,7 +98,7 @@ async def answer_features(
         except REFUSALS as error:
             raise refused(error) from error
 
-    return await _with_catalog(reader, attempt)
+    return await with_catalog(reader, attempt)
 
 
 async def answer_feature(request: web.Request) -> web.StreamResponse:
@@ -135,10 +135,10 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
         form.describe(answer, published)
         return answer
 
-    return await _with_catalog(reader, attempt)
+    return await with_catalog(reader, attempt)
 
 
-async def _with_catalog(
+async def with_catalog(
     reader: Reader, attempt: Callable[[Catalog], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Attempt it with the catalog in use, and again if the table has changed."""

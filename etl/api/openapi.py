@@ -65,12 +65,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of ``features``, the kind of each, the table's comment, and the
-    sources that it is made of.
+    """The columns of ``features``, the kind of each, those that suit facets, the
+    table's comment, and the sources that it is made of.
     """
 
     catalog: Catalog
     kinds: Sequence[Kind]
+    facets: Sequence[str]
     description: str | None
     sources: Sequence[str]
 
@@ -94,12 +95,16 @@ async def read_table(connection: AsyncConnection) -> Table:
         )
         kinds = [Kind(*row) for row in await rows.fetchall()]
         rows = await connection.execute(
+            "select name from etl.facet_columns order by position"
+        )
+        facets = [name for (name,) in await rows.fetchall()]
+        rows = await connection.execute(
             "select obj_description(to_regclass('features'), 'pg_class')"
         )
         ((description,),) = await rows.fetchall()
         rows = await connection.execute("select source from etl.sources order by 1")
         sources = [source for (source,) in await rows.fetchall()]
-    return Table(catalog, kinds, description, sources)
+    return Table(catalog, kinds, facets, description, sources)
 
 
 def describe(table: Table, settings: Settings) -> Schema:
@@ -111,6 +116,7 @@ def describe(table: Table, settings: Settings) -> Schema:
         parameters["file_name"]["schema"]["enum"] = list(table.sources)
     names = [parameter_name(column.name) for column in table.catalog.columns]
     parameters["select"]["schema"]["items"] = select_item(names)
+    parameters["facet"]["schema"]["items"] = select_item(names)
     parameters["order"]["schema"]["items"]["pattern"] = order_pattern(names)
     columns = zip(table.catalog.columns, table.kinds, strict=True)
     filters = [
@@ -133,6 +139,7 @@ def _row(table: Table) -> Schema:
         column.name: _value(column, kind) for column, kind in columns
     }
     schema["x-key"] = [column.name for column in table.catalog.key]
+    schema["x-facets"] = list(table.facets)
     return schema
 
 

@@ -15,6 +15,7 @@ from etl.api.answers import READER, answer_feature, answer_features
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.expected import open_files
+from etl.api.facets import answer_facets
 from etl.api.files import delete_file, file, files, put_file
 from etl.api.history import cancel, events, rejected_records, rejects, run, runs
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
@@ -181,7 +182,9 @@ def _not_started(
 
 
 async def features(request: web.Request) -> web.StreamResponse:
-    """The rows that a query selects, as a page or streamed."""
+    """The rows that a query selects, or with ``facet`` the values of columns."""
+    if "facet" in request.query:
+        return await answer_facets(request, request.app[DATABASE])
     return await answer_features(request, request.app[DATABASE])
 
 

@@ -112,3 +112,39 @@ inner join pg_type as types on unwrapped.type_id = types.oid
 order by unwrapped.position asc, unwrapped.depth desc;
 comment on view etl.feature_types is
 'Base types of the columns of features: of domains, and of elements of arrays';
+
+-- Columns that suit facets: all their values fit into one answer, of at most 1000, and
+-- come again. Of measured numbers, lists and rows nobody picks a value.
+create or replace view etl.facet_columns as
+with
+estimates as (
+    select
+        statistics.attname as name,
+        tables.reltuples as total_rows,
+        -- A negative number is a share of the rows, where values grow with these.
+        case when statistics.n_distinct < 0 then -tables.reltuples else 1 end
+        * statistics.n_distinct
+        + (statistics.null_frac > 0)::integer as distinct_values
+    from pg_class as tables
+    inner join pg_namespace as schemas on tables.relnamespace = schemas.oid
+    inner join pg_stats as statistics
+        on
+            schemas.nspname = statistics.schemaname
+            and tables.relname = statistics.tablename
+    where tables.oid = to_regclass('features') and not statistics.inherited
+)
+
+select
+    columns.position,
+    columns.name
+from etl.feature_columns as columns
+inner join etl.feature_types as types on columns.position = types.position
+inner join estimates on columns.name = estimates.name
+where
+    estimates.distinct_values between 2 and 1000
+    and estimates.distinct_values <= estimates.total_rows / 2
+    and not types.is_array
+    and not types.is_row
+    and types.type not in ('real', 'double precision', 'json', 'jsonb');
+comment on view etl.facet_columns is
+'Columns of features with few values, as the statistics of Postgres say';

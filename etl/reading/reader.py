@@ -152,14 +152,14 @@ class Reader:
         Raises StaleCatalog if the catalog that is given is not that of the table.
         """
         published = await self._versions.load(None, None)
-        return _checked(catalog, published) if catalog else published
+        return checked(catalog, published) if catalog else published
 
     async def row(
         self, catalog: Catalog, selection: Selection, key: str
     ) -> tuple[PublishedVersion, str | None]:
         """The row with this key as JSON, or None; ``key`` has no NUL."""
         published, row = await self._rows.load((selection, catalog.key[0]), key)
-        return _checked(catalog, published), row
+        return checked(catalog, published), row
 
     async def _load_versions(
         self, _: None, requests: Sequence[None]
@@ -211,7 +211,7 @@ async def read_page(
     statement, values = statements.page(query, after, limit, with_rows=with_rows)
     found = await AsyncRawCursor(connection).execute(statement, values)
     ((*published, number, total, last, rows),) = await found.fetchall()
-    version = _checked(catalog, PublishedVersion(*published))
+    version = checked(catalog, PublishedVersion(*published))
     if query.count == "planned" or (
         query.count == "estimated" and total > MAX_PAGE_ROWS
     ):
@@ -244,7 +244,8 @@ def refused(error: psycopg.Error) -> RequestError:
     )
 
 
-def _checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:
+def checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:
+    """The version, if its columns are those of the catalog; else StaleCatalog."""
     if published.columns != catalog.digest:
         raise StaleCatalog
     return published

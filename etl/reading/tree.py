@@ -14,7 +14,7 @@ JUNCTIONS = ("or", "and", "not.or", "not.and")
 
 #: Parameters that are not filters. A filter on a column of such a name is quoted.
 RESERVED = (
-    *("select", "order", "limit", "offset", "after", "count", "format", "bom"),
+    *("select", "order", "limit", "offset", "after", "count", "format", "bom", "facet"),
     *JUNCTIONS,
 )
 

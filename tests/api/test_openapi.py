@@ -43,7 +43,7 @@ async def test_it_is_valid(client: Client, start_service: StartService) -> None:
 
 async def test_the_columns_are_described(client: Client) -> None:
     feature = (await document(client))["components"]["schemas"]["Feature"]
-    assert list(feature) == ["type", "description", "properties", "x-key"]
+    assert list(feature) == ["type", "description", "properties", "x-key", "x-facets"]
     assert feature["type"] == "object"
     assert feature["description"] == "One row per user: how many experiments, on what"
     assert feature["x-key"] == ["user_id"]
