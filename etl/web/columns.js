@@ -2,11 +2,12 @@
 import { get } from "./api.js";
 
 /** Parameters of the API that are no columns. */
-const RESERVED = ["select", "order", "limit", "after", "count", "format"];
+const RESERVED = ["select", "order", "limit", "after", "count", "format", "facet"];
 
 let reading = null;
 
-/** {about, columns}; each column is {name, kind, nullable, about}. Read once, or `again`. */
+/** {about, columns}; each column is {name, kind, nullable, about}, with whether it is of the key,
+ is no list or row, and has few values. Read once, or `again`. */
 export function readColumns(again = false) {
   if (again) reading = null;
   reading ??= get("openapi.json").then(describe);
@@ -15,11 +16,15 @@ export function readColumns(again = false) {
 }
 
 function describe(document) {
-  const { description = "", properties } = document.components.schemas.Feature;
+  const { description = "", properties, ...own } = document.components.schemas.Feature;
   const columns = Object.entries(properties).map(([name, schema]) => {
     const types = [schema.type].flat();
     const about = schema.description ?? "";
-    return { name, kind: kindOf(types, schema), nullable: types.includes("null"), about };
+    const nullable = types.includes("null");
+    const isKey = own["x-key"].includes(name);
+    const isScalar = !["array", "object", undefined].some((each) => types.includes(each));
+    const hasFewValues = own["x-facets"].includes(name);
+    return { name, kind: kindOf(types, schema), nullable, about, isKey, isScalar, hasFewValues };
   });
   return { about: description, columns };
 }

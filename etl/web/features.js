@@ -2,7 +2,9 @@
 import { Problem, ask, guardDownload, nextPlace, problemNote, read } from "./api.js";
 import { readColumns } from "./columns.js";
 import { fill, find, h, announce } from "./dom.js";
+import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
+import { createSums } from "./sums.js";
 import { createTools } from "./tools.js";
 import { createView } from "./view.js";
 import { count } from "./format.js";
@@ -16,6 +18,7 @@ export function featuresSection({ start }) {
   const view = createView(load);
   const grid = createGrid(box, view.orderBy);
   const tools = createTools(view);
+  const [facets, sums] = [createFacets(view), createSums(view, grid)];
   let following = null; // the cursor of the next page
   let loading = new AbortController();
   let counted = { of: null, total: null };
@@ -42,7 +45,11 @@ export function featuresSection({ start }) {
       if (signal.aborted) return;
       following = nextPlace(answer);
       show(table, rows, answer.headers.has("X-Run-Id"));
-      await showTotal(rows, answer.headers.get("ETag"), signal);
+      const tag = answer.headers.get("ETag");
+      const of = `${tag?.split("-", 2)[0]} ${view.filters()}`; // what is published, and asked
+      facets.show(table.columns, of, signal);
+      sums.show(table.columns, of, signal);
+      await showTotal(rows, of, signal);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       if (!(problem instanceof Problem)) throw problem;
@@ -53,8 +60,7 @@ export function featuresSection({ start }) {
   }
 
   /** The number of rows, asked after them: counting a million takes longer than a page. */
-  async function showTotal(rows, tag, signal) {
-    const of = `${tag?.split("-", 2)[0]} ${view.filters()}`; // what is published, and asked
+  async function showTotal(rows, of, signal) {
     if (!following && view.isFirst()) counted = { of, total: rows.length };
     if (counted.of !== of) {
       announce(status, range(rows, null));
@@ -101,6 +107,7 @@ export function featuresSection({ start }) {
       : button("Try again", () => load());
     fill(message, problemNote(problem, fix));
     grid.clear();
+    facets.clear();
     announce(status, "");
     following = null;
     tools.showFilters();

@@ -63,12 +63,36 @@ export function createGrid(box, orderBy) {
     box.hidden = !rows.length;
   }
 
+  /** A last row of sums by column, none for null; those that are missing are on their way. */
+  function showSums(sums) {
+    table?.tFoot?.remove();
+    if (!table || !sums) return;
+    const cell = (column) => {
+      if (!sums.size) return isNumber(column) && !column.isKey && "…";
+      return sums.has(column.name) && value(sums.get(column.name));
+    };
+    const [first, ...others] = visible;
+    const about = h("span", { class: "unseen" }, " of all rows under these filters ");
+    table.append(
+      h(
+        "tfoot",
+        { "aria-busy": !sums.size && "true" },
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row", class: isNumber(first) }, "Sum", about, cell(first)),
+          others.map((column) => h("td", { class: isNumber(column) }, cell(column))),
+        ),
+      ),
+    );
+  }
+
   function clear() {
     table = null;
     fill(box);
   }
 
-  return { show, clear };
+  return { show, showSums, clear };
 }
 
 const isNumber = (column) => column.kind === "number" && "number";

@@ -51,6 +51,7 @@ export function createView(changed) {
   }
 
   const filters = () => [...query].filter(([name]) => asName(name) !== null);
+  const find = (name, text) => filters().find(([each, it]) => asName(each) === name && it === text);
   const pageSize = () => Math.min(Number(query.get("limit")) || LIMIT, MOST);
 
   return {
@@ -65,6 +66,7 @@ export function createView(changed) {
     pagePath() {
       const page = new URLSearchParams(query);
       page.set("limit", pageSize());
+      page.delete("facet");
       return `features?${page}`;
     },
     countPath() {
@@ -73,9 +75,23 @@ export function createView(changed) {
       count.set("count", "true");
       return `features?${count}`;
     },
+    /** What it is asked for the values of columns, and for the sums of others. */
+    facetPath(columns, values) {
+      const facets = new URLSearchParams(filters());
+      facets.set("facet", columns.map((column) => asParameter(column.name)).join(","));
+      facets.set("limit", values);
+      return `features?${facets}`;
+    },
+    sumsPath(columns) {
+      const sums = new URLSearchParams(filters());
+      const select = columns.map(({ name }, index) => `sum_${index}:${asParameter(name)}.sum()`);
+      sums.set("select", select.join(","));
+      return `features?${sums}`;
+    },
     allPath(format) {
       const all = withPlace(null);
       all.delete("limit");
+      all.delete("facet");
       if (format) all.set("format", format);
       return String(all) ? `features?${all}` : "features";
     },
@@ -89,6 +105,15 @@ export function createView(changed) {
 
     addFilter: (name, text) => change((next) => next.append(asParameter(name), text)),
     removeFilter: (parameter, text) => change((next) => next.delete(parameter, text)),
+    hasFilter: (name, text) => Boolean(find(name, text)),
+    /** Adds a filter, or removes it where it is in use. */
+    toggleFilter(name, text) {
+      const [parameter] = find(name, text) ?? [];
+      change((next) => {
+        if (parameter) next.delete(parameter, text);
+        else next.append(asParameter(name), text);
+      });
+    },
     removeFilters: () =>
       change((next) => {
         for (const [name] of filters()) next.delete(name);
@@ -110,6 +135,14 @@ export function createView(changed) {
         else next.set("order", direction === "ascending" ? name : `${name}.desc${nulls}`);
       });
     },
+
+    /** The columns whose facets one has added. */
+    facets: () => split(query.get("facet") ?? "").map((each) => asName(each) ?? each),
+    showFacets: (names) =>
+      change((next) => {
+        next.delete("facet");
+        if (names.length) next.set("facet", names.map(asParameter).join(","));
+      }),
 
     /** Those of these columns that are visible, in their order. */
     visible(columns) {
