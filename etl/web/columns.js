@@ -2,7 +2,10 @@
 import { get } from "./api.js";
 
 /** Parameters of the API that are no columns. */
-const RESERVED = ["select", "order", "limit", "after", "count", "format", "facet"];
+const RESERVED = ["select", "order", "limit", "offset", "after", "count", "format", "bom", "facet"];
+
+/** Filters that are of several columns; a column of such a name is in quotes too. */
+const JUNCTIONS = ["or", "and", "not.or", "not.and"];
 
 let reading = null;
 
@@ -39,7 +42,7 @@ function kindOf(types, schema) {
 
 /** A column's name as the query string has it: in quotes where it must be. */
 export function asParameter(name) {
-  return RESERVED.includes(name) || /[",.]/.test(name)
+  return [...RESERVED, ...JUNCTIONS].includes(name) || !/^\w[\w$ ]*(?<! )$/.test(name)
     ? `"${name.replace(/["\\]/g, "\\$&")}"`
     : name;
 }

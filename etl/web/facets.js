@@ -1,5 +1,5 @@
 // Facets above the table: the commonest values of columns, each a filter at a press.
-import { Problem, get, problemNote } from "./api.js";
+import { Problem, ask, problemNote } from "./api.js";
 import { readColumns } from "./columns.js";
 import { fill, find, h } from "./dom.js";
 import { count, decimal } from "./format.js";
@@ -64,8 +64,10 @@ export function createFacets(view) {
     return found.filter((each) => each.hasFewValues || (each.isScalar && added.includes(each.name)));
   }
 
-  const read = async (columns, values, signal) =>
-    (await get(view.facetPath(columns, values), { signal })).facets;
+  async function read(columns, values, signal) {
+    const answer = await ask(view.facetPath(columns, values), { signal });
+    return JSON.parse(await answer.text(), exactly).facets;
+  }
 
   function offer(columns) {
     form.hidden = !columns.length;
@@ -77,12 +79,11 @@ export function createFacets(view) {
   function list(column, facets, step = 0) {
     const { values, distinct, truncated } = facets[column.name];
     const most = values[0]?.count;
-    const id = `facet-${column.name}`;
     const names = column.name.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]);
     const element = h(
       "div",
-      { class: "facet", role: "group", "aria-labelledby": id },
-      h("div", { class: "facet-name" }, h("h3", { id }, names), !column.hasFewValues && away(column)),
+      { class: "facet", role: "group", "aria-label": column.name },
+      h("div", { class: "facet-name" }, h("h3", {}, names), !column.hasFewValues && away(column)),
     );
     const items = values.map((each) => h("li", {}, valueButton(column, each, most)));
     const rest = truncated && h("p", { class: "soft" }, `${count(distinct - values.length)} more values `);
@@ -154,6 +155,10 @@ export function createFacets(view) {
 
 const button = (text, press, attributes = {}) =>
   h("button", { type: "button", onclick: press, ...attributes }, text);
+
+/** A number that JavaScript would write in another way stays as it was sent. */
+const exactly = (_, value, context) =>
+  typeof value === "number" && context && String(value) !== context.source ? context.source : value;
 
 /** The condition of rows that have a value, as the API is asked. */
 function asked(column, value) {

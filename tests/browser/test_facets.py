@@ -160,6 +160,49 @@ def test_a_facet_of_another_column_is_added_and_has_more_values(
     assert parameters(other) == []
 
 
+#: Columns whose names need quotes, and values that the page writes in another way.
+ODD_COLUMNS = """
+alter table features
+    add column "or" text default 'a, "b" (c)',
+    add column "x, y.(z)" bigint default 9007199254740993,
+    add column ok boolean default true,
+    add column seen timestamptz default '2024-01-01 00:00:00.000001Z',
+    add column amount numeric default 0.1234567890123456789,
+    add column words jsonb default '{}';
+analyze features
+"""
+
+
+def test_columns_of_odd_names_and_kinds(
+    watched: Watched, url: str, database: str
+) -> None:
+    page = watched.open(url)
+    run_to_end(page)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(ODD_COLUMNS)
+    page.reload()
+    page.locator("#facets summary").click()
+    choice = page.get_by_label("Facet of another column")
+    expect(choice).to_be_visible()
+    assert "words" not in choice.get_by_role("option").all_inner_texts()
+    for name, value in (
+        ("or", 'a, "b" (c)'),
+        ("x, y.(z)", "9007199254740993"),
+        ("ok", "true"),
+        ("amount", "0.1234567890123456789"),
+        ("seen", "2024-01-01T00:00:00.000001+00:00"),
+    ):
+        choice.select_option(name)
+        page.get_by_role("button", name="Add facet").click()
+        button = facet(page, name).get_by_role("button", name=f"{value} 60 rows")
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#features-status")).to_have_text("Rows 1 to 25 of 60")
+    assert len(parameters(page)) == 6
+    page.get_by_role("button", name="Sums").click()
+    assert "540431955284459580" in sums(page)
+
+
 def test_closed_facets_cost_no_request(
     watched: Watched, url: str, database: str
 ) -> None:
