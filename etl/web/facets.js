@@ -7,7 +7,10 @@ import { count, decimal } from "./format.js";
 /** Values of a facet at first, after a press, after the next; the API gives no more. */
 const STEPS = [10, 100, 1000];
 
-const NONE = "No column is known to have few values that repeat. The service learns it at a run's end.";
+/** Characters of a value that fit beside its count. */
+const SHORT = 20;
+
+const NONE = "No column is known to have few values that repeat; a run finds out at its end.";
 
 /** Reads facets while they are open: those of columns with few values, and those of `view`. */
 export function createFacets(view) {
@@ -109,14 +112,23 @@ export function createFacets(view) {
 
   function valueButton(column, { value, count: rows }, most) {
     const condition = asked(column, value);
-    const press = () => view.toggleFilter(column.name, condition);
-    const element = button("", press, {
-      "aria-pressed": String(view.hasFilter(column.name, condition)),
-      "data-facet": `${column.name} ${condition}`,
-    });
+    const element = button("", press, { "data-facet": `${column.name} ${condition}` });
+
+    function press() {
+      view.toggleFilter(column.name, condition);
+      mark(); // at once: to count again takes a moment
+    }
+
+    function mark() {
+      element.setAttribute("aria-pressed", view.hasFilter(column.name, condition));
+    }
+
+    mark();
     element.style.setProperty("--share", `${(100 * rows) / most}%`);
+    const text = label(value);
+    const isNone = value === null || value === "";
     element.append(
-      h("span", { class: value === null || value === "" ? "none" : "value" }, label(value)),
+      h("span", { class: isNone && "none", title: text.length > SHORT && text }, text),
       " ",
       h("span", { class: "number" }, count(rows), h("span", { class: "unseen" }, " rows")),
     );
