@@ -35,9 +35,10 @@ from etl.http.problems import NotThere
 log = logging.getLogger(__name__)
 
 #: What the system says when the disk, a quota or the largest size of a file is reached;
-#: when the folder may not be written to; and when the name is taken by a folder.
+#: when the folder may not be written to, or a file in it is mounted by itself; and when
+#: the name is taken by a folder.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY)
 NO_FILE = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
 
 OFF = "UPLOADS=off: files are put into the folder by other means"
@@ -189,6 +190,8 @@ def _require_plain(request: web.Request) -> None:
     """400 or 415 where the body is not the file itself."""
     if "Content-Range" in request.headers:
         raise Refused(400, "a part of a file cannot be sent: send the whole file")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refused(400, "Transfer-Encoding is chunked, or missing")
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
         raise Refused(415, f"Content-Encoding: {truncated(coding)}: send it unpacked")
@@ -199,15 +202,18 @@ def _require_plain(request: web.Request) -> None:
 
 
 def _condition(request: web.Request, expected: ExpectedFile) -> Condition | None:
-    """What If-Match and If-None-Match ask for (RFC 9110, section 13): 412 else."""
+    """What If-Match and If-None-Match ask for (RFC 9110, section 13), else 412; what is
+    no entity tag asks for nothing that could be.
+    """
     wanted, unwanted = request.if_match, request.if_none_match
     has_wanted = "If-Match" in request.headers
-    if not has_wanted and "If-None-Match" not in request.headers:
+    has_unwanted = "If-None-Match" in request.headers
+    if not has_wanted and not has_unwanted:
         return None
 
     def require(stored: StoredFile | None) -> None:
         is_met = not has_wanted or _names(wanted, stored)
-        if not is_met or _names(unwanted, stored):
+        if not is_met or (has_unwanted and not unwanted) or _names(unwanted, stored):
             what = f'"{stored.sha256}"' if stored else "missing"
             raise Refused(412, f"{expected.name}: is {what}, not what was required")
 

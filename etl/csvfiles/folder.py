@@ -53,6 +53,7 @@ class CsvFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._hashes: dict[str, tuple[Identity, str]] = {}
+        self._hashing = threading.Lock()
         self._changing = threading.Lock()
         self._is_closed = False
 
@@ -117,28 +118,28 @@ class CsvFolder:
 
         The lock of a process that still writes is not to be had.
         """
-        with suppress(OSError):  # the folder is read-only, or others are as quick
+        with suppress(OSError):
             for path in self.path.iterdir():
                 if PARTIAL.fullmatch(path.name):
-                    with path.open("rb") as file, suppress(BlockingIOError):
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        path.unlink()
+                    with suppress(OSError):  # of a folder that cannot be written to
+                        _remove_if_unlocked(path)
 
     def _hash(self, opened: TextFile) -> str:
         """The SHA-256 of an open file. Raises DataFault if it is changed meanwhile."""
-        identity = _identity(opened.about)
-        known, sha256 = self._hashes.get(opened.name, (None, ""))
-        if known == identity:
+        with self._hashing:  # who asks meanwhile needs it too
+            identity = _identity(opened.about)
+            known, sha256 = self._hashes.get(opened.name, (None, ""))
+            if known == identity:
+                return sha256
+            digest = hashlib.sha256()
+            for offset in range(0, opened.size, READ_AT_ONCE):
+                if self._is_closed:
+                    raise DataFault(f"{opened.name}: not read to its end")
+                digest.update(opened.read_at(offset, READ_AT_ONCE))
+            sha256 = digest.hexdigest()
+            if _identity(opened.about) == identity:
+                self._hashes[opened.name] = (identity, sha256)
             return sha256
-        digest = hashlib.sha256()
-        for offset in range(0, opened.size, READ_AT_ONCE):
-            if self._is_closed:
-                raise DataFault(f"{opened.name}: not read to its end")
-            digest.update(opened.read_at(offset, READ_AT_ONCE))
-        sha256 = digest.hexdigest()
-        if _identity(opened.about) == identity:
-            self._hashes[opened.name] = (identity, sha256)
-        return sha256
 
 
 class PartialFile:
@@ -241,6 +242,16 @@ def _identity(about: os.stat_result) -> Identity:
         about.st_mtime_ns,
         about.st_ctime_ns,
     )
+
+
+def _remove_if_unlocked(path: Path) -> None:
+    """Remove a file that no process has a lock on. Raises OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(file)
 
 
 def _sync(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 #: Bytes of a part, and the seconds that a client may take to send or to read one before
@@ -29,8 +29,9 @@ async def receive(request: web.Request) -> AsyncGenerator[bytes]:
     if expected := request.headers.get("Expect"):
         if expected.lower() != "100-continue":
             raise web.HTTPExpectationFailed
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer has not begun
+        if request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # the answer has not begun
     received, length = 0, request.content_length
     while part := await _receive_part(request):
         received += len(part)

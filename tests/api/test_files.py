@@ -170,6 +170,7 @@ async def test_conditions(client: Client, data_dir: Path) -> None:
             {"If_Match": ""},
             {"If_None_Match": "*"},
             {"If_None_Match": f"{other}, {tag(old)}"},
+            {"If_None_Match": "*, *"},
             {"If_Match": tag(old), "If_None_Match": tag(old)},
         ):
             status, detail = await refused(client, method, path, USERS, **headers)
@@ -369,6 +370,20 @@ async def test_what_is_no_file_is_refused(client: Client, data_dir: Path) -> Non
         )
         assert status == 200
     assert names(data_dir) == THREE
+
+
+async def test_a_transfer_coding_that_is_not_undone_is_refused(
+    client: Client, data_dir: Path
+) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(
+        b"PUT /files/users.csv HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
+        % (len(USERS), USERS)
+    )
+    assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    writer.close()
+    assert (data_dir / "users.csv").read_bytes() != USERS
 
 
 async def test_a_file_that_is_too_long(
