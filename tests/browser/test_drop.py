@@ -31,9 +31,9 @@ BAD_HEADER = "id;nothing\n1;2\n"
 #: Too many dates that are none.
 BAD_DATES = re.sub("2023-0[123]-01", "soon", SHIPPED["users.csv"])
 
-#: Bytes a second of an upload that is to be seen, and a file that takes some seconds.
-SLOW = 100_000
-LONG = SHIPPED["users.csv"] + "11,,,\n" * SLOW
+#: Bytes a second of an upload that is to be seen, and a file that takes minutes.
+SLOW = 10_000
+LONG = SHIPPED["users.csv"] + "11,,,\n" * 60 * SLOW
 
 
 def dragging(page: Page, files: Mapping[str, str], *events: str) -> None:
