@@ -178,7 +178,7 @@ async def test_pages_of_a_named_origin_may_read(start_service: StartService) -> 
         assert {"Link", "ETag", "X-Total-Count", "X-Run-Id", "Location"} <= set(exposed)
         assert "Access-Control-Allow-Credentials" not in headers
     _, headers = await ask(client, "/features", **token)
-    assert headers["Vary"] == "Accept, Accept-Encoding, Origin"
+    assert headers["Vary"] == "Accept, Accept-Encoding, Prefer, Range, Origin"
     assert "Access-Control-Allow-Origin" not in headers
 
 
