@@ -20,6 +20,8 @@ export function dropZone({ take, invitation }) {
   addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) zone.hidden = true; // it has left the window
   });
+  // None moves while something is dragged: a drag has ended that reported nothing.
+  addEventListener("mousemove", () => (zone.hidden = true));
   addEventListener("drop", (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault();
