@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from etl.api.access import acts
+from etl.errors import truncated
 from etl.http.addresses import absolute_url
 from etl.http.problems import problem_of
 from etl.settings import Settings
@@ -47,7 +48,7 @@ def refuse_other_sites(settings: Settings) -> Middleware:
         if is_harmless or is_named or _is_own(request, origin):
             return await handler(request)
         detail = (
-            f"a page of another site ({origin or 'unknown'}) may not do this:"
+            f"a page of another site ({truncated(origin or 'unknown')}) may not do it:"
             " CORS_ORIGINS names those that may"
         )
         return problem_of(request, 403, detail)
@@ -87,7 +88,7 @@ def require_known_hosts(settings: Settings) -> Middleware:
         is_health = resource is not None and resource.canonical in HEALTH_ROUTES
         if is_open or is_health or all(_is_known(each, named) for each in hosts):
             return await handler(request)
-        detail = f"this is not the service of {hosts[0]!r}: ALLOWED_HOSTS names others"
+        detail = f"this is not {truncated(hosts[0])}: ALLOWED_HOSTS names other hosts"
         return problem_of(request, 421, detail)
 
     return check

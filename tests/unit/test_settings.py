@@ -90,6 +90,41 @@ def test_origins_are_read_as_browsers_write_them(text: str, origins: set[str]) -
 
 
 @pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("", set()),
+        ("*", {"*"}),
+        ("etl", {"etl"}),
+        (" ETL.example.com , a_b-c", {"etl.example.com", "a_b-c"}),
+    ],
+)
+def test_hosts_that_are_allowed(text: str, hosts: set[str]) -> None:
+    assert Settings.from_environ({"ALLOWED_HOSTS": text}).allowed_hosts == hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", 2 << 30),
+        ("1", 1),
+        ("1000000", 1_000_000),
+        ("7B", 7),
+        ("64kB", 64 << 10),
+        ("500 MB", 500 << 20),
+        ("2gb", 2 << 30),
+        ("1TB", 1 << 40),
+    ],
+)
+def test_sizes_have_units_as_in_postgres(text: str, size: int) -> None:
+    assert Settings.from_environ({"MAX_UPLOAD": text}).max_upload == size
+
+
+def test_uploads_are_on_or_off() -> None:
+    for text, expected in (("", True), ("on", True), ("off", False)):
+        assert Settings.from_environ({"UPLOADS": text}).uploads is expected
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"),
     [
         *(("", 0), ("0", 0), ("0.0", 0)),
@@ -140,6 +175,15 @@ def test_seconds_between_looks(text: str, seconds: float) -> None:
         ({"API_TOKEN_READ": "secret\nsecret"}, "API_TOKEN_READ"),
         ({"API_TOKEN": "secret", "API_TOKEN_FILE": "x"}, "API_TOKEN"),
         ({"API_TOKEN_READ_FILE": "/nowhere"}, "API_TOKEN_READ_FILE"),
+        ({"UPLOADS": "yes"}, "UPLOADS"),
+        *(
+            ({"MAX_UPLOAD": text}, "MAX_UPLOAD")
+            for text in ("0", "0MB", "-1", "1.5GB", "2GiB", "GB", "2 G", "1" * 16, "٣")
+        ),
+        *(
+            ({"ALLOWED_HOSTS": text}, "ALLOWED_HOSTS")
+            for text in ("etl:5000", "http://etl", "*,etl", "etl,", "*.etl", "a b", "é")
+        ),
         ({"CORS_ORIGINS": "app.example.com"}, "CORS_ORIGINS"),
         ({"CORS_ORIGINS": "https://app.example.com/"}, "CORS_ORIGINS"),
         ({"CORS_ORIGINS": "https://a.example https://b.example"}, "CORS_ORIGINS"),
