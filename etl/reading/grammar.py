@@ -81,25 +81,23 @@ _INNER = _pattern(rf"{_QUOTED}(?=\s*[,)])|\{{[^{{}}]*\}}|[^,)]*")
 
 
 def parse_select(catalog: Catalog, text: str) -> tuple[Item, ...]:
-    """``a,b:c::text,d->e->>f,g.sum()``; every column if it is empty."""
+    """``a,b:c::text,d->e->>f,g.sum()``; every column if it is empty.
+
+    Of values with the same name the last one counts, as it does to readers of JSON
+    where PostgREST gives the member twice.
+    """
     scanner = Scanner("select parameter", text or "*")
-    items: dict[Item, None] = {}
+    items: dict[str, Item] = {}
     while True:
         if scanner.take(_STAR):
-            items |= dict.fromkeys(every_column(catalog))
+            items |= {item.name: item for item in every_column(catalog)}
         else:
-            items[_item(catalog, scanner)] = None
+            item = _item(catalog, scanner)
+            items[item.name] = item
         if not scanner.take(_COMMA):
             break
     scanner.expect(_END, '"::", "->", "->>", ".", "," or end of input')
-    names = [item.name for item in items]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadParameter(
-                f"select has two values named {truncated(name)}: rename one, as in"
-                f" other:{name}"
-            )
-    return tuple(items)
+    return tuple(items.values())
 
 
 def every_column(catalog: Catalog) -> tuple[Item, ...]:

@@ -126,6 +126,7 @@ async def test_conditions(table: Client) -> None:
 SELECTED: list[tuple[str, list[object]]] = [
     ("select=id:user_id,n:name&limit=1", [{"id": 1, "n": "Bob"}]),
     ("select=user_id::text&limit=1", [{"user_id": "1"}]),
+    ("select=user_id,name,user_id::text&limit=1", [{"user_id": "1", "name": "Bob"}]),
     ("select=user_id,%20name&limit=1", [{"user_id": 1, "name": "Bob"}]),
     ("select=user_id&select=name&limit=1", [{"user_id": 1, "name": "Bob"}]),
     ("select=extra->list->>1,extra->n&limit=1", [{"list": "x", "n": 1}]),

@@ -67,6 +67,7 @@ def term(of: Term) -> str:
         (" id , name ", "id=id name=name"),
         ("id,id,name", "id=id name=name"),
         ("n:name", "n=name"),
+        ("n:name,id,n:id::text", "n=id::text id=id"),
         ("id::text", "id=id::text"),
         ("n:id::double precision", "n=id::double precision"),
         ("full name", "full name=full name"),
