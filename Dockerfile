@@ -24,8 +24,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     STATE_DIR=/var/lib/features-etl
 WORKDIR /app
 COPY . .
-# Readable to that user under whatever umask the files were checked out.
-RUN chmod -R a+rX .
+# Readable to that user under whatever umask the files were checked out; and the data
+# may be replaced by HTTP, also in a volume that begins with them.
+RUN chmod -R a+rX . && chown -R features-etl:features-etl data
 # psql on the service's database: docker exec -it NAME psql
 RUN printf '%s\n' '#!/bin/sh' \
         'PYTHONPATH=/app exec /opt/venv/bin/python -P -m etl.psql "$@"' \

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -258,6 +259,47 @@ def test_data_and_pipeline_are_mounted_and_the_state_is_in_a_volume() -> None:
             assert told == "Espresso cup"
     finally:
         run("docker", "volume", "rm", "--force", volume)
+
+
+def put_users(service: Service, **headers: str) -> tuple[int, str]:
+    """Send a file as the docs do; the status, and what is wrong."""
+    url = f"http://127.0.0.1:{service.port}/files/users.csv"
+    content = b"user_id,name,email,signup_date\n1,Sent,,\n"
+    request = Request(url, content, headers, method="PUT")
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=30) as answer:
+            return answer.status, ""
+    except HTTPError as error:
+        return error.code, json.load(error)["detail"]
+
+
+def test_files_are_sent_into_a_volume_and_stay_there() -> None:
+    """By whoever has the token: the container cannot tell who else is near."""
+    volume, token = unique_name(), {"Authorization": "Bearer t0ken"}
+    options = ("--volume", f"{volume}:/app/data", "--env", "API_TOKEN=t0ken")
+    shown = ("docker", "exec")
+    try:
+        with started(*options) as service:
+            assert put_users(service)[0] == 401
+            assert put_users(service, **token) == (200, "")
+        with started(*options) as service:
+            listed = output(*shown, service.container, "cat", "/app/data/users.csv")
+            assert listed.endswith("1,Sent,,")
+    finally:
+        run("docker", "volume", "rm", "--force", volume)
+
+
+def test_files_are_refused_without_a_token_and_where_the_folder_is_read_only(
+    service: Service,
+) -> None:
+    status, detail = put_users(service)
+    assert (status, "set API_TOKEN" in detail) == (403, True)
+    token = {"Authorization": "Bearer t0ken"}
+    data = f"{PROJECT}/examples/shop/data:/app/data:ro"
+    with started("--volume", data, "--env", "API_TOKEN=t0ken") as other:
+        status, detail = put_users(other, **token)
+        assert (status, "may not write" in detail) == (403, True)
+        assert "Read-only file system" in detail
 
 
 @pytest.mark.usefixtures("service")
