@@ -235,6 +235,11 @@ def test_operations_keep_their_names() -> None:
     assert all(re.fullmatch("[a-z][A-Za-z]*", name) for name in names)
 
 
+def test_generated_clients_send_nothing_by_themselves() -> None:
+    """Some send each default: ``wait=true`` in the query string, against a body."""
+    assert '"default":' not in BASE
+
+
 async def test_a_table_without_key_and_comments(
     client: Client, connection: AsyncConnection
 ) -> None:

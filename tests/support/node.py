@@ -1,4 +1,4 @@
-"""Node and the clients of PostgREST that npm has, and a process that drives one."""
+"""Node and the clients that npm has, and a process that drives one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ UNREACHABLE = re.compile(
     r"ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOST|ENET|ERR_SOCKET_TIMEOUT|network"
 )
 
-#: The oldest Node on which these clients were seen to work.
+#: The oldest Node on which the clients of PostgREST were seen to work.
 OLDEST = 18
 
-SECONDS = 120
+#: An installation, and any other process.
+INSTALL_SECONDS, SECONDS = 240, 120
+
+#: Redocly reports what it did, and asks for newer versions of itself.
+SILENT = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
 
 
 def install(folder: Path) -> Path:
@@ -32,11 +36,7 @@ def install(folder: Path) -> Path:
 
     Skips the test where that cannot be: without Node, npm or its registry.
     """
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("no Node on this machine: apt-get install nodejs npm")
-    version = _run("node", "--version", cwd=folder).stdout.strip()
-    if int(version[1:].partition(".")[0]) < OLDEST:
-        pytest.skip(f"Node {version} is older than {OLDEST}")
+    require_node(OLDEST)
     files = ("package.json", "package-lock.json", ".npmrc", "drive.mjs")
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -51,6 +51,30 @@ def install(folder: Path) -> Path:
             assert ended.returncode == 0, ended.stderr
             installed.write_text(wanted)
     return folder
+
+
+def require_node(oldest: int) -> None:
+    """Skip the test without Node and npm, or where Node is older than this version."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("no Node on this machine: apt-get install nodejs npm")
+    version = _run("node", "--version", cwd=FOLDER).stdout.strip()
+    if int(version[1:].partition(".")[0]) < oldest:
+        pytest.skip(f"Node {version} is older than {oldest}")
+
+
+def run_tool(packages: Path, name: str, *arguments: object, cwd: Path) -> str:
+    """Run a program of the packages, which must succeed; what it printed."""
+    program = packages / "node_modules" / ".bin" / name
+    ended = _run("node", str(program), *map(str, arguments), cwd=cwd)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def run_node(script: Path, *arguments: str) -> str:
+    """Run a script; what it printed."""
+    ended = _run("node", str(script), *arguments, cwd=script.parent)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
 
 
 def run_module(folder: Path, text: str) -> str:
@@ -79,10 +103,11 @@ def _run(
     *command: str, cwd: Path, given: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a program without a proxy that could stand between."""
-    environment = {
+    is_npm = command[0] == "npm"
+    environment = SILENT | {
         name: value
         for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") or command[0] == "npm"
+        if not name.lower().endswith("_proxy") or is_npm
     }
     return subprocess.run(
         command,
@@ -91,6 +116,6 @@ def _run(
         input=given,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=INSTALL_SECONDS if is_npm else SECONDS,
         check=False,
     )

@@ -81,6 +81,14 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
+def fetch(url: str, token: str | None = None) -> bytes:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+        body: bytes = answer.read()
+        return body
+
+
 def answer(url: str) -> tuple[int, bytes]:
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:
