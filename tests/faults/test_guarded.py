@@ -99,7 +99,7 @@ def test_log_lines_are_whole_and_have_no_token(guarded: Guarded) -> None:
         (b"GET /features/%0aINFO%20forged%1b[2K HTTP/1.1\r\n" + bearer + b"x", 401),
         (b"GET /a%0ab?c%0d=%00 HTTP/1.1\r\n" + bearer + READ.encode(), 404),
         (b"GET /runs HTTP/1.1\r\n" + bearer + TOKEN.encode() + b"\x01", 400),
-        (b"GET /runs HTTP/1.1\r\n" + bearer + TOKEN.encode() + b"x" * 9000, 400),
+        (b"GET /runs HTTP/1.1\r\n" + bearer + TOKEN.encode() + b"x" * 9000, 431),
         (b"GET /runs HTTP/1.1\r\n" + bearer + READ.encode(), 200),
     ):
         assert int(guarded.send(head).split()[1]) == status, head
