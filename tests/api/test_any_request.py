@@ -21,6 +21,14 @@ EXAMPLES = 15
 #: refused with 400, though it looks as described.
 EXCLUDED = "positive_data_acceptance"
 
+#: It takes the schema of an event stream for that of an event with its name and id. Ours
+#: is of the data, as generators of clients take it: test_openapi compares that.
+CONFIGURATION = """
+[[operations]]
+include-path = "/runs/{id}/events"
+checks.response_schema_conformance.enabled = false
+"""
+
 FILL = """
 update features set
     part = 0.5, parts = '{0.1,null}', mood = 'good', moods = '{good,null}',
@@ -38,6 +46,7 @@ def test_answers_are_as_described(
     users = data_dir / "users.csv"
     users.write_text(users.read_text() + "x,\tBroken,\t,\t\n")
     tokens = {"API_TOKEN": token, "API_TOKEN_READ": "read"} if token else {}
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     log = tmp_path / "log"
     sent = {"Authorization": f"Bearer {token}"} if token else {}
     with serving(log, DATABASE_URL=database, DATA_DIR=data_dir, **tokens) as (_, url):

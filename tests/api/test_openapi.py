@@ -223,7 +223,8 @@ async def test_events_are_described(
 #: The names by which generated clients call the operations: they stay.
 OPERATIONS = """
     trigger triggerByPost features feature runs run rejects events cancel charts chart
-    index healthz readyz metrics openapi docs
+    files file putFile deleteFile rejectedRecords index healthz readyz metrics openapi
+    docs
 """
 
 
