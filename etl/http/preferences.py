@@ -21,7 +21,7 @@ FORMATS = (*MEDIA_TYPES, *VENDOR_FORMATS)
 OF_READING = {
     "count": re.compile("exact|planned|estimated"),
     "handling": re.compile("strict|lenient"),
-    "timezone": re.compile(".+"),
+    "timezone": re.compile(r"[\w/+:-]{1,64}", re.ASCII),
 }
 
 #: Preferences of PostgREST that say how rows are written, and nothing of reading them.

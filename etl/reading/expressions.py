@@ -28,8 +28,11 @@ NOTHING = sql.SQL("")
 
 
 def cast(value: sql.Composable, kind: str) -> sql.Composed:
-    """A value as another type; ``kind`` is of words alone, or from the catalog."""
-    return sql.SQL("{}::{}").format(value, sql.SQL(kind))
+    """A value as another type: the grammar's name of one, or the catalog's.
+
+    In parentheses, so that nothing that may follow a name is read as SQL after it.
+    """
+    return sql.SQL("cast({} as {})").format(value, sql.SQL(kind))
 
 
 def field_of(field: Field) -> sql.Composable:

@@ -32,7 +32,8 @@ PARAMETERS = ("limit", "format", *JUNCTIONS)
 STATEMENT = sql.SQL(
     """
     with groups as materialized (
-        select {values}, count(*) as count from features{where}
+        select {groups}, count(*) as count
+        from (select {values} from features{where}) as picked
         group by grouping sets ({sets})
     )
     select {version}, (
@@ -49,7 +50,8 @@ STATEMENT = sql.SQL(
     from etl.features_state as published
     """
 )
-VALUE = sql.SQL("{expression} as {value}, grouping({expression}) as {other}")
+GROUP = sql.SQL("{value}, grouping({value}) as {other}")
+VALUE = sql.SQL("{expression} as {value}")
 FACET = sql.SQL(
     """(
         select row_to_json(facet.*) from (
@@ -150,9 +152,10 @@ def _statement(facets: Facets) -> tuple[bytes, Sequence[str]]:
     ]
     comma = sql.SQL(", ")
     statement = STATEMENT.format(
+        groups=comma.join(GROUP.format(**each) for each in parts),
         values=comma.join(VALUE.format(**each) for each in parts),
         where=rest,
-        sets=comma.join(sql.SQL("({expression})").format(**each) for each in parts),
+        sets=comma.join(sql.SQL("({value})").format(**each) for each in parts),
         version=VERSION,
         facets=comma.join(FACET.format(**each) for each in parts),
     )

@@ -49,7 +49,12 @@ def _pattern(text: str) -> re.Pattern[str]:
 NAME = _pattern(_NAME)
 _ALIAS = _pattern(rf"\s*({_NAME})\s*:(?!:)")
 _STEP = _pattern(rf"(->>?)(?:(-?[0-9]{{1,9}})(?=->|::|[.,)]|\Z)|({_KEY}))")
-_CAST = _pattern(rf"::({_WORD})")
+#: A type by its name: one word, or one of the few that SQL writes as several. More
+#: words would be SQL.
+_CAST = _pattern(
+    r"::\s*((?:(?:double precision|(?:character|bit) varying"
+    r"|time(?:stamp)? with(?:out)? time zone)|[^\W\d][\w$]*))\s*(?=[,.)]|::|\Z)"
+)
 _COUNT = _pattern(r"\s*count\(\)")
 _BARE_COUNT = _pattern(r"\s*count\s*(?=,|::|\Z)")
 _AGGREGATE = _pattern(rf"\.({'|'.join(AGGREGATES)})\(\)")

@@ -21,8 +21,8 @@ EXAMPLES = 15
 #: refused with 400, though it looks as described.
 EXCLUDED = "positive_data_acceptance"
 
-#: It takes the schema of an event stream for that of an event with its name and id. Ours
-#: is of the data, as generators of clients take it: test_openapi compares that.
+#: It takes the schema of an event stream for that of an event with its name and id.
+#: Ours is of the data, as generators of clients take it: test_openapi compares that.
 CONFIGURATION = """
 [[operations]]
 include-path = "/runs/{id}/events"

@@ -147,6 +147,15 @@ async def test_a_filter_on_the_column_itself_applies(
     }
 
 
+async def test_the_same_column_twice(client: Client, filled: AsyncConnection) -> None:
+    """A cast to the column's own type is no other value to Postgres."""
+    async with client.get("/features?facet=a:name,b:name::text") as response:
+        answer = await response.json()
+    assert answer["facets"]["a"] == answer["facets"]["b"]
+    assert answer["total"] == 400
+    assert sum(each["count"] for each in answer["facets"]["a"]["values"]) == 400
+
+
 async def test_limits(client: Client, filled: AsyncConnection) -> None:
     facet = (await ask(client, "facet=user_id"))["facets"]["user_id"]
     assert (len(facet["values"]), facet["distinct"]) == (20, 400)

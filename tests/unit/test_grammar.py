@@ -70,6 +70,7 @@ def term(of: Term) -> str:
         ("n:name,id,n:id::text", "n=id::text id=id"),
         ("id::text", "id=id::text"),
         ("n:id::double precision", "n=id::double precision"),
+        ("id::timestamp with time zone", "id=id::timestamp with time zone"),
         ("full name", "full name=full name"),
         ("a-b", "a-b=a-b"),
         (r'"o.d\"d"', 'o.d"d=o.d"d'),
@@ -194,6 +195,20 @@ def test_errors_are_worded_as_postgrest_does(
     assert caught.value.code == "PGRST100"
     assert caught.value.message == message
     assert caught.value.details == details
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        *("text union all select query from pg_stat_activity", "int is null", "int or"),
+        *("double precision precision", "text collate", "1", "$a", "", " ", "a b"),
+        *("timestamp with time zone with time zone", "int)", "setof text"),
+    ],
+)
+def test_a_cast_is_to_a_type_alone(cast: str) -> None:
+    for text in (f"id::{cast}", f"count()::{cast}", f"id.sum()::{cast}"):
+        with pytest.raises(BadParameter):
+            parse_select(CATALOG, text)
 
 
 WORDS = (
