@@ -86,7 +86,7 @@ async def answer_features(
                 published = await reader.published(catalog)
                 if not_modified := form.not_modified(request, published):
                     return not_modified
-            if query.format == "json":
+            if query.format not in ("csv", "ndjson"):
                 async with (
                     database.readers.connection() as connection,
                     in_timezone(connection, query.timezone),
@@ -239,7 +239,7 @@ class _Answer:
                 response.set_status(206)
         self.form.describe(response, page.published)
         headers = response.headers
-        headers["Content-Type"] = query.content_type
+        headers["Content-Type"] = CONTENT_TYPES[query.format]
         headers.update(disposition(query.format, "features"))
         if self.applied:
             headers["Preference-Applied"] = self.applied

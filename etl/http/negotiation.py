@@ -11,19 +11,13 @@ from functools import lru_cache
 
 from aiohttp.web import ContentCoding
 
-from etl.reading.exports import MEDIA_TYPES
+from etl.reading.exports import MEDIA_TYPES, VENDOR_TYPES
 
 #: Headers that are cached with their meaning: clients repeat them.
 CACHED_HEADERS = 128
 
-#: What else there is: the page for people, and what PostgREST's clients ask for.
-KINDS = {
-    **MEDIA_TYPES,
-    "html": "text/html",
-    "object": "application/vnd.pgrst.object+json",
-    "object-stripped": "application/vnd.pgrst.object+json;nulls=stripped",
-    "array-stripped": "application/vnd.pgrst.array+json;nulls=stripped",
-}
+#: What else there is: the page for people.
+KINDS = {**MEDIA_TYPES, **VENDOR_TYPES, "html": "text/html"}
 
 #: Other names of these types.
 SYNONYMS = {

@@ -12,10 +12,10 @@ from aiohttp import web
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
 from etl.http.negotiation import choose_format
 from etl.reading.catalog import Catalog
-from etl.reading.exports import MEDIA_TYPES
-from etl.reading.query import VENDOR_FORMATS, Preferences
+from etl.reading.exports import MEDIA_TYPES, VENDOR_TYPES
+from etl.reading.query import Preferences
 
-FORMATS = (*MEDIA_TYPES, *VENDOR_FORMATS)
+FORMATS = (*MEDIA_TYPES, *VENDOR_TYPES)
 
 #: Preferences that say how rows are read, and their values. Of each the first counts.
 OF_READING = {

@@ -21,8 +21,19 @@ MEDIA_TYPES = {
     "ndjson": "application/x-ndjson",
 }
 
-#: The headers of answers in these formats.
-CONTENT_TYPES = {**MEDIA_TYPES, "csv": "text/csv; charset=utf-8"}
+#: Formats of PostgREST: JSON as one object, or without null members, or both.
+VENDOR_TYPES = {
+    "object": "application/vnd.pgrst.object+json",
+    "object-stripped": "application/vnd.pgrst.object+json;nulls=stripped",
+    "array-stripped": "application/vnd.pgrst.array+json;nulls=stripped",
+}
+
+#: The headers of answers in all of these formats.
+CONTENT_TYPES = {
+    **MEDIA_TYPES,
+    **{name: f"{kind}; charset=utf-8" for name, kind in VENDOR_TYPES.items()},
+    "csv": "text/csv; charset=utf-8",
+}
 
 #: Bytes that are gathered before they are sent: a write costs more than a row.
 CHUNK_BYTES = 1 << 16
@@ -37,22 +48,23 @@ CSV_OPTIONS = sql.SQL("format csv, header")
 async def stream(
     connection: AsyncConnection, query: sql.Composable, form: str, *, bom: bool = False
 ) -> AsyncGenerator[bytes]:
-    """All rows of ``query`` in a format; for JSON they are one column of objects.
+    """All rows of ``query`` in a format; but for CSV they are one column of objects.
 
     With ``bom`` they begin with a byte-order mark, by which Excel knows UTF-8.
     """
     options = CSV_OPTIONS if form == "csv" else JSON_OPTIONS
+    is_array = form not in ("csv", "ndjson")
     before = b"[\n"
     if bom:
         yield codecs.BOM_UTF8
     async with aclosing(_copy(connection, query, options)) as chunks:
         async for chunk in chunks:
-            if form == "json":
+            if is_array:
                 yield before + chunk[:-1].replace(b"\n", b",\n")
                 before = b",\n"
             else:
                 yield chunk
-    if form == "json":
+    if is_array:
         yield b"[]\n" if before == b"[\n" else b"\n]\n"
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
 from etl.reading.catalog import Catalog
-from etl.reading.exports import CONTENT_TYPES, MEDIA_TYPES
+from etl.reading.exports import MEDIA_TYPES
 from etl.reading.grammar import (
     parse_filter,
     parse_junction,
@@ -38,20 +38,12 @@ MAX_PAGE_ROWS = 1000
 #: Lists whose parts may come in several parameters.
 LISTS = ("select", "order")
 
-#: The media types of PostgREST, as the format and whether it is one object, without
-#: nulls.
-VENDOR_FORMATS = {
-    "object": ("json", True, False),
-    "object-stripped": ("json", True, True),
-    "array-stripped": ("json", False, True),
-}
-
 
 @dataclass(frozen=True)
 class Preferences:
     """What the headers of a request ask for.
 
-    ``form`` is a format of MEDIA_TYPES or VENDOR_FORMATS, None if there is none that
+    ``form`` is a format of MEDIA_TYPES or VENDOR_TYPES, None if there is none that
     the request accepts; ``count`` is exact, planned or estimated; ``range`` are the
     first row and the last one, from 0, None where it is open; ``timezone`` is that of
     timestamps in the answer.
@@ -87,20 +79,19 @@ class Query:
     count: str | None
     timezone: str | None
     format: str
-    is_single: bool
-    strips_nulls: bool
     has_bom: bool
     rows_digest: str
     digest: str
 
     @property
-    def content_type(self) -> str:
-        """The media type of the answer."""
-        if not (self.is_single or self.strips_nulls):
-            return CONTENT_TYPES[self.format]
-        kind = "object" if self.is_single else "array"
-        nulls = ";nulls=stripped" if self.strips_nulls else ""
-        return f"application/vnd.pgrst.{kind}+json{nulls}; charset=utf-8"
+    def is_single(self) -> bool:
+        """Whether the answer is one object."""
+        return self.format.startswith("object")
+
+    @property
+    def strips_nulls(self) -> bool:
+        """Whether members that are null are left out."""
+        return self.format.endswith("stripped")
 
     @property
     def is_grouped(self) -> bool:
@@ -123,7 +114,7 @@ def read_query(
     Raises BadParameter, RangeNotSatisfiable, and NotAcceptable if there is no format.
     """
     given, others = _split(parameters, RESERVED)
-    form, is_single, strips_nulls = _format(given.get("format"), asked.form)
+    form = _format(given.get("format"), asked.form)
     items = parse_select(catalog, given.get("select", "*"))
     order = parse_order(catalog, given["order"]) if "order" in given else ()
     if not any(item.aggregate for item in items):
@@ -146,8 +137,6 @@ def read_query(
         count=asked.count or ("exact" if counts else None),
         timezone=asked.timezone,
         format=form,
-        is_single=is_single,
-        strips_nulls=strips_nulls,
         has_bom=_flag(given, "bom") and form == "csv",
         rows_digest=digest(others, [term.identity for term in order]),
         digest=digest(parameters, asked),
@@ -196,16 +185,15 @@ def _split(
     return given, others
 
 
-def _format(given: str | None, accepted: str | None) -> tuple[str, bool, bool]:
-    """The format of the answer, whether it is one object, and whether without nulls."""
-    if given is not None:
-        if given not in MEDIA_TYPES:
-            allowed = ", ".join(MEDIA_TYPES)
-            raise BadParameter(f"format is one of {allowed}, not {truncated(given)}")
-        return given, False, False
-    if accepted is None:
+def _format(given: str | None, accepted: str | None) -> str:
+    """The format of the answer: the parameter's, else what the request accepts."""
+    if given is not None and given not in MEDIA_TYPES:
+        allowed = ", ".join(MEDIA_TYPES)
+        raise BadParameter(f"format is one of {allowed}, not {truncated(given)}")
+    form = given or accepted
+    if form is None:
         raise NotAcceptable(f"features come as {', '.join(MEDIA_TYPES.values())}")
-    return VENDOR_FORMATS.get(accepted, (accepted, False, False))
+    return form
 
 
 def _flag(given: dict[str, str], name: str) -> bool:
