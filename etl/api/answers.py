@@ -110,7 +110,7 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
         check_profile(request, catalog)
-        selection = read_select(catalog, parameters)
+        query = read_select(catalog, parameters)
         if len(catalog.key) != 1:
             raise NotThere("features has no key of one column")
         missing = NotThere(
@@ -118,13 +118,13 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
         )
         if not is_text(key):
             raise missing
-        form = Representation(digest(key, parameters), "Accept")
+        form = Representation(digest(key, query.digest), "Accept")
         if request.if_none_match and ETag("*") not in request.if_none_match:
             published = await reader.published(catalog)
             if answer := form.not_modified(request, published):
                 return answer
         try:
-            published, row = await reader.row(catalog, selection, key)
+            published, row = await reader.row(catalog, query, key)
         except REFUSALS as error:
             raise refused(error) from error
         if row is None:

@@ -9,7 +9,7 @@ import re
 
 from aiohttp import web
 
-from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
+from etl.errors import BadParameter, NotAcceptable, truncated
 from etl.http.negotiation import choose_format
 from etl.reading.catalog import Catalog
 from etl.reading.exports import MEDIA_TYPES, VENDOR_TYPES
@@ -37,7 +37,7 @@ def preferences_of(request: web.Request) -> tuple[Preferences, str | None]:
     """What the headers ask for, and the header Preference-Applied.
 
     Raises BadParameter for what is not understood where ``handling=strict`` is
-    preferred, and RangeNotSatisfiable.
+    preferred.
     """
     preferred = [
         each.strip()
@@ -103,10 +103,4 @@ def _range(request: web.Request, *, is_strict: bool) -> tuple[int, int | None] |
                 code="PGRST122",
             )
         return None  # of bytes, as download managers ask
-    first, last = int(found[1]), int(found[2]) if found[2] else None
-    if last is not None and last < first:
-        raise RangeNotSatisfiable(
-            "The lower boundary must be lower than or equal to the upper boundary in"
-            " the Range header."
-        )
-    return first, last
+    return int(found[1]), int(found[2]) if found[2] else None

@@ -56,15 +56,10 @@ class Preferences:
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
-    """What a client asks of one row. Compared by identity, since it is cached."""
-
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class Query:
     """What a client asks for, but for the cursor, in which pages of a list differ.
+
+    Compared by identity, since it is cached.
 
     ``order`` ends in the primary key, so that no two rows are equal in it, except
     where rows are grouped. ``rows_digest`` identifies conditions and order, ``digest``
@@ -113,7 +108,7 @@ def read_query(
 
     Raises BadParameter, RangeNotSatisfiable, and NotAcceptable if there is no format.
     """
-    given, others = _split(parameters, RESERVED)
+    given, others = _split(parameters)
     form = _format(given.get("format"), asked.form)
     items = parse_select(catalog, given.get("select", "*"))
     order = parse_order(catalog, given["order"]) if "order" in given else ()
@@ -138,24 +133,25 @@ def read_query(
         timezone=asked.timezone,
         format=form,
         has_bom=_flag(given, "bom") and form == "csv",
-        rows_digest=digest(others, [term.identity for term in order]),
+        rows_digest=digest(
+            others, given.get("order"), [term.field.name for term in order]
+        ),
         digest=digest(parameters, asked),
     )
 
 
-@lru_cache(CACHED_QUERIES)
-def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Selection:
-    """The items of a single row, for which ``select`` is the only parameter."""
-    given, others = _split(parameters, ("select",))
-    for name, _ in others:
-        raise BadParameter(
-            f"unknown parameter {truncated(name)}; allowed: select (and filters on"
-            " /features)"
-        )
-    items = parse_select(catalog, given.get("select", "*"))
-    if any(item.aggregate for item in items):
+def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
+    """A query of a single row, for which ``select`` is the only parameter."""
+    for name, _ in parameters:
+        if name != "select":
+            raise BadParameter(
+                f"unknown parameter {truncated(name)}; allowed: select (and filters on"
+                " /features)"
+            )
+    query = read_query(catalog, parameters, Preferences())
+    if query.is_grouped:
         raise BadParameter("select: an aggregate is of several rows: use /features")
-    return Selection(items)
+    return query
 
 
 def digest(*parts: object) -> str:
@@ -164,7 +160,7 @@ def digest(*parts: object) -> str:
 
 
 def _split(
-    parameters: Iterable[tuple[str, str]], reserved: tuple[str, ...]
+    parameters: Iterable[tuple[str, str]],
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """The reserved parameters, and the conditions."""
     given: dict[str, str] = {}
@@ -174,7 +170,7 @@ def _split(
             raise BadParameter(
                 f"parameter {truncated(name)} has a NUL or half of a character in it"
             )
-        if name not in reserved or name in JUNCTIONS:
+        if name not in RESERVED or name in JUNCTIONS:
             others.append((name, text))
         elif name in LISTS and name in given:
             given[name] += f",{text}"

@@ -22,7 +22,7 @@ from etl.postgres.transactions import local, transaction
 from etl.reading import statements
 from etl.reading.catalog import Catalog, Column, read_catalog
 from etl.reading.cursors import encode_cursor
-from etl.reading.query import MAX_PAGE_ROWS, Query, Selection
+from etl.reading.query import MAX_PAGE_ROWS, Query
 
 #: Requests that are answered by one statement at most.
 MAX_BATCH = 200
@@ -155,10 +155,10 @@ class Reader:
         return checked(catalog, published) if catalog else published
 
     async def row(
-        self, catalog: Catalog, selection: Selection, key: str
+        self, catalog: Catalog, query: Query, key: str
     ) -> tuple[PublishedVersion, str | None]:
         """The row with this key as JSON, or None; ``key`` has no NUL."""
-        published, row = await self._rows.load((selection, catalog.key[0]), key)
+        published, row = await self._rows.load((query, catalog.key[0]), key)
         return checked(catalog, published), row
 
     async def _load_versions(
@@ -168,7 +168,7 @@ class Reader:
             return [await read_published(connection)] * len(requests)
 
     async def _load_rows(
-        self, kind: tuple[Selection, Column], keys: Sequence[str]
+        self, kind: tuple[Query, Column], keys: Sequence[str]
     ) -> list[tuple[PublishedVersion, str | None]]:
         async with self._database.readers.connection() as connection:
             rows = await AsyncRawCursor(connection).execute(

@@ -21,7 +21,7 @@ from etl.reading.expressions import (
     where,
 )
 from etl.reading.grammar import every_column
-from etl.reading.query import CACHED_QUERIES, MAX_PAGE_ROWS, Query, Selection
+from etl.reading.query import CACHED_QUERIES, MAX_PAGE_ROWS, Query
 from etl.reading.tree import Field, Term
 
 #: What was published last, which every statement reads in its own snapshot.
@@ -56,7 +56,7 @@ NULL = sql.SQL("null")
 
 
 @lru_cache(CACHED_QUERIES)
-def rows_by_key(selection: Selection, key: Column) -> bytes:
+def rows_by_key(query: Query, key: Column) -> bytes:
     """Rows as JSON by their keys, which are one parameter, an array of text.
 
     One row for each key, in their order: the published version, and the row or null. A
@@ -80,7 +80,7 @@ def rows_by_key(selection: Selection, key: Column) -> bytes:
     )
     return statement.format(
         version=VERSION,
-        items=select_list(selection.items),
+        items=select_list(query.items),
         key=field_of(Field(key)),
         type_name=key.value_type,
         type=sql.SQL(key.value_type),

@@ -112,9 +112,3 @@ class Term:
     field: Field
     descending: bool = False
     nulls_first: bool = False
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What tells it from other terms, in any process."""
-        names = self.field.column.name, self.field.path
-        return *names, self.descending, self.nulls_first
