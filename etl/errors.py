@@ -49,25 +49,16 @@ class Cancelled(RunFault):
 class RequestError(Exception):
     """A request that is answered with an error; the text is its detail.
 
-    The other members are those that PostgREST's clients read: ``code`` is one of
-    PostgREST's (PGRST100) or a SQLSTATE, by default that of the status; ``message``, by
-    default the detail, is what PostgREST or Postgres says.
+    ``members`` are those that PostgREST's clients read: ``code`` is one of PostgREST's
+    (PGRST100) or a SQLSTATE, by default that of the status; ``message``, by default the
+    detail, is what PostgREST or Postgres says; ``details`` and ``hint`` are null.
     """
 
     status = 500
 
-    def __init__(
-        self,
-        detail: str,
-        *,
-        code: str | None = None,
-        message: str | None = None,
-        details: str | None = None,
-        hint: str | None = None,
-    ) -> None:
+    def __init__(self, detail: str, **members: str | None) -> None:
         super().__init__(detail)
-        self.code, self.message = code, message
-        self.details, self.hint = details, hint
+        self.members = members
         self.headers: dict[str, str] = {}
 
 

@@ -86,14 +86,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except RequestError as error:
-        detail = str(error)
-        members = {
-            "message": error.message or detail,
-            "code": error.code or CODES.get(error.status),
-            "details": error.details,
-            "hint": error.hint,
-        }
-        answer = problem_of(request, error.status, detail, **members)
+        answer = problem_of(request, error.status, str(error), **error.members)
         answer.headers.update(error.headers)
         return answer
     except web.HTTPException as error:

@@ -192,9 +192,8 @@ def test_errors_are_worded_as_postgrest_does(
     parse = parse_junction if name == "or" else parse_filter
     with pytest.raises(BadParameter) as caught:
         parse(CATALOG, name, text)
-    assert caught.value.code == "PGRST100"
-    assert caught.value.message == message
-    assert caught.value.details == details
+    expected = {"code": "PGRST100", "message": message, "details": details}
+    assert caught.value.members == expected
 
 
 @pytest.mark.parametrize(
