@@ -239,23 +239,9 @@ async def test_preflights(start_service: StartService) -> None:
             assert {"GET", "HEAD", "POST", "PUT", "DELETE"} <= {*methods}
             allowed = headers["Access-Control-Allow-Headers"].split(", ")
             assert {"Authorization", "Content-Type", "Prefer", "Range"} <= {*allowed}
-            assert "authorization" not in allowed
+            assert "*" in allowed  # all others
     assert (await ask(client, "/trigger_etl", "OPTIONS", Origin=HERE))[0] == 200
     assert await runs_of(client) == []
-
-
-async def test_pages_of_an_allowed_origin_may_send_any_header(
-    start_service: StartService,
-) -> None:
-    client = await start_service(cors_origins=frozenset({HERE}))
-    asked = {
-        "Access_Control_Request_Method": "GET",
-        "Access_Control_Request_Headers": "x-client-info,traceparent, x-y,",
-    }
-    _, headers = await ask(client, "/features", "OPTIONS", Origin=HERE, **asked)
-    allowed = headers["Access-Control-Allow-Headers"].split(", ")
-    assert {"X-Client-Info", "traceparent", "x-y"} <= {*allowed}
-    assert len(allowed) == len({name.lower() for name in allowed})
 
 
 async def test_any_origin(start_service: StartService) -> None:
