@@ -6,17 +6,12 @@ Browsers may load nothing from other hosts.
 from __future__ import annotations
 
 import asyncio
-import gzip
-import zlib
-from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import ETag, web
-from aiohttp.web import ContentCoding
 
-from etl.http.compression import MIN_COMPRESSED, coding_of
+from etl.http.compression import MIN_COMPRESSED, coding_of, encode
 from etl.http.negotiation import choose_format
 from etl.http.problems import NotThere
 from etl.settings import PROJECT
@@ -62,15 +57,6 @@ def wants_page(request: web.Request) -> bool:
     return choose_format(accept, ("json", "html")) == "html"
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a file holds, in a coding; each coding has an entity tag of its own."""
-
-    body: bytes
-    tag: ETag
-    coding: ContentCoding | None
-
-
 async def send_page(request: web.Request) -> web.Response:
     """The page at ``/``, where other clients get JSON."""
     response = await _send(request, FOLDER / "index.html")
@@ -92,31 +78,17 @@ async def static(request: web.Request) -> web.Response:
 
 
 async def _send(request: web.Request, path: Path) -> web.Response:
-    """The file, or 304 for a client that has it."""
-    content = await asyncio.to_thread(_content, path, coding_of(request))
-    known = {tag.value for tag in request.if_none_match or ()}
-    if known & {content.tag.value, "*"}:
-        response = web.Response(status=304, headers=HEADERS)
-    else:
-        response = web.Response(body=content.body, headers=HEADERS)
-        response.headers["Content-Type"] = CONTENT_TYPES[path.suffix]
-        if content.coding:
-            response.headers["Content-Encoding"] = content.coding.value
-    response.etag = content.tag
-    response.headers["Vary"] = "Accept-Encoding"
+    """The file, or 304 for a client that has it; each coding has a tag of its own."""
+    body = await asyncio.to_thread(path.read_bytes)
+    coding = coding_of(request) if len(body) >= MIN_COMPRESSED else None
+    suffix = f"-{coding.value}" if coding else ""
+    tag = ETag(sha256(body).hexdigest()[:32] + suffix)
+    response = web.Response(headers={**HEADERS, "Vary": "Accept-Encoding"})
+    response.etag = tag
+    if any(known.value in (tag.value, "*") for known in request.if_none_match or ()):
+        response.set_status(304)
+        return response
+    response.headers["Content-Type"] = CONTENT_TYPES[path.suffix]
+    response.body = body
+    encode(request, response, coding)
     return response
-
-
-def _content(path: Path, coding: ContentCoding | None) -> Content:
-    return _read(path, path.stat().st_mtime_ns, coding)
-
-
-@lru_cache(3 * len(FILES))
-def _read(path: Path, written: int, coding: ContentCoding | None) -> Content:
-    """The file as it was ``written`` at that time; compressed once."""
-    body = path.read_bytes()
-    tag = sha256(body).hexdigest()[:32]
-    if coding is None or len(body) < MIN_COMPRESSED:
-        return Content(body, ETag(tag), None)
-    pack = gzip.compress if coding is ContentCoding.gzip else zlib.compress
-    return Content(pack(body), ETag(f"{tag}-{coding.value}"), coding)
