@@ -18,7 +18,6 @@ from etl.api.access import tokens_for
 from etl.api.app_keys import DATABASE, SETTINGS
 from etl.api.filters import (
     Schema,
-    distinct,
     filter_on,
     order_pattern,
     parameter_name,
@@ -48,9 +47,6 @@ JSON_TYPES: Mapping[str, Schema] = {
     "json": {},
     "jsonb": {},
 }
-
-#: Types whose values are only compared; others may have operators of their own.
-PLAIN_TYPES = JSON_TYPES.keys() - {"json", "jsonb"}
 
 
 @dataclass(frozen=True)
@@ -118,13 +114,8 @@ def describe(table: Table, settings: Settings) -> Schema:
     parameters["select"]["schema"]["items"] = select_item(names)
     parameters["facet"]["schema"]["items"] = select_item(names)
     parameters["order"]["schema"]["items"]["pattern"] = order_pattern(names)
-    columns = zip(table.catalog.columns, table.kinds, strict=True)
-    filters = [
-        filter_on(column, has_operators=_is_rich(kind)) for column, kind in columns
-    ]
     listed = document["paths"]["/features"]["get"]["parameters"]
-    taken = [each["$ref"].rpartition("/")[2] for each in listed]
-    listed += distinct(filters, taken)
+    listed += map(filter_on, table.catalog.columns)
     _secure(document, settings)
     return document
 
@@ -164,12 +155,6 @@ def _nullable(schema: Schema) -> Schema:
     if "enum" in schema:
         schema["enum"] = [*schema["enum"], None]
     return schema
-
-
-def _is_rich(kind: Kind) -> bool:
-    """Whether values have operators beside those that compare."""
-    is_plain = kind.type in PLAIN_TYPES or kind.is_row or kind.labels is not None
-    return kind.is_array or not is_plain
 
 
 def _secure(document: Schema, settings: Settings) -> None:
