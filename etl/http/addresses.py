@@ -38,10 +38,10 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 #: An address with or without a port, as proxies write it.
 _NODE = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*)(?::\d+)?|(.*)")
 
-#: One pair of a Forwarded header, and what follows it.
-_PAIR = re.compile(
-    r'[ \t]*(?:([\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)[ \t]*)?([,;]|$)', re.ASCII
-)
+#: A pair of a Forwarded header; a hop, which is of pairs; and a line of hops.
+_PAIR = r'([\w-]+)=("(?:[^"\\]|\\.)*+"|[^\s",;]*)'
+_HOP = rf"[ \t]*(?:{_PAIR}[ \t]*)?(?:;[ \t]*(?:{_PAIR}[ \t]*)?)*+"
+_LINE = re.compile(rf"{_HOP}(?:,{_HOP})*+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -156,23 +156,18 @@ def _values(request: web.BaseRequest, name: str) -> list[str]:
 def _forwarded(request: web.BaseRequest) -> Iterator[Hop]:
     """The hops of Forwarded, the nearest first."""
     for line in reversed(request.headers.getall("Forwarded", [])):
-        hops: list[Hop] = []
-        pairs: dict[str, str] = {}
-        at = 0
-        while at <= len(line):
-            if (found := _PAIR.match(line, at)) is None:
-                # Where a hop ends in it is unknown, so none of its line counts.
-                hops = [Hop(UNKNOWN)]
-                break
-            name, value, separator = found.groups()
-            if name:
-                pairs[name.lower()] = re.sub(r'^"|\\(.)|"$', r"\1", value)
-            if separator != ";" and pairs:
+        if not _LINE.fullmatch(line):
+            # Where a hop ends in it is unknown, so none of its line counts.
+            yield Hop(UNKNOWN)
+            continue
+        for hop in reversed(re.findall(r'(?:"(?:[^"\\]|\\.)*+"|[^",])+', line)):
+            pairs = {
+                name.lower(): re.sub(r'^"|\\(.)|"$', r"\1", value)
+                for name, value in re.findall(_PAIR, hop, re.ASCII)
+            }
+            if pairs:
                 client = _address(pairs.get("for", ""))
-                hops.append(Hop(client, pairs.get("proto"), pairs.get("host")))
-                pairs = {}
-            at = found.end() + (not separator)
-        yield from reversed(hops)
+                yield Hop(client, pairs.get("proto"), pairs.get("host"))
 
 
 def _address(node: str) -> str:
