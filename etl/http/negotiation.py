@@ -19,12 +19,6 @@ CACHED_HEADERS = 128
 #: What else there is: the page for people.
 KINDS = {**MEDIA_TYPES, **VENDOR_TYPES, "html": "text/html"}
 
-#: Other names of these types.
-SYNONYMS = {
-    "application/vnd.pgrst.object": "application/vnd.pgrst.object+json",
-    "application/vnd.pgrst.array": "application/vnd.pgrst.array+json",
-}
-
 #: More than RFC 9110 allows, since clients send it: `.2` (Java), or more digits.
 _WEIGHT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,99})?|\.[0-9]{1,99}")
 
@@ -56,16 +50,12 @@ def choose_coding(accept_encoding: str) -> ContentCoding | None:
     weights = _weights(accept_encoding)
 
     def weight(coding: ContentCoding) -> float:
-        return _first(weights, coding.value, f"x-{coding.value}", "*")
+        names = (coding.value, f"x-{coding.value}", "*")
+        return next((weights[name] for name in names if name in weights), 0.0)
 
     best = max(ContentCoding.gzip, ContentCoding.deflate, key=weight)
     accepted = weight(best) > 0 and weight(best) >= weights.get("identity", 0.0)
     return best if accepted else None
-
-
-def _first(weights: dict[str, float], *names: str) -> float:
-    """The weight of the first name that the header has."""
-    return next((weights[name] for name in names if name in weights), 0.0)
 
 
 def _weights(header: str) -> dict[str, float]:
@@ -76,8 +66,8 @@ def _weights(header: str) -> dict[str, float]:
         named = (parameter.partition("=") for parameter in rest)
         parameters = {each[0].strip(): each[2].strip() for each in named}
         weight = parameters.get("q", "1")
-        name = SYNONYMS.get(name, name)
         if name.startswith("application/vnd.pgrst."):
+            name = f"{name.removesuffix('+json')}+json"
             if parameters.get("nulls") == "stripped":
                 name += ";nulls=stripped"
             elif name == "application/vnd.pgrst.array+json":
