@@ -73,11 +73,19 @@ class Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what aiohttp could not read, as it does for other errors."""
+        """The answer to what aiohttp could not read, as it does for other errors.
+
+        Repeats none of its bytes, of which any may be a part of a token.
+        """
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        answer = refuse(exc)
-        self._count_refused(answer.status)
+        status, detail = _reason(exc)
+        self._count_refused(status)
+        answer = problem(status, detail)
+        answer.headers.update(COMMON_HEADERS)  # it never reaches the application
+        if status == 405:
+            answer.headers["Allow"] = METHODS
+        answer.force_close()
         # aiohttp then reads no further request, and leaves closing to ``start``.
         self._has_refused = self._force_close = True
         return answer
@@ -93,20 +101,6 @@ class Protocol(web.RequestHandler):
             self.transport.write_eof()
             await asyncio.sleep(LINGER_SECONDS)  # cancelled when the client closes
             self.transport.close()
-
-
-def refuse(error: HttpProcessingError) -> web.Response:
-    """The answer to a request that aiohttp could not read.
-
-    Repeats none of its bytes, of which any may be a part of a token.
-    """
-    status, detail = _reason(error)
-    answer = problem(status, detail)
-    answer.headers.update(COMMON_HEADERS)  # it never reaches the application
-    if status == 405:
-        answer.headers["Allow"] = METHODS
-    answer.force_close()
-    return answer
 
 
 def _reason(error: HttpProcessingError) -> tuple[int, str]:
