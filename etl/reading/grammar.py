@@ -56,7 +56,7 @@ _CAST = _pattern(
     r"|time(?:stamp)? with(?:out)? time zone)|[^\W\d][\w$]*))\s*(?=[,.)]|::|\Z)"
 )
 _COUNT = _pattern(r"\s*count\(\)")
-_BARE_COUNT = _pattern(r"\s*count\s*(?=,|::|\Z)")
+_ANY_COUNT = _pattern(r"\s*count(?:\(\)|\s*(?=,|::|\Z))")
 _AGGREGATE = _pattern(rf"\.({'|'.join(AGGREGATES)})\(\)")
 _STAR = _pattern(r"\s*\*\s*(?=,|\Z)")
 _EMBEDDED = _pattern(rf"\s*(?:\.\.\.)?({_NAME})(?:!{_NAME})*\(")
@@ -178,28 +178,26 @@ def unquoted(text: str) -> str:
 
 def _item(catalog: Catalog, scanner: Scanner) -> Item:
     alias = scanner.take(_ALIAS)
-    cast = aggregate = aggregate_cast = field = None
-    if scanner.take(_COUNT) or _is_bare_count(catalog, scanner):
-        aggregate = "count"
+    cast = field = None
+    # An older way to write count() is without parentheses, where that is no column.
+    if scanner.take(_COUNT if "count" in catalog.by_name else _ANY_COUNT):
+        aggregate: str | None = "count"
     else:
         if embedded := scanner.take(_EMBEDDED):
-            raise _no_relationship(embedded[1])
-        field = _field(catalog, scanner)
-        cast = _cast(scanner)
-        if found := scanner.take(_AGGREGATE):
-            aggregate = found[1]
-    if aggregate:
-        aggregate_cast = _cast(scanner)
-    name = unquoted(alias[1].strip()) if alias else None
+            raise BadParameter(
+                f"select: features is one table, and {truncated(embedded[1])} is none"
+                " of its columns",
+                code="PGRST200",
+                message="Could not find a relationship between 'features' and"
+                f" '{embedded[1]}' in the schema cache",
+            )
+        field, cast = _field(catalog, scanner), _cast(scanner)
+        found = scanner.take(_AGGREGATE)
+        aggregate = found and found[1]
+    aggregate_cast = _cast(scanner) if aggregate else None
+    name = alias and unquoted(alias[1].strip())
     name = name or aggregate or (field.name if field else "")
     return Item(name, field, cast, aggregate, aggregate_cast)
-
-
-def _is_bare_count(catalog: Catalog, scanner: Scanner) -> bool:
-    """Whether ``count`` is next, an older way to write ``count()``, and no column."""
-    if "count" in catalog.by_name:
-        return False
-    return scanner.take(_BARE_COUNT) is not None
 
 
 def _cast(scanner: Scanner) -> str | None:
@@ -272,15 +270,6 @@ def _array(elements: str) -> str:
     found = _ELEMENTS.findall(elements) if elements.strip() else []
     quoted = (re.sub(r'(["\\])', r"\\\1", unquoted(each)) for each in found)
     return "{{{}}}".format(",".join(f'"{each}"' for each in quoted))
-
-
-def _no_relationship(name: str) -> BadParameter:
-    return BadParameter(
-        f"select: features is one table, and {truncated(name)} is none of its columns",
-        code="PGRST200",
-        message=f"Could not find a relationship between 'features' and '{name}' in the"
-        " schema cache",
-    )
 
 
 def _not_embedded(name: str) -> BadParameter:
