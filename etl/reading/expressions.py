@@ -56,30 +56,20 @@ def value_of(item: Item) -> sql.Composable:
     return cast(inner, item.aggregate_cast) if item.aggregate_cast else inner
 
 
-def select_list(items: Sequence[Item]) -> sql.Composable:
-    """Items under their names."""
-    return sql.SQL(", ").join(
-        sql.SQL("{} as {}").format(value_of(item), sql.Identifier(item.name))
-        for item in items
-    )
+def select_list(items: Sequence[Item], *, for_csv: bool = False) -> sql.Composable:
+    """Items under their names.
 
-
-def csv_list(items: Sequence[Item]) -> sql.Composable:
-    """Items as CSV readers expect them: booleans are true and false, no line is empty.
-
-    A null that is alone in its row becomes an empty string, which COPY quotes, for many
+    As CSV readers expect them, booleans are true and false, and no line is empty: a
+    null that is alone in its row becomes an empty string, which COPY quotes, for many
     readers skip empty lines.
     """
     values = []
     for item in items:
         value, column = value_of(item), item.field and item.field.column
-        if (
-            column
-            and column.csv_type
-            and value == sql.Identifier("features", column.name)
-        ):
+        is_column = column and value == sql.Identifier("features", column.name)
+        if for_csv and column and is_column and column.csv_type:
             value = cast(value, column.csv_type)
-        if len(items) == 1:
+        if for_csv and len(items) == 1:
             value = sql.SQL("concat({})").format(value)
         values.append(sql.SQL("{} as {}").format(value, sql.Identifier(item.name)))
     return sql.SQL(", ").join(values)

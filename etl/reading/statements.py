@@ -13,7 +13,6 @@ from etl.reading.exports import as_objects
 from etl.reading.expressions import (
     cast,
     condition_of,
-    csv_list,
     field_of,
     group_by,
     order_by,
@@ -38,7 +37,7 @@ PAGE = sql.SQL(
     from etl.features_state as published
     """
 )
-COUNT = sql.SQL("(select count(*) from {counted})")
+COUNT = sql.SQL("(select count(*) from ({}{}) as counted)")
 CURSOR = sql.SQL(
     """
     case when (select count(*) from page) > {limit} then
@@ -155,18 +154,12 @@ def rows(query: Query, after: str | None = None) -> sql.Composed:
 
     COPY takes no parameters, so values are literals that psycopg quotes.
     """
-    items = csv_list if query.format == "csv" else select_list
     values = decode_cursor(after, query.rows_digest, len(query.order))
     cursor = [None if value is None else sql.Literal(value) for value in values]
     rest = [*_literally(query), *keyset_predicate(query.order, cursor)]
-    selected = sql.SQL("select {} from features{}{}{}{}{}").format(
-        items(query.items),
-        where(rest),
-        group_by(query.items),
-        _ordered(query),
-        sql.SQL("" if query.limit is None else f" limit {query.limit}"),
-        sql.SQL(f" offset {query.offset}" if query.offset else ""),
-    )
+    limit = "" if query.limit is None else f" limit {query.limit}"
+    offset = f" offset {query.offset}" if query.offset else ""
+    selected = _selection(query, rest) + _ordered(query) + sql.SQL(limit + offset)
     if query.format == "csv":
         return selected
     return as_objects(selected, strip_nulls=query.strips_nulls)
@@ -174,9 +167,7 @@ def rows(query: Query, after: str | None = None) -> sql.Composed:
 
 def plan(query: Query) -> sql.Composed:
     """Asks the planner how many rows there are without limit and offset."""
-    return sql.SQL("explain (format json) select {} from features{}{}").format(
-        select_list(query.items), where(_literally(query)), group_by(query.items)
-    )
+    return sql.SQL("explain (format json) ") + _selection(query, _literally(query))
 
 
 def first_rows(catalog: Catalog, limit: int) -> sql.Composed:
@@ -184,6 +175,15 @@ def first_rows(catalog: Catalog, limit: int) -> sql.Composed:
     order = [Term(Field(each)) for each in catalog.key]
     return sql.SQL("select {} from features{} limit {}").format(
         select_list(every_column(catalog)), order_by(order), limit
+    )
+
+
+def _selection(query: Query, conditions: Sequence[sql.Composable]) -> sql.Composed:
+    """The rows under these conditions, or groups of them, in no order."""
+    return sql.SQL("select {} from features{}{}").format(
+        select_list(query.items, for_csv=query.format == "csv"),
+        where(conditions),
+        group_by(query.items),
     )
 
 
@@ -195,25 +195,15 @@ def _total(query: Query, conditions: Sequence[sql.Composable]) -> sql.Composable
     """The number of rows without limit and offset; of an estimate, up to a bound."""
     if query.count in (None, "planned"):
         return NULL
-    if query.count == "exact" and not query.is_grouped:
-        return COUNT.format(counted=sql.SQL("features") + where(conditions))
     bound = f" limit {MAX_PAGE_ROWS + 1}" if query.count == "estimated" else ""
-    counted = sql.SQL("(select {} from features{}{}{}) as counted").format(
-        select_list(query.items),
-        where(conditions),
-        group_by(query.items),
-        sql.SQL(bound),
-    )
-    return COUNT.format(counted=counted)
+    return COUNT.format(_selection(query, conditions), sql.SQL(bound))
 
 
 def _ordered(query: Query) -> sql.Composable:
     """The order of the rows. Groups are ordered by all that they are grouped by."""
     clause = order_by(query.order)
-    if not query.is_grouped:
-        return clause
     groups = [str(at) for at, item in enumerate(query.items, 1) if not item.aggregate]
-    if not groups:
+    if not query.is_grouped or not groups:
         return clause
     start = clause + sql.SQL(", ") if query.order else sql.SQL(" order by ")
     return start + sql.SQL(", ".join(groups))
