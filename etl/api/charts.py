@@ -27,7 +27,7 @@ from psycopg.rows import TupleRow
 from etl.api.answers import READER
 from etl.api.app_keys import SETTINGS
 from etl.errors import RequestError
-from etl.http.negotiation import choose_coding
+from etl.http.compression import coding_of
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import NotThere
 from etl.http.representations import Representation
@@ -141,13 +141,12 @@ def _answer(
     request: web.Request, published: PublishedVersion, digest: str, body: bytes
 ) -> web.Response:
     """The answer, or 304 for a client that has it."""
-    coding = choose_coding(request.headers.get("Accept-Encoding", ""))
-    form = Representation(digest[:16], "Accept-Encoding", coding)
-    if known := form.not_modified(request, published):
+    coding = coding_of(request)
+    form = Representation(request, digest[:16], "Accept-Encoding", coding)
+    if known := form.not_modified(published):
         return known
     response = web.Response(body=body, headers={"Content-Type": CONTENT_TYPES["json"]})
     form.describe(response, published)
-    form.compress(request, response)
     return response
 
 

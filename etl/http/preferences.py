@@ -25,29 +25,21 @@ OF_READING = {
 }
 
 #: Preferences of PostgREST that say how rows are written, and nothing of reading them.
-OF_WRITING = re.compile(
-    "return=(representation|minimal|headers-only)|missing=(default|null)"
-    "|resolution=(merge|ignore)-duplicates|tx=(commit|rollback)|max-affected=[0-9]+"
-)
+OF_WRITING = re.compile("(return|missing|resolution|tx|max-affected)=.+")
 
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?")
 
 
-def preferences_of(request: web.Request) -> tuple[Preferences, str | None]:
-    """What the headers ask for, and the header Preference-Applied.
+def preferences_of(request: web.Request) -> Preferences:
+    """What the headers ask for.
 
     Raises BadParameter for what is not understood where ``handling=strict`` is
     preferred.
     """
-    preferred = [
-        each.strip()
-        for header in request.headers.getall("Prefer", ())
-        for each in header.split(",")
-        if each.strip()
-    ]
+    preferred = ",".join(request.headers.getall("Prefer", ())).split(",")
     found: dict[str, str] = {}
     unknown = []
-    for each in preferred:
+    for each in filter(None, map(str.strip, preferred)):
         name, _, value = each.partition("=")
         if name in OF_READING and OF_READING[name].fullmatch(value):
             found.setdefault(name, value)
@@ -63,9 +55,8 @@ def preferences_of(request: web.Request) -> tuple[Preferences, str | None]:
         )
     form = choose_format(request.headers.get("Accept", ""), FORMATS)
     rows = _range(request, is_strict=is_strict)
-    asked = Preferences(form, found.get("count"), rows, found.get("timezone"))
-    applied = [f"{name}={found[name]}" for name in OF_READING if name in found]
-    return asked, ", ".join(applied) or None
+    applied = ", ".join(f"{each}={found[each]}" for each in OF_READING if each in found)
+    return Preferences(form, found.get("count"), rows, found.get("timezone"), applied)
 
 
 def content_range(first: int, rows: int | None, total: int | None) -> str | None:

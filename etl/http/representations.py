@@ -18,8 +18,9 @@ from etl.reading.reader import PublishedVersion
 
 @dataclass(frozen=True)
 class Representation:
-    """One form of an answer; ``digest`` identifies the request."""
+    """One form of the answer to a request, which ``digest`` identifies."""
 
+    request: web.Request
     digest: str
     vary: str
     coding: ContentCoding | None = None
@@ -27,7 +28,7 @@ class Representation:
     def describe(
         self, response: web.StreamResponse, published: PublishedVersion
     ) -> None:
-        """Set the headers of every answer, also of a 304."""
+        """Set the headers of every answer, also of a 304, and the coding of a body."""
         response.etag = self._etag(published)
         # A client may store an answer, and must ask each time whether it is current.
         response.headers["Cache-Control"] = "no-cache"
@@ -35,17 +36,13 @@ class Representation:
         if published.run_id is not None:
             response.headers["X-Run-Id"] = str(published.run_id)
             response.last_modified = published.modified
+        if response.status != 304:
+            encode(self.request, response, self.coding)
 
-    def compress(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Apply the coding to the body."""
-        encode(request, response, self.coding)
-
-    def not_modified(
-        self, request: web.Request, published: PublishedVersion
-    ) -> web.Response | None:
+    def not_modified(self, published: PublishedVersion) -> web.Response | None:
         """A 304 if the client has this representation, else None."""
         current = (self._etag(published).value, "*")
-        if not any(tag.value in current for tag in request.if_none_match or ()):
+        if not any(tag.value in current for tag in self.request.if_none_match or ()):
             return None
         response = web.Response(status=304)
         self.describe(response, published)

@@ -46,13 +46,14 @@ class Preferences:
     ``form`` is a format of MEDIA_TYPES or VENDOR_TYPES, None if there is none that
     the request accepts; ``count`` is exact, planned or estimated; ``range`` are the
     first row and the last one, from 0, None where it is open; ``timezone`` is that of
-    timestamps in the answer.
+    timestamps in the answer; ``applied`` is the header Preference-Applied.
     """
 
     form: str | None = "json"
     count: str | None = None
     range: tuple[int, int | None] | None = None
     timezone: str | None = None
+    applied: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +73,16 @@ class Query:
     limit: int | None
     offset: int
     count: str | None
-    timezone: str | None
+    asked: Preferences
     format: str
     has_bom: bool
     rows_digest: str
     digest: str
+
+    @property
+    def most_rows(self) -> int:
+        """The limit, or how many rows show that there are too many for a page."""
+        return MAX_PAGE_ROWS if self.limit is None else self.limit
 
     @property
     def is_single(self) -> bool:
@@ -130,7 +136,7 @@ def read_query(
         limit=limit,
         offset=first,
         count=asked.count or ("exact" if counts else None),
-        timezone=asked.timezone,
+        asked=asked,
         format=form,
         has_bom=_flag(given, "bom") and form == "csv",
         rows_digest=digest(

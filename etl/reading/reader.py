@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 
-from etl.errors import BadParameter, NoSuchOperator, RequestError
+from etl.errors import BadParameter, NoSuchOperator
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
@@ -183,16 +183,12 @@ async def read_published(connection: AsyncConnection) -> PublishedVersion:
     return PublishedVersion(*row)
 
 
-@asynccontextmanager
-async def in_timezone(
+def in_timezone(
     connection: AsyncConnection, timezone: str | None
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[object]:
     """In a time zone, if one is given: then in a transaction, for which it lasts."""
-    if timezone is None:
-        yield
-        return
-    async with transaction(connection, local({"timezone": timezone})):
-        yield
+    settings = timezone and local({"timezone": timezone})
+    return transaction(connection, settings) if settings else nullcontext()
 
 
 async def read_page(
@@ -200,8 +196,8 @@ async def read_page(
     catalog: Catalog,
     query: Query,
     after: str | None,
-    *,
     limit: int,
+    *,
     with_rows: bool,
 ) -> Page:
     """A page of up to ``limit`` rows, or what precedes a stream.
@@ -215,33 +211,29 @@ async def read_page(
     if query.count == "planned" or (
         query.count == "estimated" and total > MAX_PAGE_ROWS
     ):
-        total = max(await _planned(connection, query), total or 0)
+        explained = await connection.execute(statements.plan(query))
+        (((plan,),),) = await explained.fetchall()
+        total = max(int(plan["Plan"]["Plan Rows"]), total or 0)
     cursor = last and encode_cursor(json.loads(last), query.rows_digest)
     return Page(version, number, total, cursor, rows)
 
 
-async def _planned(connection: AsyncConnection, query: Query) -> int:
-    """How many rows the planner expects."""
-    found = await connection.execute(statements.plan(query))
-    (((plan,),),) = await found.fetchall()
-    return int(plan["Plan"]["Plan Rows"])
-
-
-def refused(error: psycopg.Error) -> RequestError:
-    """What Postgres refuses as an error of the request, with its words and its code."""
-    code, diagnostic = error.sqlstate, error.diag
-    if code is None or isinstance(error, FAULTS):
-        raise error
-    kind = BadParameter
-    if isinstance(error, psycopg.errors.UndefinedFunction):
-        kind = NoSuchOperator
-    return kind(
-        one_line(error),
-        code=code,
-        message=diagnostic.message_primary,
-        details=diagnostic.message_detail,
-        hint=diagnostic.message_hint,
-    )
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What Postgres refuses is an error of the request, with its words and its code."""
+    try:
+        yield
+    except REFUSALS as error:
+        if error.sqlstate is None or isinstance(error, FAULTS):
+            raise
+        is_missing = isinstance(error, psycopg.errors.UndefinedFunction)
+        raise (NoSuchOperator if is_missing else BadParameter)(
+            one_line(error),
+            code=error.sqlstate,
+            message=error.diag.message_primary,
+            details=error.diag.message_detail,
+            hint=error.diag.message_hint,
+        ) from error
 
 
 def checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:
