@@ -68,12 +68,6 @@ class BadParameter(RequestError, ValueError):
     status = 400
 
 
-class NoSuchOperator(BadParameter):
-    """No operator or function takes values of these types; PostgREST answers 404."""
-
-    status = 404
-
-
 class RangeNotSatisfiable(RequestError):
     """No such rows can be asked for; ``details`` says why, of ``total`` rows."""
 

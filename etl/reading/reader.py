@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 
-from etl.errors import BadParameter, NoSuchOperator
+from etl.errors import BadParameter
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
@@ -226,14 +226,16 @@ def refusals() -> Iterator[None]:
     except REFUSALS as error:
         if error.sqlstate is None or isinstance(error, FAULTS):
             raise
-        is_missing = isinstance(error, psycopg.errors.UndefinedFunction)
-        raise (NoSuchOperator if is_missing else BadParameter)(
+        refusal = BadParameter(
             one_line(error),
             code=error.sqlstate,
             message=error.diag.message_primary,
             details=error.diag.message_detail,
             hint=error.diag.message_hint,
-        ) from error
+        )
+        if isinstance(error, psycopg.errors.UndefinedFunction):  # or no such operator
+            refusal.status = 404  # as PostgREST answers
+        raise refusal from error
 
 
 def checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:
