@@ -65,7 +65,7 @@ async def answer_features(
         identity = digest(query.digest, after)
         form = Representation(request, identity, VARY, coding_of(request))
         answer = _Answer(request, catalog, query, after, form)
-        if request.if_none_match:
+        if request.if_none_match and ETag("*") not in request.if_none_match:
             published = await request.app[READER].published(catalog)
             if not_modified := form.not_modified(published):
                 return not_modified
@@ -160,6 +160,8 @@ class _Answer:
             )
         if found > limit:
             return None
+        if not_modified := self.form.not_modified(page.published):
+            return not_modified
         response = web.Response()
         self._describe(response, page)
         rows = page.rows

@@ -35,6 +35,7 @@ REFUSALS = (
     psycopg.NotSupportedError,
     psycopg.ProgrammingError,
     psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyArguments,
     psycopg.errors.TooManyColumns,
 )
 
