@@ -32,13 +32,14 @@ OPERATION = '"not" or operator (eq, gt, ...)'
 #: Junctions within junctions, which Python and Postgres read by recursion.
 MAX_DEPTH = 100
 
+#: Repetitions are possessive and groups atomic: a text is read once, whatever is in it.
+#: One that gives back what it has read takes minutes for a few thousand spaces.
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
-_WORD = r"[\w$ ]+"
-_NAME = rf"(?:{_QUOTED}|{_WORD}(?:-(?!>){_WORD})*)"
-_KEY = rf"(?:{_QUOTED}|[^(\-:.,>)]+(?:-(?!>)[^(\-:.,>)]+)*)"
+_WORD = r"[\w$]++(?: ++[\w$]++)*+"
+_NAME = rf"(?>{_QUOTED}|{_WORD}(?:-(?!>){_WORD})*+)"
+_KEY = rf"(?>{_QUOTED}|[^(\-:.,>)]++(?:-(?!>)[^(\-:.,>)]++)*+)"
 
-#: An element of a list, quoted as a whole or not at all. The groups are atomic, so that
-#: a list without an end is read once.
+#: An element of a list, quoted as a whole or not at all.
 _ELEMENT = rf"(?>{_QUOTED}(?=[,)]|\Z)|[^,)]*)"
 
 
@@ -47,42 +48,42 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 NAME = _pattern(_NAME)
-_ALIAS = _pattern(rf"\s*({_NAME})\s*:(?!:)")
-_STEP = _pattern(rf"(->>?)(?:(-?[0-9]{{1,9}})(?=->|::|[.,)]|\Z)|({_KEY}))")
+_ALIAS = _pattern(rf"\s*+({_NAME})\s*+:(?!:)")
+_STEP = _pattern(rf"\s*+(->>?)(?:(-?[0-9]{{1,9}})(?=->|::|[.,)]|\Z)|({_KEY}))")
 #: A type by its name: one word, or one of the few that SQL writes as several. More
 #: words would be SQL.
 _CAST = _pattern(
-    r"::\s*((?:(?:double precision|(?:character|bit) varying"
-    r"|time(?:stamp)? with(?:out)? time zone)|[^\W\d][\w$]*))\s*(?=[,.)]|::|\Z)"
+    r"\s*+::\s*+((?:(?:double precision|(?:character|bit) varying"
+    r"|time(?:stamp)? with(?:out)? time zone)|[^\W\d][\w$]*+))\s*+(?=[,.)]|::|\Z)"
 )
-_COUNT = _pattern(r"\s*count\(\)")
-_ANY_COUNT = _pattern(r"\s*count(?:\(\)|\s*(?=,|::|\Z))")
+_COUNT = _pattern(r"\s*+count\(\)")
+_ANY_COUNT = _pattern(r"\s*+count(?:\(\)|\s*+(?=,|::|\Z))")
 _AGGREGATE = _pattern(rf"\.({'|'.join(AGGREGATES)})\(\)")
-_STAR = _pattern(r"\s*\*\s*(?=,|\Z)")
-_EMBEDDED = _pattern(rf"\s*(?:\.\.\.)?({_NAME})(?:!{_NAME})*\(")
+_STAR = _pattern(r"\s*+\*\s*+(?=,|\Z)")
+_EMBEDDED = _pattern(rf"\s*+(?:\.\.\.)?({_NAME})(?:!{_NAME})*+\(")
 _EMBEDDED_FIELD = _pattern(rf"({_NAME})\.")
-_DIRECTION = _pattern(r"(?:\.(asc|desc))?(?:\.(nullsfirst|nullslast))?\s*(?=,|\Z)")
+_DIRECTION = _pattern(r"(?:\.(asc|desc))?(?:\.(nullsfirst|nullslast))?\s*+(?=,|\Z)")
 _OPERATION = _pattern(
     rf"(not\.)?(?:({'|'.join(QUANTIFIABLE)})(?:\((any|all)\))?"
     rf"|({'|'.join(SEARCHES)})(?:\(({_WORD})\))?"
     rf"|({'|'.join((*OPERATORS, 'in', 'is'))}))\."
 )
 _STATE = re.compile("|".join(IS_VALUES), re.IGNORECASE)
-_LIST = _pattern(rf"\s*\(({_ELEMENT}(?:,{_ELEMENT})*+)\)\s*")
+_LIST = _pattern(rf"\s*+\(({_ELEMENT}(?:,{_ELEMENT})*+)\)\s*+")
 _ELEMENTS = _pattern(rf"(?:\A|,)({_ELEMENT})(?=,|\Z)")
-_JUNCTION = _pattern(r"\s*(not\.)?(and|or)\s*\(")
-_CLOSING = _pattern(r"\s*\)\s*")
-_SPACES = _pattern(r"\s*")
+_JUNCTION = _pattern(r"\s*+(not\.)?(and|or)\s*+\(")
+_CLOSING = _pattern(r"\s*+\)\s*+")
+_SPACES = _pattern(r"\s*+")
 _DOT = _pattern(r"\.")
-_COMMA = _pattern(r"\s*,")
-_END = _pattern(r"\s*\Z")
+_COMMA = _pattern(r"\s*+,")
+_END = _pattern(r"\s*+\Z")
 
 #: After the name of a filter: some clients number those on one column, as ``name[1]``.
-_NUMBERED = _pattern(r"\s*(?:\[[0-9]+\])?\Z")
+_NUMBERED = _pattern(r"\s*+(?:\[[0-9]+\])?\Z")
 
 #: A value up to the end, and one in a junction: quoted, an array, or up to a comma.
 _LAST = _pattern(r".*")
-_INNER = _pattern(rf"{_QUOTED}(?=\s*[,)])|\{{[^{{}}]*\}}|[^,)]*")
+_INNER = _pattern(rf"{_QUOTED}(?=\s*+[,)])|\{{[^{{}}]*\}}|[^,)]*")
 
 
 def parse_select(catalog: Catalog, text: str) -> tuple[Item, ...]:

@@ -39,8 +39,8 @@ REFUSALS = (
     psycopg.errors.TooManyColumns,
 )
 
-#: Those of them that no client can help.
-FAULTS = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable)
+#: Those that PostgREST answers 404: also an operator that a type lacks is none.
+UNDEFINED = (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable)
 
 K = TypeVar("K", bound=Hashable)
 Q = TypeVar("Q")
@@ -225,7 +225,8 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except REFUSALS as error:
-        if error.sqlstate is None or isinstance(error, FAULTS):
+        fault = psycopg.errors.InsufficientPrivilege  # of the service
+        if error.sqlstate is None or isinstance(error, fault):
             raise
         refusal = BadParameter(
             one_line(error),
@@ -234,8 +235,8 @@ def refusals() -> Iterator[None]:
             details=error.diag.message_detail,
             hint=error.diag.message_hint,
         )
-        if isinstance(error, psycopg.errors.UndefinedFunction):  # or no such operator
-            refusal.status = 404  # as PostgREST answers
+        if isinstance(error, UNDEFINED):
+            refusal.status = 404
         raise refusal from error
 
 

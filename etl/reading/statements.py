@@ -41,7 +41,10 @@ COUNT = sql.SQL("(select count(*) from ({}{}) as counted)")
 CURSOR = sql.SQL(
     """
     case when (select count(*) from page) > {limit} then
-        (select json_build_array({values})::text from page offset {limit} - 1 limit 1)
+        (
+            select array_to_json(array[{values}])::text from page
+            offset {limit} - 1 limit 1
+        )
     end
     """
 )

@@ -492,6 +492,20 @@ async def test_a_table_without_a_key(
     await ask(client, "after=x", 400)
 
 
+async def test_an_order_of_many_terms(
+    start_service: StartService, connection: AsyncConnection
+) -> None:
+    """Postgres passes 100 arguments to a function, and a cursor has more values."""
+    await connection.execute("alter table features add column list jsonb")
+    await connection.execute(
+        "insert into features (user_id, total_experiments, avg_experiments,"
+        " experiments_pct, list) select n, 0, 0, 0, '[]' from generate_series(1, 9) n"
+    )
+    client = await start_service()
+    terms = ",".join(f"list->{number}" for number in range(150))
+    assert await keys_by_pages(client, f"limit=2&order={terms}") == list(range(1, 10))
+
+
 async def test_a_key_of_two_columns(
     client: Client, connection: AsyncConnection
 ) -> None:

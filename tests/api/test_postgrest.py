@@ -324,6 +324,7 @@ ERRORS = [
     ("/features?select=name::int", 400, "22P02", "invalid input syntax for type"),
     ("/features?name=match.(", 400, "2201B", "invalid regular expression"),
     ("/features?select=count()&order=name", 400, "42803", "column"),
+    ("/features?select=name::regclass", 404, "42P01", "relation"),
     ("/features?limit=-1", 416, "PGRST103", "Requested range not satisfiable"),
     ("/features?select=other(a)", 400, "PGRST200", "Could not find a relation"),
     ("/features?other.a=eq.1", 400, "PGRST108", "'other' is not an embedded"),
