@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from etl.http.addresses import is_proxy
 from etl.http.headers import add_vary
 from etl.http.problems import TRIGGER_PATH, problem_of
 from etl.http.protocol import METHODS
@@ -88,7 +89,7 @@ def tokens_for(settings: Settings, route: str, method: str = "GET") -> dict[str,
 
 def is_local(request: web.Request) -> bool:
     """Whether a client is on this machine, and not behind a proxy."""
-    if any(name in request.headers for name in FORWARDED):
+    if is_proxy(request) or any(name in request.headers for name in FORWARDED):
         return False
     try:
         address = ipaddress.ip_address(request.remote or "")

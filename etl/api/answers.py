@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -45,7 +47,10 @@ READER = web.AppKey("reader", Reader)
 MAX_ATTEMPTS = 3
 
 #: The headers that choose a representation.
-VARY = "Accept, Accept-Encoding, Prefer, Range"
+VARY = "Accept, Accept-Encoding, Accept-Profile, Prefer, Range, Range-Unit"
+
+#: Words that Postgres takes for times, by its clock.
+CLOCK = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 
 
 async def answer_features(
@@ -62,7 +67,9 @@ async def answer_features(
         query = read_query(catalog, parameters, asked)
         if query.offset and after is not None:
             raise BadParameter("after is one way to page, offset another: send one")
-        identity = digest(query.digest, after)
+        # What depends on the clock is another answer each time.
+        now = time.time_ns() if CLOCK.search(request.query_string) else None
+        identity = digest(query.digest, after, now)
         form = Representation(request, identity, VARY, coding_of(request))
         answer = _Answer(request, catalog, query, after, form)
         if request.if_none_match and ETag("*") not in request.if_none_match:
@@ -218,11 +225,16 @@ class _Answer:
         self.form.describe(response, page.published)
 
     def _following(self, page: Page) -> dict[str, str]:
-        """The parameters of the next page, none if this is the last one."""
+        """The parameters of the next page, none if this is the last one.
+
+        A client that pages by Range sends another Range, not another URL.
+        """
+        first, limit = self.query.offset, self.query.limit
+        if not limit or page.found <= limit or self.query.asked.range:
+            return {}
         if page.cursor is not None:
             return {"after": page.cursor}
-        first, limit = self.query.offset, self.query.limit
-        if not limit or page.found <= limit or self.query.has_cursor:
+        if self.query.has_cursor:
             return {}
         return {"offset": str(first + limit), "limit": str(limit)}
 

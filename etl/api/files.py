@@ -205,6 +205,9 @@ def _condition(request: web.Request, expected: ExpectedFile) -> Condition | None
     """What If-Match and If-None-Match ask for (RFC 9110, section 13), else 412; what is
     no entity tag asks for nothing that could be.
     """
+    for name in ("If-Match", "If-None-Match"):
+        if len(request.headers.getall(name, [])) > 1:
+            raise Refused(400, f"{name} is sent more than once: send one list")
     wanted, unwanted = request.if_match, request.if_none_match
     has_wanted = "If-Match" in request.headers
     has_unwanted = "If-None-Match" in request.headers

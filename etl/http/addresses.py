@@ -33,7 +33,7 @@ MAX_LINK = 8000
 POSITIONS = ("after", "offset")
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 
 #: An address with or without a port, as proxies write it.
 _NODE = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*)(?::\d+)?|(.*)")
@@ -61,6 +61,11 @@ def client_address(request: web.BaseRequest) -> str | None:
     """
     trusted = _trusted(request)
     return _outermost(request, trusted).client if trusted else request.remote
+
+
+def is_proxy(request: web.BaseRequest) -> bool:
+    """Whether the peer is a trusted proxy, whatever headers it adds."""
+    return _is_in(request.remote, _trusted(request))
 
 
 def absolute_url(request: web.BaseRequest, path: str) -> str:

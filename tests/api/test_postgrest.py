@@ -216,6 +216,7 @@ async def test_many_rows_have_a_range_where_they_are_counted(
         assert headers["Preference-Applied"] == f"count={count}"
     status, headers, rows = await ask(client, "select=user_id", Prefer="count=exact")
     assert (status, len(rows)) == (200, ROWS)
+    assert "Link" not in headers  # all rows have no next page
     assert headers["Content-Range"] == f"0-{ROWS - 1}/{ROWS}"
 
 
@@ -232,6 +233,12 @@ async def test_the_next_page_by_offset(table: Client) -> None:
                 link = answer.links.get("next")
                 url = URL(link["url"]).relative() if link else None
         assert found == expected
+
+
+async def test_ranges_have_no_links(table: Client) -> None:
+    """A client that pages by Range sends another Range."""
+    _, headers, rows = await ask(table, "select=user_id", Range="0-3")
+    assert (len(rows), headers.get("Link")) == (4, None)
 
 
 async def test_preferences(table: Client) -> None:

@@ -69,6 +69,8 @@ OWN = "http://etl:5000/runs"
         ("127.0.0.1", OWN, {"X-Forwarded-Prefix": "/"}),
         ("127.0.0.1", OWN, {"X-Forwarded-Prefix": "//evil.example"}),
         ("127.0.0.1", OWN, {"X-Forwarded-Prefix": "/a>"}),
+        ("127.0.0.1", OWN, {"X-Forwarded-Prefix": "/a/.."}),
+        ("127.0.0.1", OWN, {"X-Forwarded-Prefix": "/./a"}),
         (
             "192.0.2.1",
             "https://a.example/api/runs",
