@@ -27,6 +27,7 @@ from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
+from etl.reading.tree import RESERVED
 from etl.settings import Settings
 
 #: Paths, parameters, answers and schemas.
@@ -115,7 +116,9 @@ def describe(table: Table, settings: Settings) -> Schema:
     parameters["facet"]["schema"]["items"] = select_item(names)
     parameters["order"]["schema"]["items"]["pattern"] = order_pattern(names)
     listed = document["paths"]["/features"]["get"]["parameters"]
-    listed += map(filter_on, table.catalog.columns)
+    # Generators of clients take limit and "limit" for one: `and` can filter by these.
+    columns = [each for each in table.catalog.columns if each.name not in RESERVED]
+    listed += map(filter_on, columns)
     _secure(document, settings)
     return document
 
