@@ -217,7 +217,9 @@ class _Answer:
         headers.update(disposition(query.format, "features"))
         if query.asked.applied:
             headers["Preference-Applied"] = query.asked.applied
-        if shown := content_range(query.offset, found, total):
+        # How many rows are before a cursor is not known.
+        known = None if self.after else found
+        if shown := content_range(query.offset, known, total):
             headers["Content-Range"] = shown
         if total is not None and query.count == "exact":
             headers["X-Total-Count"] = str(total)

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import psycopg
@@ -158,8 +158,14 @@ class Reader:
     async def row(
         self, catalog: Catalog, query: Query, key: str
     ) -> tuple[PublishedVersion, str | None]:
-        """The row with this key as JSON, or None; ``key`` has no NUL."""
-        published, row = await self._rows.load((query, catalog.key[0]), key)
+        """The row with this key as JSON, or None; ``key`` has no NUL.
+
+        A cast may fail for one row, and then fails for all of its statement: such a
+        query shares none.
+        """
+        has_cast = any(item.cast for item in query.items)
+        kind = (replace(query) if has_cast else query, catalog.key[0])
+        published, row = await self._rows.load(kind, key)
         return checked(catalog, published), row
 
     async def _load_versions(

@@ -5,6 +5,7 @@ The clients of PostgREST have tests of their own in ``tests/clients``.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -233,6 +234,26 @@ async def test_the_next_page_by_offset(table: Client) -> None:
                 link = answer.links.get("next")
                 url = URL(link["url"]).relative() if link else None
         assert found == expected
+
+
+async def test_a_page_after_a_cursor_has_no_position(table: Client) -> None:
+    async with table.get("/features?limit=4&count=true") as answer:
+        following = URL(answer.links["next"]["url"]).relative()
+    async with table.get(following) as answer:
+        assert answer.headers["Content-Range"] == "*/15"
+    async with table.get(following.without_query_params("count")) as answer:
+        assert "Content-Range" not in answer.headers
+
+
+async def test_a_cast_that_fails_is_the_error_of_one_row_alone(table: Client) -> None:
+    async def status(key: int) -> int:
+        # The names of the others are null, which is a number too.
+        path = f"/features/{key}?select=name::int"
+        async with table.get(path) as answer:
+            return answer.status
+
+    found = await asyncio.gather(*(status(key) for key in range(1, 16)))
+    assert found == [200 if key % 4 == 3 else 400 for key in range(1, 16)]
 
 
 async def test_ranges_have_no_links(table: Client) -> None:
