@@ -130,12 +130,15 @@ async def with_catalog(
     attempts = 0
     while True:
         attempts += 1
+        catalog = reader.catalog
         try:
-            check_profile(request, reader.catalog)
+            check_profile(request, catalog)
             with refusals():
-                return await attempt(reader.catalog)
+                return await attempt(catalog)
         except (StaleCatalog, BadParameter):
-            if attempts == MAX_ATTEMPTS or not await reader.refresh():
+            await reader.refresh()
+            # Another request may have read the catalog again already.
+            if attempts == MAX_ATTEMPTS or reader.catalog is catalog:
                 raise
 
 

@@ -139,13 +139,11 @@ class Reader:
         self._versions = DataLoader(self._load_versions)
         self._rows = DataLoader(self._load_rows)
 
-    async def refresh(self) -> bool:
-        """Read the catalog again; whether the table has changed since it was read."""
-        if (await self.published()).columns == self.catalog.digest:
-            return False
-        async with self._database.readers.connection() as connection:
-            self.catalog = await read_catalog(connection)
-        return True
+    async def refresh(self) -> None:
+        """Read the catalog again if the table has changed since it was read."""
+        if (await self.published()).columns != self.catalog.digest:
+            async with self._database.readers.connection() as connection:
+                self.catalog = await read_catalog(connection)
 
     async def published(self, catalog: Catalog | None = None) -> PublishedVersion:
         """What was published last, without reading a row.
