@@ -207,7 +207,9 @@ def test_an_unexpected_name_is_asked_about(
     size = {"width": 360, "height": 740}
     page = watched.open(url, viewport=size, color_scheme=scheme)
     drop(page, {"Users - Copy (1).csv": CHANGED, "notes.txt": "x"})
-    asked, other = page.locator(".upload.asking").all()
+    asking = page.locator(".upload.asking")
+    expect(asking).to_have_count(2)
+    asked, other = asking.all()
     expect(asked).to_contain_text(
         "Users - Copy (1).csv is none of the names that are expected: compounds.csv, "
         "user_experiments.csv, and users.csv."
