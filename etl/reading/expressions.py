@@ -103,6 +103,16 @@ def order_by(order: Sequence[Term]) -> sql.Composable:
     return sql.SQL(" order by ") + sql.SQL(", ").join(terms) if terms else NOTHING
 
 
+def numbered(values: list[str]) -> Value:
+    """Makes numbered parameters, and appends what they stand for to ``values``."""
+
+    def parameter(value: str) -> sql.Composable:
+        values.append(value)
+        return sql.SQL(f"${len(values)}")
+
+    return parameter
+
+
 def condition_of(condition: Filter | Junction, value: Value) -> sql.Composable:
     """A condition, with its values in the order in which it names them."""
     if isinstance(condition, Junction):

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, AsyncRawCursor, sql
 
 from etl.errors import BadParameter, NotAcceptable, truncated
 from etl.reading.catalog import Catalog
-from etl.reading.expressions import condition_of, value_of, where
+from etl.reading.expressions import condition_of, numbered, value_of, where
 from etl.reading.grammar import parse_select
 from etl.reading.query import Preferences, Query, read_query
 from etl.reading.reader import PublishedVersion, checked
@@ -134,11 +134,7 @@ def _read_items(catalog: Catalog, text: str) -> tuple[Item, ...]:
 def _statement(facets: Facets) -> tuple[bytes, Sequence[str]]:
     """A statement for one row, and its parameters: version, and the answer."""
     values: list[str] = []
-
-    def parameter(value: str) -> sql.Composable:
-        values.append(value)
-        return sql.SQL(f"${len(values)}")
-
+    parameter = numbered(values)
     rest = where([condition_of(each, parameter) for each in facets.query.conditions])
     parts = [
         {

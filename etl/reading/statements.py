@@ -15,6 +15,7 @@ from etl.reading.expressions import (
     condition_of,
     field_of,
     group_by,
+    numbered,
     order_by,
     select_list,
     where,
@@ -113,11 +114,7 @@ def _page(
     if no page follows: one row more is read to know.
     """
     values: list[str] = []
-
-    def parameter(value: str) -> sql.Composable:
-        values.append(value)
-        return sql.SQL(f"${len(values)}")
-
+    parameter = numbered(values)
     conditions = [condition_of(each, parameter) for each in query.conditions]
     given = list(values)
     after = [None if null else parameter("") for null in nulls]
