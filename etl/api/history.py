@@ -14,8 +14,8 @@ from psycopg import AsyncConnection
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.errors import BadParameter, Cancelled, truncated
 from etl.http.addresses import page_links
-from etl.http.compression import coding_of, encode
-from etl.http.headers import add_vary, disposition
+from etl.http.compression import encode_as_accepted
+from etl.http.headers import disposition
 from etl.http.parameters import (
     choice,
     flag,
@@ -99,8 +99,7 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     ) -> AsyncGenerator[bytes]:
         response.headers["Content-Type"] = CONTENT_TYPES[form]
         response.headers.update(disposition(form, f"rejects-{number}"))
-        add_vary(response, "Accept-Encoding")
-        encode(request, response, coding_of(request))
+        encode_as_accepted(request, response)
         last = limit and await last_of_page(connection, number, after, limit, reason)
         following = {"after": str(last)} if last else {}
         response.headers.update(page_links(request, **following))
@@ -128,8 +127,7 @@ async def rejected_records(request: web.Request) -> web.StreamResponse:
         response.headers["Content-Type"] = CONTENT_TYPES["csv"]
         saved = quote(f"{name.removesuffix('.csv')}.rejects", safe="")
         response.headers.update(disposition("csv", saved))
-        add_vary(response, "Accept-Encoding")
-        encode(request, response, coding_of(request))
+        encode_as_accepted(request, response)
         return stream_file(connection, header, records)
 
     return await send_rows(request, request.app[DATABASE], open_file)

@@ -27,9 +27,14 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
         and len(response.body) >= MIN_COMPRESSED
         and "ETag" not in response.headers
     ):
-        add_vary(response, "Accept-Encoding")
-        encode(request, response, coding_of(request))
+        encode_as_accepted(request, response)
     return response
+
+
+def encode_as_accepted(request: web.Request, response: web.StreamResponse) -> None:
+    """Compress the body in the coding that the request prefers, if any."""
+    add_vary(response, "Accept-Encoding")
+    encode(request, response, coding_of(request))
 
 
 def coding_of(request: web.Request) -> ContentCoding | None:
