@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import psycopg
@@ -161,8 +161,8 @@ class Reader:
         A cast may fail for one row, and then fails for all of its statement: such a
         query shares none.
         """
-        has_cast = any(item.cast for item in query.items)
-        kind = (replace(query) if has_cast else query, catalog.key[0])
+        alone = object() if any(item.cast for item in query.items) else None
+        kind = (query, catalog.key[0], alone)
         published, row = await self._rows.load(kind, key)
         return checked(catalog, published), row
 
@@ -173,11 +173,12 @@ class Reader:
             return [await read_published(connection)] * len(requests)
 
     async def _load_rows(
-        self, kind: tuple[Query, Column], keys: Sequence[str]
+        self, kind: tuple[Query, Column, object], keys: Sequence[str]
     ) -> list[tuple[PublishedVersion, str | None]]:
+        query, column, _ = kind
         async with self._database.readers.connection() as connection:
             rows = await AsyncRawCursor(connection).execute(
-                statements.rows_by_key(*kind), [list(keys)]
+                statements.rows_by_key(query, column), [list(keys)]
             )
             return [(PublishedVersion(*it), row) for *it, row in await rows.fetchall()]
 
