@@ -108,8 +108,10 @@ def why_refused(
     tokens = tokens_for(settings, route, method)
     if route == FILE_ROUTE and not tokens and not is_local(request):
         return 403, NOT_LOCAL
+    if not tokens:
+        return None
     given = request.headers.getall("Authorization", [])
-    if not tokens or _is_valid(given, tokens.values()):
+    if _is_valid(given, tokens.values()):
         return None
     return 401, INVALID if given else UNAUTHENTICATED
 
