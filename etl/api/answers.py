@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -49,9 +48,6 @@ MAX_ATTEMPTS = 3
 #: The headers that choose a representation.
 VARY = "Accept, Accept-Encoding, Accept-Profile, Prefer, Range, Range-Unit"
 
-#: Words that Postgres takes for times, by its clock.
-CLOCK = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
-
 
 async def answer_features(
     request: web.Request, database: Database
@@ -67,10 +63,7 @@ async def answer_features(
         query = read_query(catalog, parameters, asked)
         if query.offset and after is not None:
             raise BadParameter("after is one way to page, offset another: send one")
-        # What depends on the clock is another answer each time.
-        now = time.time_ns() if CLOCK.search(request.query_string) else None
-        identity = digest(query.digest, after, now)
-        form = Representation(request, identity, VARY, coding_of(request))
+        form = representation_of(request, query, query.digest, after)
         answer = _Answer(request, catalog, query, after, form)
         if request.if_none_match and ETag("*") not in request.if_none_match:
             published = await request.app[READER].published(catalog)
@@ -120,6 +113,14 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
         return answer
 
     return await with_catalog(request, attempt)
+
+
+def representation_of(
+    request: web.Request, query: Query, *parts: object
+) -> Representation:
+    """The form of an answer that these parts identify; by the clock always another."""
+    now = time.time_ns() if query.reads_clock else None
+    return Representation(request, digest(*parts, now), VARY, coding_of(request))
 
 
 async def with_catalog(

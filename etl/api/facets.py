@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from etl.api.answers import READER, VARY, with_catalog
-from etl.http.compression import coding_of
+from etl.api.answers import READER, representation_of, with_catalog
 from etl.http.negotiation import choose_format
 from etl.http.preferences import preferences_of
-from etl.http.representations import Representation
 from etl.postgres.database import Database
 from etl.reading.catalog import Catalog
 from etl.reading.exports import CONTENT_TYPES
 from etl.reading.facets import count_values, read_facets
-from etl.reading.query import Preferences, digest
+from etl.reading.query import Preferences
 from etl.reading.reader import in_timezone
 
 
@@ -25,8 +23,7 @@ async def answer_facets(request: web.Request, database: Database) -> web.StreamR
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
         facets = read_facets(catalog, parameters, asked)
-        identity = digest(parameters, asked)
-        form = Representation(request, identity, VARY, coding_of(request))
+        form = representation_of(request, facets.query, parameters, asked)
         if request.if_none_match:
             published = await request.app[READER].published(catalog)
             if answer := form.not_modified(published):

@@ -35,6 +35,9 @@ CACHED_QUERIES = 256
 #: Also up to how many rows an estimate counts.
 MAX_PAGE_ROWS = 1000
 
+#: Words that Postgres takes for times, by its clock.
+CLOCK = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+
 #: Lists whose parts may come in several parameters.
 LISTS = ("select", "order")
 
@@ -63,8 +66,9 @@ class Query:
     Compared by identity, since it is cached.
 
     ``order`` ends in the primary key, so that no two rows are equal in it, except
-    where rows are grouped. ``rows_digest`` identifies conditions and order, ``digest``
-    the whole query.
+    where rows are grouped. ``reads_clock`` says that the same query may have another
+    answer later, of the same rows. ``rows_digest`` identifies conditions and order,
+    ``digest`` the whole query.
     """
 
     items: tuple[Item, ...]
@@ -76,6 +80,7 @@ class Query:
     asked: Preferences
     format: str
     has_bom: bool
+    reads_clock: bool
     rows_digest: str
     digest: str
 
@@ -139,6 +144,7 @@ def read_query(
         asked=asked,
         format=form,
         has_bom=_flag(given, "bom") and form == "csv",
+        reads_clock=any(CLOCK.search(f"{name}={text}") for name, text in parameters),
         rows_digest=digest(
             others, given.get("order"), [term.field.name for term in order]
         ),
