@@ -21,6 +21,7 @@ from psycopg import AsyncConnection
 
 from etl.api.routes import create_app
 from etl.postgres import embedded
+from etl.postgres.roles import CREATE
 from etl.settings import PROJECT, Settings
 from tests.support.citus import Citus
 from tests.support.client import Client, StartService
@@ -63,6 +64,7 @@ def postgres(state_folder: Path) -> Iterator[Postgres]:
             server = Postgres(cluster.conninfo)
             server.execute("alter system set fsync = off")
             server.execute("select pg_reload_conf()")
+            server.execute(CREATE.as_string())
         asyncio.run(server.make_templates())
         stack.callback(server.drop_templates)
         yield server

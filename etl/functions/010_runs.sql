@@ -70,7 +70,8 @@ comment on view etl.run_records is 'The runs as GET /runs gives them';
 -- Takes the lead and begins a run; or, while another one has the lead, does nothing but
 -- return the record of that, if it is to be seen yet. Processes that still work for a
 -- dead run are terminated first; then lock 2 is held alone, so that no other can attach
--- to that run until it is marked as dead.
+-- to that run until it is marked as dead. As the role that logged in, for only that may
+-- terminate its processes.
 create or replace function etl.begin_run(
     dry         boolean,
     allow_empty boolean,
@@ -78,7 +79,7 @@ create or replace function etl.begin_run(
     out has_begun boolean,
     out summary json
 )
-language plpgsql as $$
+language plpgsql set role to 'none' as $$
 declare
     new_id bigint;
 begin
@@ -114,6 +115,7 @@ begin
     where records.id = new_id;
 end;
 $$;
+revoke execute on function etl.begin_run(boolean, boolean, boolean) from public;
 
 -- Whether the run in progress was triggered with ?allow_empty=true.
 create or replace function etl.allows_empty() returns boolean
@@ -189,9 +191,10 @@ $$;
 
 -- Terminates what a run that is to end has left at work: a statement may ignore that it
 -- was cancelled. As long as the run's leader has its lock, no other run has a process
--- here. Idle connections are spared: they wait in a pool.
+-- here. Idle connections are spared: they wait in a pool. As the role that logged in,
+-- for only that may see what its processes do.
 create or replace function etl.terminate_leftover_backends(run_id bigint) returns void
-language sql as $$
+language sql set role to 'none' as $$
     with locks as materialized (
         select * from etl.locks
     )
@@ -206,6 +209,7 @@ language sql as $$
         and activities.state <> 'idle'
         and activities.pid <> pg_backend_pid();
 $$;
+revoke execute on function etl.terminate_leftover_backends(bigint) from public;
 
 -- Forgets all runs but the newest, the one that filled features, and those with rejects
 -- that are still of use.

@@ -23,13 +23,8 @@ import etl
 from etl.postgres import embedded
 from etl.postgres.folders import home_folder
 from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
-from etl.postgres.pools import (
-    READ_SETTINGS,
-    RUN_SETTINGS,
-    Pool,
-    configure,
-    release_locks,
-)
+from etl.postgres.pools import RUN_SETTINGS, Pool, configure, release_locks
+from etl.postgres.roles import make_reader, reading_as
 from etl.postgres.sqlerrors import one_line
 from etl.settings import PROJECT, Settings
 from etl.sqlfiles import read_pipeline
@@ -95,10 +90,10 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """
     read_pipeline(settings.sql_dir)
     async with serving_postgres(settings) as conninfo:
-        await _prepare(conninfo, settings)
+        reading = await _prepare(conninfo, settings)
         workers = max(settings.load_workers, settings.build_workers)
         async with (
-            Pool(conninfo, READ_SETTINGS, MIN_READERS, MAX_READERS) as readers,
+            Pool(*reading, MIN_READERS, MAX_READERS) as readers,
             Pool(conninfo, RUN_SETTINGS, 1, workers + 3, release_locks) as runners,
         ):
             yield Database(conninfo, location_of(conninfo), readers, runners)
@@ -173,9 +168,12 @@ def _unused_name(folder: str, taken: Collection[str]) -> str:
     return next(each for each in names if each not in taken)
 
 
-async def _prepare(conninfo: str, settings: Settings) -> None:
-    """Wait for the database, check its version, and bring its schema up to date."""
-    where = location_of(conninfo)
+async def _prepare(conninfo: str, settings: Settings) -> tuple[str, dict[str, str]]:
+    """Wait for the database, check its version, and bring its schema up to date.
+
+    Returns the connection string and the settings of connections that read.
+    """
+    where, is_embedded = location_of(conninfo), settings.database is None
     async with await _first_connection(conninfo) as connection:
         version = connection.info.server_version
         if version < MIN_VERSION:
@@ -185,7 +183,10 @@ async def _prepare(conninfo: str, settings: Settings) -> None:
             )
         try:
             await configure(connection, RUN_SETTINGS)
+            if is_embedded:
+                await make_reader(connection)
             await migrate(connection, settings.sql_dir)
+            return await reading_as(connection, conninfo, is_embedded=is_embedded)
         except SchemaChanged as error:
             advice = how_to_start_over(settings, connection.info.dbname)
             raise SchemaChanged(f"{error}{advice}") from None
