@@ -24,6 +24,9 @@ MAX_LINES_OF_README = 150
 #: Links and pictures: the target of each.
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
+#: A test that a page names: a file, a function of it, or a function of the file before.
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)?(?:::(test_\w+))?`")
+
 #: A file of SQL that a page quotes as it is.
 QUOTED_FILE = re.compile(r"^`([\w/]+\.sql)`:\n\n```sql\n(.*?)^```$", re.M | re.S)
 
@@ -40,6 +43,19 @@ def anchors(page: str) -> set[str]:
 
 def test_the_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= MAX_LINES_OF_README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_that_are_named_exist(page: str) -> None:
+    path, missing = "", []
+    for given, function in NAMED_TEST.findall(PAGES[page]):
+        path = given or path
+        if not path and not function:
+            continue  # an empty pair of backticks
+        file = PROJECT / path
+        if not file.is_file() or f"def {function or 'test_'}" not in file.read_text():
+            missing.append(f"{path}::{function}")
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES)
