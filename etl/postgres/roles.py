@@ -66,10 +66,11 @@ async def reading_as(
     """
     rows = await connection.execute(FIND, [READER])
     ((path, is_member, may_read),) = await rows.fetchall()
+    settings = {**READ_SETTINGS, "search_path": path}
     if is_embedded:
-        return make_conninfo(conninfo, user=READER), READ_SETTINGS
+        return make_conninfo(conninfo, user=READER), settings
     if is_member and may_read:
-        return conninfo, {**READ_SETTINGS, "role": READER, "search_path": path}
+        return conninfo, {**settings, "role": READER}
     if is_member:
         log.warning(
             "reads run as the service's own role: %s may not read its tables here"
