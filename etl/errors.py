@@ -49,15 +49,19 @@ class Cancelled(RunFault):
 class RequestError(Exception):
     """A request that is answered with an error; the text is its detail.
 
-    ``members`` are those that PostgREST's clients read: ``code`` is one of PostgREST's
-    (PGRST100) or a SQLSTATE, by default that of the status; ``message``, by default the
-    detail, is what PostgREST or Postgres says; ``details`` and ``hint`` are null.
+    ``status`` is that of the class where none is given. ``members`` are those that
+    PostgREST's clients read: ``code`` is one of PostgREST's (PGRST100) or a SQLSTATE,
+    by default that of the status; ``message``, by default the detail, is what PostgREST
+    or Postgres says; ``details`` and ``hint`` are null.
     """
 
     status = 500
 
-    def __init__(self, detail: str, **members: str | None) -> None:
+    def __init__(
+        self, detail: str, status: int | None = None, **members: str | None
+    ) -> None:
         super().__init__(detail)
+        self.status = status or self.status
         self.members = members
         self.headers: dict[str, str] = {}
 

@@ -11,31 +11,25 @@ from psycopg import AsyncConnection
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable
 from etl.http.addresses import page_links
-from etl.http.compression import coding_of
-from etl.http.headers import disposition
+from etl.http.headers import attachment
 from etl.http.negotiation import choose_format
 from etl.http.preferences import check_profile, content_range, preferences_of
 from etl.http.problems import NotThere
-from etl.http.representations import Representation
+from etl.http.representations import Representation, coding_of
 from etl.http.sending import send_rows
 from etl.postgres.database import Database
 from etl.postgres.transactions import local
 from etl.reading.catalog import Catalog
 from etl.reading.exports import CONTENT_TYPES, as_array, stream
-from etl.reading.query import (
-    MAX_PAGE_ROWS,
-    Query,
-    digest,
-    read_query,
-    read_select,
-)
+from etl.reading.query import MAX_PAGE_ROWS, Query, digest, read_query, read_select
 from etl.reading.reader import (
+    REFUSALS,
     Page,
     Reader,
     StaleCatalog,
     in_timezone,
     read_page,
-    refusals,
+    refusal_of,
 )
 from etl.reading.scanner import is_text
 from etl.reading.statements import rows
@@ -49,9 +43,7 @@ MAX_ATTEMPTS = 3
 VARY = "Accept, Accept-Encoding, Accept-Profile, Prefer, Range, Range-Unit"
 
 
-async def answer_features(
-    request: web.Request, database: Database
-) -> web.StreamResponse:
+async def answer_rows(request: web.Request, database: Database) -> web.StreamResponse:
     """The rows that the query string and the headers ask for."""
     asked = preferences_of(request)
     if len(request.query.getall("after", [])) > 1:
@@ -64,11 +56,9 @@ async def answer_features(
         if query.offset and after is not None:
             raise BadParameter("after is one way to page, offset another: send one")
         form = representation_of(request, query, query.digest, after)
+        if not_modified := await unchanged(form, catalog):
+            return not_modified
         answer = _Answer(request, catalog, query, after, form)
-        if request.if_none_match and ETag("*") not in request.if_none_match:
-            published = await request.app[READER].published(catalog)
-            if not_modified := form.not_modified(published):
-                return not_modified
         if query.format not in ("csv", "ndjson"):
             async with (
                 database.readers.connection() as connection,
@@ -82,7 +72,7 @@ async def answer_features(
     return await with_catalog(request, attempt)
 
 
-async def answer_feature(request: web.Request) -> web.StreamResponse:
+async def feature(request: web.Request) -> web.StreamResponse:
     """The row whose key the path names."""
     reader, key = request.app[READER], request.match_info["key"]
     if choose_format(request.headers.get("Accept", ""), ("json",)) is None:
@@ -99,18 +89,12 @@ async def answer_feature(request: web.Request) -> web.StreamResponse:
         if not is_text(key):
             raise missing
         form = Representation(request, digest(key, query.digest), "Accept")
-        if request.if_none_match and ETag("*") not in request.if_none_match:
-            published = await reader.published(catalog)
-            if answer := form.not_modified(published):
-                return answer
+        if not_modified := await unchanged(form, catalog):
+            return not_modified
         published, row = await reader.row(catalog, query, key)
         if row is None:
             raise missing
-        answer = form.not_modified(published) or web.Response(
-            body=row.encode(), headers={"Content-Type": CONTENT_TYPES["json"]}
-        )
-        form.describe(answer, published)
-        return answer
+        return form.answer(published, row.encode())
 
     return await with_catalog(request, attempt)
 
@@ -121,6 +105,17 @@ def representation_of(
     """The form of an answer that these parts identify; by the clock always another."""
     now = time.time_ns() if query.reads_clock else None
     return Representation(request, digest(*parts, now), VARY, coding_of(request))
+
+
+async def unchanged(form: Representation, catalog: Catalog) -> web.Response | None:
+    """A 304 without reading a row, if the client has this representation.
+
+    Of what a condition ``*`` names only the rows say whether it is there.
+    """
+    request = form.request
+    if not request.if_none_match or ETag("*") in request.if_none_match:
+        return None
+    return form.not_modified(await request.app[READER].published(catalog))
 
 
 async def with_catalog(
@@ -134,13 +129,12 @@ async def with_catalog(
         catalog = reader.catalog
         try:
             check_profile(request, catalog)
-            with refusals():
-                return await attempt(catalog)
-        except (StaleCatalog, BadParameter):
+            return await attempt(catalog)
+        except (StaleCatalog, BadParameter, *REFUSALS) as error:
             await reader.refresh()
             # Another request may have read the catalog again already.
             if attempts == MAX_ATTEMPTS or reader.catalog is catalog:
-                raise
+                raise refusal_of(error) from None
 
 
 @dataclass(frozen=True)
@@ -218,7 +212,8 @@ class _Answer:
                 response.set_status(206)
         headers = response.headers
         headers["Content-Type"] = CONTENT_TYPES[query.format]
-        headers.update(disposition(query.format, "features"))
+        if query.format == "csv":
+            headers.update(attachment("features.csv"))
         if query.asked.applied:
             headers["Preference-Applied"] = query.asked.applied
         # How many rows are before a cursor is not known.

@@ -27,14 +27,12 @@ from psycopg.rows import TupleRow
 from etl.api.answers import READER
 from etl.api.app_keys import SETTINGS
 from etl.errors import RequestError
-from etl.http.compression import coding_of
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import NotThere
-from etl.http.representations import Representation
+from etl.http.representations import Representation, coding_of
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
 from etl.postgres.transactions import SNAPSHOT, local, transaction
-from etl.reading.exports import CONTENT_TYPES
 from etl.reading.reader import PublishedVersion, read_published
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
@@ -54,10 +52,6 @@ _TITLE = re.compile(r"^-- title: +(\S.*)$", re.MULTILINE)
 
 class ChartError(RequestError):
     """A file of ``sql/charts`` gives no chart; the message names it and says why."""
-
-    def __init__(self, message: str, status: int = 500) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -143,11 +137,7 @@ def _answer(
     """The answer, or 304 for a client that has it."""
     coding = coding_of(request)
     form = Representation(request, digest[:16], "Accept-Encoding", coding)
-    if known := form.not_modified(published):
-        return known
-    response = web.Response(body=body, headers={"Content-Type": CONTENT_TYPES["json"]})
-    form.describe(response, published)
-    return response
+    return form.answer(published, body)
 
 
 async def _read_points(connection: AsyncConnection, file: SqlFile) -> list[Point]:

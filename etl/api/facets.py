@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from etl.api.answers import READER, representation_of, with_catalog
+from etl.api.answers import representation_of, unchanged, with_catalog
 from etl.http.negotiation import choose_format
 from etl.http.preferences import preferences_of
 from etl.postgres.database import Database
 from etl.reading.catalog import Catalog
-from etl.reading.exports import CONTENT_TYPES
 from etl.reading.facets import count_values, read_facets
 from etl.reading.query import Preferences
 from etl.reading.reader import in_timezone
@@ -24,19 +23,12 @@ async def answer_facets(request: web.Request, database: Database) -> web.StreamR
     async def attempt(catalog: Catalog) -> web.StreamResponse:
         facets = read_facets(catalog, parameters, asked)
         form = representation_of(request, facets.query, parameters, asked)
-        if request.if_none_match:
-            published = await request.app[READER].published(catalog)
-            if answer := form.not_modified(published):
-                return answer
+        if not_modified := await unchanged(form, catalog):
+            return not_modified
         async with (
             database.readers.connection() as connection,
             in_timezone(connection, asked.timezone),
         ):
-            published, body = await count_values(connection, catalog, facets)
-        response = web.Response(
-            body=body, headers={"Content-Type": CONTENT_TYPES["json"]}
-        )
-        form.describe(response, published)
-        return response
+            return form.answer(*await count_values(connection, catalog, facets))
 
     return await with_catalog(request, attempt)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from urllib.parse import quote
 
 from aiohttp import ETag, web
 
@@ -29,8 +27,10 @@ from etl.csvfiles.headers import find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault, RequestError, truncated
 from etl.http.bodies import PART_BYTES, receive, send
+from etl.http.headers import attachment
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import NotThere
+from etl.http.representations import entity_tag, is_current
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,6 @@ READ_ONLY = (
     "the service may not write to its folder of files: mount it writable, and let the"
     " service's user write"
 )
-
-
-class Refused(RequestError):
-    """A request that the state of the files or of the disk does not allow."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 async def files(request: web.Request) -> web.Response:
@@ -88,15 +80,15 @@ async def file(request: web.Request) -> web.StreamResponse:
     try:
         stored = await its.do(its.folder.describe, opened)
         if stored.sha256 is None:
-            raise Refused(409, f"{expected.name}: is being written to: try again")
+            raise RequestError(f"{expected.name}: is being written to: try again", 409)
         headers = {
             "ETag": f'"{stored.sha256}"',
             "Cache-Control": "no-cache",
             "Content-Type": "text/csv; charset=utf-8",
             "Content-Length": str(stored.bytes),
-            "Content-Disposition": _disposition(expected.name),
+            **attachment(expected.name),
         }
-        if _names(request.if_none_match, stored):
+        if is_current(request, entity_tag(stored.sha256)):
             kept = ("ETag", "Cache-Control")
             return web.Response(
                 status=304, headers={each: headers[each] for each in kept}
@@ -117,14 +109,14 @@ async def put_file(request: web.Request) -> web.Response:
     its, expected = request.app[FILES], await _changeable_file(request)
     _require_plain(request)
     if its.uploads.locked():
-        raise Refused(503, f"{MAX_UPLOADS} files are being uploaded already")
+        raise RequestError(f"{MAX_UPLOADS} files are being uploaded already", 503)
     async with its.uploads:
         try:
             stored, is_new = await _store(request, expected)
         except OSError as error:
             raise _refusal(expected, error) from error
         except DataFault as fault:
-            raise Refused(422, str(fault)) from None
+            raise RequestError(str(fault), 422) from None
     return web.json_response(
         expected.describe(stored),
         status=201 if is_new else 200,
@@ -175,7 +167,7 @@ async def _changeable_file(request: web.Request) -> ExpectedFile:
     """The same where files may be changed; 403 where not."""
     refuse_parameters(request)
     if not request.app[SETTINGS].uploads:
-        raise Refused(403, OFF)
+        raise RequestError(OFF, 403)
     return await expected_file(request)
 
 
@@ -189,15 +181,17 @@ async def _parts(its: Files, opened: TextFile) -> AsyncGenerator[bytes]:
 def _require_plain(request: web.Request) -> None:
     """400 or 415 where the body is not the file itself."""
     if "Content-Range" in request.headers:
-        raise Refused(400, "a part of a file cannot be sent: send the whole file")
+        raise RequestError("a part of a file cannot be sent: send the whole file", 400)
     if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise Refused(400, "Transfer-Encoding is chunked, or missing")
+        raise RequestError("Transfer-Encoding is chunked, or missing", 400)
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
-        raise Refused(415, f"Content-Encoding: {truncated(coding)}: send it unpacked")
+        raise RequestError(
+            f"Content-Encoding: {truncated(coding)}: send it unpacked", 415
+        )
     if request.content_type.startswith("multipart/"):
-        raise Refused(
-            415, "a form is sent: send the file itself, as curl --upload-file does"
+        raise RequestError(
+            "a form is sent: send the file itself, as curl --upload-file does", 415
         )
 
 
@@ -207,7 +201,7 @@ def _condition(request: web.Request, expected: ExpectedFile) -> Condition | None
     """
     for name in ("If-Match", "If-None-Match"):
         if len(request.headers.getall(name, [])) > 1:
-            raise Refused(400, f"{name} is sent more than once: send one list")
+            raise RequestError(f"{name} is sent more than once: send one list", 400)
     wanted, unwanted = request.if_match, request.if_none_match
     has_wanted = "If-Match" in request.headers
     has_unwanted = "If-None-Match" in request.headers
@@ -218,7 +212,9 @@ def _condition(request: web.Request, expected: ExpectedFile) -> Condition | None
         is_met = not has_wanted or _names(wanted, stored)
         if not is_met or (has_unwanted and not unwanted) or _names(unwanted, stored):
             what = f'"{stored.sha256}"' if stored else "missing"
-            raise Refused(412, f"{expected.name}: is {what}, not what was required")
+            raise RequestError(
+                f"{expected.name}: is {what}, not what was required", 412
+            )
 
     return require
 
@@ -231,29 +227,19 @@ def _names(tags: Sequence[ETag] | None, stored: StoredFile | None) -> bool:
     return "*" in values or stored.sha256 in values
 
 
-def _too_long(expected: ExpectedFile, limit: int) -> Refused:
-    return Refused(
-        413, f"{expected.name}: is longer than MAX_UPLOAD allows: {limit} bytes"
+def _too_long(expected: ExpectedFile, limit: int) -> RequestError:
+    return RequestError(
+        f"{expected.name}: is longer than MAX_UPLOAD allows: {limit} bytes", 413
     )
 
 
 def _refusal(expected: ExpectedFile, error: OSError) -> Exception:
     """What an error of the disk is to the client; itself if it is not to be known."""
+    name, reason = expected.name, error.strerror
     if error.errno in FULL:
-        return Refused(
-            507, f"{expected.name}: no room for it: {error.strerror}: make room"
-        )
+        return RequestError(f"{name}: no room for it: {reason}: make room", 507)
     if error.errno in FORBIDDEN:
-        return Refused(
-            403,
-            f"{READ_ONLY} ({expected.name}: {error.strerror})",
-        )
+        return RequestError(f"{READ_ONLY} ({name}: {reason})", 403)
     if error.errno in NO_FILE:
-        return Refused(409, f"{expected.name}: is a folder: remove it")
+        return RequestError(f"{name}: is a folder: remove it", 409)
     return error
-
-
-def _disposition(name: str) -> str:
-    if re.fullmatch(r"[\w.-]+", name, re.ASCII):
-        return f'attachment; filename="{name}"'
-    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"

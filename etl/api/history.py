@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from urllib.parse import quote
 
 from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
@@ -14,16 +13,10 @@ from psycopg import AsyncConnection
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.errors import BadParameter, Cancelled, truncated
 from etl.http.addresses import page_links
-from etl.http.compression import encode_as_accepted
-from etl.http.headers import disposition
-from etl.http.parameters import (
-    choice,
-    flag,
-    identifier,
-    positive,
-    refuse_parameters,
-)
+from etl.http.headers import attachment
+from etl.http.parameters import choice, flag, identifier, positive, refuse_parameters
 from etl.http.problems import NotThere, problem
+from etl.http.representations import encode_as_accepted
 from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream, stream_file
 from etl.run.events import LAST_EVENT_ID
@@ -98,7 +91,8 @@ async def rejects(request: web.Request) -> web.StreamResponse:
         connection: AsyncConnection, response: web.StreamResponse
     ) -> AsyncGenerator[bytes]:
         response.headers["Content-Type"] = CONTENT_TYPES[form]
-        response.headers.update(disposition(form, f"rejects-{number}"))
+        if form == "csv":
+            response.headers.update(attachment(f"rejects-{number}.csv"))
         encode_as_accepted(request, response)
         last = limit and await last_of_page(connection, number, after, limit, reason)
         following = {"after": str(last)} if last else {}
@@ -125,8 +119,8 @@ async def rejected_records(request: web.Request) -> web.StreamResponse:
         connection: AsyncConnection, response: web.StreamResponse
     ) -> AsyncGenerator[bytes]:
         response.headers["Content-Type"] = CONTENT_TYPES["csv"]
-        saved = quote(f"{name.removesuffix('.csv')}.rejects", safe="")
-        response.headers.update(disposition("csv", saved))
+        saved = f"{name.removesuffix('.csv')}.rejects.csv"
+        response.headers.update(attachment(saved))
         encode_as_accepted(request, response)
         return stream_file(connection, header, records)
 

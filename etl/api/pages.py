@@ -9,11 +9,17 @@ import asyncio
 from hashlib import sha256
 from pathlib import Path
 
-from aiohttp import ETag, web
+from aiohttp import web
 
-from etl.http.compression import MIN_COMPRESSED, coding_of, encode
 from etl.http.negotiation import choose_format
 from etl.http.problems import NotThere
+from etl.http.representations import (
+    MIN_COMPRESSED,
+    coding_of,
+    encode,
+    entity_tag,
+    is_current,
+)
 from etl.settings import PROJECT
 
 FOLDER = PROJECT / "etl" / "web"
@@ -78,14 +84,12 @@ async def static(request: web.Request) -> web.Response:
 
 
 async def _send(request: web.Request, path: Path) -> web.Response:
-    """The file, or 304 for a client that has it; each coding has a tag of its own."""
+    """The file, or 304 for a client that has it."""
     body = await asyncio.to_thread(path.read_bytes)
     coding = coding_of(request) if len(body) >= MIN_COMPRESSED else None
-    suffix = f"-{coding.value}" if coding else ""
-    tag = ETag(sha256(body).hexdigest()[:32] + suffix)
     response = web.Response(headers={**HEADERS, "Vary": "Accept-Encoding"})
-    response.etag = tag
-    if any(known.value in (tag.value, "*") for known in request.if_none_match or ()):
+    response.etag = tag = entity_tag(sha256(body).hexdigest()[:32], coding)
+    if is_current(request, tag):
         response.set_status(304)
         return response
     response.headers["Content-Type"] = CONTENT_TYPES[path.suffix]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from etl.api.access import FILE_ROUTE, allow_origins, require_tokens
-from etl.api.answers import READER, answer_feature, answer_features
+from etl.api.answers import READER, answer_rows, feature
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.expected import open_files
@@ -26,10 +26,10 @@ from etl.api.sites import refuse_other_sites, require_known_hosts
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
 from etl.http.bodies import close_unread, expect_nothing
-from etl.http.compression import compress
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
+from etl.http.representations import compress
 from etl.http.sending import MAX_STREAMS, STREAMS
 from etl.postgres.database import open_database
 from etl.reading.catalog import read_catalog
@@ -183,14 +183,8 @@ def _not_started(
 
 async def features(request: web.Request) -> web.StreamResponse:
     """The rows that a query selects, or with ``facet`` the values of columns."""
-    if "facet" in request.query:
-        return await answer_facets(request, request.app[DATABASE])
-    return await answer_features(request, request.app[DATABASE])
-
-
-async def feature(request: web.Request) -> web.StreamResponse:
-    """One row by its key."""
-    return await answer_feature(request)
+    answer = answer_facets if "facet" in request.query else answer_rows
+    return await answer(request, request.app[DATABASE])
 
 
 async def healthz(request: web.Request) -> web.Response:

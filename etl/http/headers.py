@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import quote
+
 from aiohttp import hdrs, web
 from multidict import istr
 
@@ -25,8 +28,9 @@ def add_vary(response: web.StreamResponse, name: str) -> None:
     response.headers["Vary"] = f"{given}, {name}" if given else name
 
 
-def disposition(form: str, name: str) -> dict[str, str]:
-    """The header by which browsers save CSV as a file of this name."""
-    if form != "csv":
-        return {}
-    return {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+def attachment(name: str) -> dict[str, str]:
+    """The header by which browsers save the answer as a file of this name."""
+    value = f'filename="{name}"'
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        value = f"filename*=UTF-8''{quote(name, safe='')}"
+    return {"Content-Disposition": f"attachment; {value}"}

@@ -1,8 +1,9 @@
-"""Representations of rows (RFC 9110): their entity tags, codings and other headers.
+"""Representations (RFC 9110): which coding an answer has, and which entity tag.
 
-A client that has the present one gets 304, without a row being read. The entity tag is
-made of the published version, a digest of the files of data and SQL that went into
-``features``, and of the request.
+An answer with an entity tag is compressed where it is made, since each coding has a tag
+of its own; others are by the middleware. A client that has the present representation
+gets 304, of rows without one being read: their tag is made of the published version, a
+digest of the files of data and SQL that went into ``features``, and of the request.
 """
 
 from __future__ import annotations
@@ -10,10 +11,64 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiohttp import ETag, web
+from aiohttp.typedefs import Handler
 from aiohttp.web import ContentCoding
 
-from etl.http.compression import encode
+from etl.http.headers import add_vary
+from etl.http.negotiation import choose_coding
+from etl.reading.exports import CONTENT_TYPES
 from etl.reading.reader import PublishedVersion
+
+#: Bytes of a body that fit into a packet as they are.
+MIN_COMPRESSED = 1024
+
+
+@web.middleware
+async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Compress a body that is known, unless it has been or is short."""
+    response = await handler(request)
+    if (
+        isinstance(response, web.Response)
+        and isinstance(response.body, bytes)
+        and len(response.body) >= MIN_COMPRESSED
+        and "ETag" not in response.headers
+    ):
+        encode_as_accepted(request, response)
+    return response
+
+
+def encode_as_accepted(request: web.Request, response: web.StreamResponse) -> None:
+    """Compress the body in the coding that the request prefers, if any."""
+    add_vary(response, "Accept-Encoding")
+    encode(request, response, coding_of(request))
+
+
+def coding_of(request: web.Request) -> ContentCoding | None:
+    """The coding that the request prefers, None for no coding."""
+    return choose_coding(request.headers.get("Accept-Encoding", ""))
+
+
+def encode(
+    request: web.Request, response: web.StreamResponse, coding: ContentCoding | None
+) -> None:
+    """Compress the body in this coding, if any, also one that is sent as it is made."""
+    if coding is None:
+        return
+    if request.method == "HEAD" and not isinstance(response, web.Response):
+        # aiohttp would send the end of a compressed stream as the body.
+        response.headers["Content-Encoding"] = coding.value
+    else:
+        response.enable_compression(coding)
+
+
+def entity_tag(value: str, coding: ContentCoding | None = None) -> ETag:
+    """A strong entity tag; each coding has its own."""
+    return ETag(f"{value}-{coding.value}" if coding else value)
+
+
+def is_current(request: web.Request, tag: ETag) -> bool:
+    """Whether the client has what this tag is of, or whatever there is (``*``)."""
+    return any(each.value in (tag.value, "*") for each in request.if_none_match or ())
 
 
 @dataclass(frozen=True)
@@ -41,14 +96,20 @@ class Representation:
 
     def not_modified(self, published: PublishedVersion) -> web.Response | None:
         """A 304 if the client has this representation, else None."""
-        current = (self._etag(published).value, "*")
-        if not any(tag.value in current for tag in self.request.if_none_match or ()):
+        if not is_current(self.request, self._etag(published)):
             return None
         response = web.Response(status=304)
         self.describe(response, published)
         return response
 
+    def answer(self, published: PublishedVersion, body: bytes) -> web.Response:
+        """This JSON, or 304 for a client that has it."""
+        if not_modified := self.not_modified(published):
+            return not_modified
+        headers = {"Content-Type": CONTENT_TYPES["json"]}
+        response = web.Response(body=body, headers=headers)
+        self.describe(response, published)
+        return response
+
     def _etag(self, published: PublishedVersion) -> ETag:
-        """A strong entity tag; each coding has its own."""
-        coding = f"-{self.coding.value}" if self.coding else ""
-        return ETag(f"{published.version}-{self.digest}{coding}")
+        return entity_tag(f"{published.version}-{self.digest}", self.coding)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -224,25 +224,23 @@ async def read_page(
     return Page(version, number, total, cursor, rows)
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What Postgres refuses is an error of the request, with its words and its code."""
-    try:
-        yield
-    except REFUSALS as error:
-        fault = psycopg.errors.InsufficientPrivilege  # of the service
-        if error.sqlstate is None or isinstance(error, fault):
-            raise
-        refusal = BadParameter(
-            one_line(error),
-            code=error.sqlstate,
-            message=error.diag.message_primary,
-            details=error.diag.message_detail,
-            hint=error.diag.message_hint,
-        )
-        if isinstance(error, UNDEFINED):
-            refusal.status = 404
-        raise refusal from error
+def refusal_of(error: Exception) -> Exception:
+    """What Postgres refuses is an error of the request, with its words and its code;
+    any other error stays what it is.
+    """
+    fault = psycopg.errors.InsufficientPrivilege  # of the service
+    if not isinstance(error, REFUSALS) or isinstance(error, fault):
+        return error
+    if error.sqlstate is None:  # of psycopg itself
+        return error
+    return BadParameter(
+        one_line(error),
+        404 if isinstance(error, UNDEFINED) else 400,
+        code=error.sqlstate,
+        message=error.diag.message_primary,
+        details=error.diag.message_detail,
+        hint=error.diag.message_hint,
+    )
 
 
 def checked(catalog: Catalog, published: PublishedVersion) -> PublishedVersion:
