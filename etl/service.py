@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import socket
 import sys
@@ -22,6 +21,7 @@ from psycopg_pool import PoolTimeout
 from etl.api.metrics import METRICS
 from etl.api.routes import create_app
 from etl.errors import DatabaseUnavailable
+from etl.http.addresses import ip_of
 from etl.http.connections import (
     IDLE_SECONDS,
     accept_clients,
@@ -152,9 +152,8 @@ async def _run_once(settings: Settings, pipeline: Path | None) -> int:
 
 def _warn_if_unprotected(settings: Settings, host: str) -> None:
     """Warn that anyone may start runs, where that is hardly what is meant."""
-    address = ipaddress.ip_address(host)
-    address = getattr(address, "ipv4_mapped", None) or address
-    is_private = address.is_loopback and not settings.api_token_read
+    address = ip_of(host)
+    is_private = address and address.is_loopback and not settings.api_token_read
     if not settings.api_token and not is_private:
         log.warning("API_TOKEN is not set: any client of %s may start runs", host)
 

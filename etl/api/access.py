@@ -1,22 +1,21 @@
-"""Who may send requests: bearer tokens (RFC 6750), and pages of other origins (CORS).
+"""Which requests are answered: for a known host, from no other site, with a token.
 
-Routes need a token for reading unless they are listed here.
+Routes need a token for reading (RFC 6750) unless they are listed here.
 """
 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from etl.http.addresses import is_proxy
-from etl.http.headers import add_vary
-from etl.http.problems import TRIGGER_PATH, problem_of
-from etl.http.protocol import METHODS
+from etl.api.sites import known_hosts, require_known_host, require_own_site
+from etl.errors import RequestError
+from etl.http.addresses import is_local
+from etl.http.problems import TRIGGER_PATH
 from etl.settings import Settings
 
 #: Routes that start or cancel runs need API_TOKEN.
@@ -32,35 +31,11 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: requests of their own.
 OPEN_ROUTES = frozenset({"/", "/static/{file}", "/docs", "/healthz", "/readyz"})
 
-#: What pages of other origins may read of an answer, beside Content-Type and such that
-#: they may always read.
-EXPOSED_HEADERS = (
-    "Content-Disposition, Content-Encoding, Content-Location, Content-Range, Date,"
-    " ETag, Link, Location, Preference-Applied, Proxy-Status, Range-Unit, Retry-After,"
-    " X-Max-Upload, X-Run-Id, X-Total-Count, X-Uploads-Refused"
-)
-
-#: The answer to a browser that asks what such a page may send, which it may keep for
-#: ten minutes. `*` are all headers but Authorization: an origin that is listed may read
-#: everything, and PostgREST's libraries add headers that nobody here knows.
-PREFLIGHT = {
-    "Access-Control-Allow-Methods": METHODS,
-    "Access-Control-Allow-Headers": (
-        "Accept, Accept-Profile, apikey, Authorization, Content-Profile, Content-Type,"
-        " If-Match, If-None-Match, Last-Event-ID, Prefer, Range, Range-Unit,"
-        " X-Client-Info, *"
-    ),
-    "Access-Control-Max-Age": "600",
-}
+#: Routes that whatever watches the service may ask under any name.
+HEALTH_ROUTES = ("/healthz", "/readyz")
 
 UNAUTHENTICATED = "this needs the header Authorization: Bearer and a token"
 INVALID = f"{UNAUTHENTICATED} that is valid"
-
-#: Headers by which a proxy says that it sends the request of another client.
-FORWARDED = (
-    *("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"),
-    *("X-Real-IP", "Via"),
-)
 
 NOT_LOCAL = "without a token, files are for clients on this machine: set API_TOKEN"
 
@@ -87,54 +62,47 @@ def tokens_for(settings: Settings, route: str, method: str = "GET") -> dict[str,
     return read_token | run_token if read else {}
 
 
-def is_local(request: web.Request) -> bool:
-    """Whether a client is on this machine, and not behind a proxy."""
-    if is_proxy(request) or any(name in request.headers for name in FORWARDED):
-        return False
-    try:
-        address = ipaddress.ip_address(request.remote or "")
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
 def why_refused(
     settings: Settings, request: web.Request, route: str, method: str
-) -> tuple[int, str] | None:
-    """The status and detail by which its client may not send such a request, if so.
+) -> RequestError | None:
+    """Why its client may not send such a request, if so.
 
     Where no token is set, the files are for clients on this machine.
     """
     tokens = tokens_for(settings, route, method)
     if route == FILE_ROUTE and not tokens and not is_local(request):
-        return 403, NOT_LOCAL
+        return RequestError(NOT_LOCAL, 403)
     if not tokens:
         return None
     given = request.headers.getall("Authorization", [])
     if _is_valid(given, tokens.values()):
         return None
-    return 401, INVALID if given else UNAUTHENTICATED
+    if given:
+        code, detail, error = "PGRST301", INVALID, ', error="invalid_token"'
+    else:
+        code, detail, error = "PGRST302", UNAUTHENTICATED, ""
+    refusal = RequestError(detail, 401, code=code)
+    refusal.headers["WWW-Authenticate"] = f'Bearer realm="features-etl"{error}'
+    return refusal
 
 
-def require_tokens(settings: Settings) -> Middleware:
-    """Requests without a valid token get 401 where the route needs one, others 403."""
+def require_access(settings: Settings) -> Middleware:
+    """Refuse requests for an unknown host (421), of a page of another site (403) and
+    without a valid token (401), where it matters.
+    """
+    hosts = known_hosts(settings)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        refusal = resource and why_refused(
-            settings, request, resource.canonical, request.method
-        )
-        if not refusal:
-            return await handler(request)
-        status, detail = refusal
-        if status != 401:
-            return problem_of(request, status, detail)
-        code = "PGRST301" if detail == INVALID else "PGRST302"
-        answer = problem_of(request, 401, detail, code=code)
-        error = ', error="invalid_token"' if detail == INVALID else ""
-        answer.headers["WWW-Authenticate"] = f'Bearer realm="features-etl"{error}'
-        return answer
+        route = resource.canonical if resource else ""
+        if route not in HEALTH_ROUTES:
+            require_known_host(request, hosts)
+        if route and acts(request.method, route):
+            require_own_site(request, settings)
+        if route and (refusal := why_refused(settings, request, route, request.method)):
+            raise refusal
+        return await handler(request)
 
     return check
 
@@ -144,35 +112,3 @@ def _is_valid(headers: Sequence[str], tokens: Iterable[str]) -> bool:
     found = re.fullmatch(r"bearer +(\S+) *", ", ".join(headers), re.IGNORECASE)
     token = found[1].encode(errors="surrogateescape") if found else b""
     return any(hmac.compare_digest(token, each.encode()) for each in tokens)
-
-
-def allow_origins(app: web.Application, origins: frozenset[str]) -> None:
-    """Let pages of these origins read every answer, errors and streams included."""
-
-    def allowed(request: web.Request) -> str | None:
-        given = request.headers.getall("Origin", [])
-        if "*" in origins:
-            return "*"
-        return given[0] if len(given) == 1 and given[0] in origins else None
-
-    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-        add_vary(response, "Origin")
-        if origin := allowed(request):
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
-
-    @web.middleware
-    async def answer_preflight(
-        request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        is_preflight = (
-            request.method == "OPTIONS"
-            and "Access-Control-Request-Method" in request.headers
-            and allowed(request)
-        )
-        if is_preflight:  # browsers send no token with it
-            return web.Response(status=204, headers=PREFLIGHT)
-        return await handler(request)
-
-    app.on_response_prepare.append(add_headers)
-    app.middlewares.append(answer_preflight)

@@ -61,11 +61,11 @@ async def files(request: web.Request) -> web.Response:
     headers = {"Cache-Control": "no-store", "X-Max-Upload": str(settings.max_upload)}
     refusal = why_refused(settings, request, FILE_ROUTE, "PUT")
     if not refusal and not settings.uploads:
-        refusal = 403, OFF
+        refusal = RequestError(OFF, 403)
     if not refusal and not await its.do(its.folder.is_writable):
-        refusal = 403, READ_ONLY
+        refusal = RequestError(READ_ONLY, 403)
     if refusal:
-        headers["X-Uploads-Refused"] = f"{refusal[0]} {refusal[1]}"
+        headers["X-Uploads-Refused"] = f"{refusal.status} {refusal}"
     return web.json_response(body, headers=headers)
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from etl.api.access import FILE_ROUTE, allow_origins, require_tokens
+from etl.api.access import FILE_ROUTE, require_access
 from etl.api.answers import READER, answer_rows, feature
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
@@ -22,7 +22,7 @@ from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
 from etl.api.pages import docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
-from etl.api.sites import refuse_other_sites, require_known_hosts
+from etl.api.sites import allow_origins
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
 from etl.http.bodies import close_unread, expect_nothing
@@ -57,9 +57,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)
-    app.middlewares.append(require_known_hosts(settings))
-    app.middlewares.append(refuse_other_sites(settings))
-    app.middlewares.append(require_tokens(settings))
+    app.middlewares.append(require_access(settings))
     app[SETTINGS] = settings
     app[TRUSTED] = settings.trusted_proxies
     app[METRICS] = counts

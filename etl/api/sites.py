@@ -1,4 +1,4 @@
-"""Which sites a browser may bring requests from: none but this service's own.
+"""What pages of other sites may do: nothing but what CORS_ORIGINS names (CORS).
 
 A browser sends what any page tells it to, also to services that only its machine can
 reach. It says where a request comes from in headers that no page can set.
@@ -6,19 +6,40 @@ reach. It says where a request comes from in headers that no page can set.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
+from functools import lru_cache
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from yarl import URL
 
-from etl.api.access import acts
-from etl.errors import truncated
-from etl.http.addresses import absolute_url
-from etl.http.problems import problem_of
+from etl.errors import RequestError, truncated
+from etl.http.addresses import absolute_url, ip_of
+from etl.http.headers import add_vary
+from etl.http.protocol import METHODS
 from etl.settings import Settings
+
+#: What pages of other origins may read of an answer, beside Content-Type and such that
+#: they may always read.
+EXPOSED_HEADERS = (
+    "Content-Disposition, Content-Encoding, Content-Location, Content-Range, Date,"
+    " ETag, Link, Location, Preference-Applied, Proxy-Status, Range-Unit, Retry-After,"
+    " X-Max-Upload, X-Run-Id, X-Total-Count, X-Uploads-Refused"
+)
+
+#: The answer to a browser that asks what such a page may send, which it may keep for
+#: ten minutes. `*` are all headers but Authorization: an origin that is listed may read
+#: everything, and PostgREST's libraries add headers that nobody here knows.
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": METHODS,
+    "Access-Control-Allow-Headers": (
+        "Accept, Accept-Profile, apikey, Authorization, Content-Profile, Content-Type,"
+        " If-Match, If-None-Match, Last-Event-ID, Prefer, Range, Range-Unit,"
+        " X-Client-Info, *"
+    ),
+    "Access-Control-Max-Age": "600",
+}
 
 #: A Host header, in lower case: a name or an address, and a port.
 HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)]|(?P<name>[^]\[:@/]+?)\.?)(?::\d*)?")
@@ -26,34 +47,21 @@ HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)]|(?P<name>[^]\[:@/]+?)\.?)(?::
 #: Whether a page of this service, or nobody but its user, has caused a request.
 OWN = ("same-origin", "none")
 
-#: Routes that whatever watches the service may ask under any name.
-HEALTH_ROUTES = ("/healthz", "/readyz")
 
+def require_own_site(request: web.Request, settings: Settings) -> None:
+    """403 if a page of another site sends it that CORS_ORIGINS does not name.
 
-def refuse_other_sites(settings: Settings) -> Middleware:
-    """What changes something is refused with 403 if a page of another site sends it.
-
-    CORS_ORIGINS may name such sites. ``*`` does so only where a token is needed too,
-    which a page must have from its user.
+    ``*`` names sites only where a token is needed too, which a page must have from its
+    user.
     """
-    origins = settings.cors_origins
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        origin = request.headers.get("Origin")
-        is_named = origin in origins or ("*" in origins and settings.api_token)
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource else ""
-        is_harmless = not route or not acts(request.method, route)
-        if is_harmless or is_named or _is_own(request, origin):
-            return await handler(request)
-        detail = (
+    origin, origins = request.headers.get("Origin"), settings.cors_origins
+    is_named = origin in origins or ("*" in origins and settings.api_token)
+    if not is_named and not _is_own(request, origin):
+        raise RequestError(
             f"a page of another site ({truncated(origin or 'unknown')}) may not do it:"
-            " CORS_ORIGINS names those that may"
+            " CORS_ORIGINS names those that may",
+            403,
         )
-        return problem_of(request, 403, detail)
-
-    return check
 
 
 def _is_own(request: web.Request, origin: str | None) -> bool:
@@ -71,40 +79,67 @@ def _is_own(request: web.Request, origin: str | None) -> bool:
     return (its.host, its.explicit_port) == (own.host, own.explicit_port)
 
 
-def require_known_hosts(settings: Settings) -> Middleware:
-    """Requests for a host that is not this service's get 421, where they need no token.
+def known_hosts(settings: Settings) -> frozenset[str]:
+    """The names of this service; ``*`` where it may have any.
 
-    Otherwise a page could read all answers: its own name need only lead to this machine
-    after it was loaded ("DNS rebinding").
+    Tokens keep pages out that lead their own name to this machine after they were
+    loaded ("DNS rebinding"). Without any, such a page could read all answers.
     """
+    if settings.api_token and not settings.allowed_hosts:
+        return frozenset({"*"})
     here = {settings.host.lower(), socket.gethostname().lower()}
-    named = settings.allowed_hosts | here
-    is_open = "*" in named or (settings.api_token and not settings.allowed_hosts)
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        hosts = request.headers.getall("Host", [])
-        resource = request.match_info.route.resource
-        is_health = resource is not None and resource.canonical in HEALTH_ROUTES
-        if is_open or is_health or all(_is_known(each, named) for each in hosts):
-            return await handler(request)
-        detail = f"this is not {truncated(hosts[0])}: ALLOWED_HOSTS names other hosts"
-        return problem_of(request, 421, detail)
-
-    return check
+    return settings.allowed_hosts | here
 
 
-def _is_known(host: str, named: frozenset[str]) -> bool:
+def require_known_host(request: web.Request, names: frozenset[str]) -> None:
+    """421 if it is for a host that is not this service's."""
+    for host in request.headers.getall("Host", ()):
+        if not _is_known(host, names):
+            raise RequestError(
+                f"this is not {truncated(host)}: ALLOWED_HOSTS names other hosts", 421
+            )
+
+
+@lru_cache
+def _is_known(host: str, names: frozenset[str]) -> bool:
     """Whether a Host header is one of these names, of the loopback, or an address.
 
     No DNS answers for an address, so the page of one comes from there.
     """
     found = HOST.fullmatch(host.lower())
     name = (found["address"] or found["name"]) if found else host
-    if not host or name in named or f".{name}".endswith(".localhost"):
+    if not host or name in names or "*" in names:
         return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return f".{name}".endswith(".localhost") or ip_of(name) is not None
+
+
+def allow_origins(app: web.Application, origins: frozenset[str]) -> None:
+    """Let pages of these origins read every answer, errors and streams included."""
+
+    def allowed(request: web.Request) -> str | None:
+        given = request.headers.getall("Origin", [])
+        if "*" in origins:
+            return "*"
+        return given[0] if len(given) == 1 and given[0] in origins else None
+
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        add_vary(response, "Origin")
+        if origin := allowed(request):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+
+    @web.middleware
+    async def answer_preflight(
+        request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        is_preflight = (
+            request.method == "OPTIONS"
+            and "Access-Control-Request-Method" in request.headers
+            and allowed(request)
+        )
+        if is_preflight:  # browsers send no token with it
+            return web.Response(status=204, headers=PREFLIGHT)
+        return await handler(request)
+
+    app.on_response_prepare.append(add_headers)
+    app.middlewares.append(answer_preflight)

@@ -10,12 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
 from itertools import zip_longest
 
 from aiohttp import web
 from multidict import MultiDict
 
+Address = IPv4Address | IPv6Address
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 #: The networks of trusted proxies.
@@ -24,6 +31,12 @@ TRUSTED: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
 #: The client whose address a trusted proxy does not say, or whose headers contradict
 #: each other.
 UNKNOWN = "unknown"
+
+#: Headers by which a proxy says that it sends the request of another client.
+FORWARDED = (
+    *("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"),
+    *("X-Real-IP", "Via"),
+)
 
 #: Characters of a header Link. A query may be longer than clients and proxies take of
 #: a header: Node.js 16 KiB of all, nginx 4 or 8.
@@ -63,9 +76,21 @@ def client_address(request: web.BaseRequest) -> str | None:
     return _outermost(request, trusted).client if trusted else request.remote
 
 
-def is_proxy(request: web.BaseRequest) -> bool:
-    """Whether the peer is a trusted proxy, whatever headers it adds."""
-    return _is_in(request.remote, _trusted(request))
+def is_local(request: web.Request) -> bool:
+    """Whether a client is on this machine, and not behind a proxy."""
+    address = ip_of(request.remote or "")
+    if address is None or any(name in request.headers for name in FORWARDED):
+        return False
+    return address.is_loopback and not _is_in(address, _trusted(request))
+
+
+def ip_of(text: str) -> Address | None:
+    """The address that a text is; one of IPv4 also where it is written as IPv6."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def absolute_url(request: web.BaseRequest, path: str) -> str:
@@ -113,7 +138,7 @@ def _outermost(request: web.BaseRequest, trusted: Networks) -> Hop:
     one, what the service itself sees.
     """
     own = Hop(request.remote, request.scheme, _own_host(request))
-    if not _is_in(request.remote, trusted):
+    if not _is_in(ip_of(request.remote or ""), trusted):
         return own
     found = [
         _walk(own, hops, trusted)
@@ -134,13 +159,13 @@ def _walk(own: Hop, hops: Iterable[Hop], trusted: Networks) -> Hop:
     """The last of the hops that trusted proxies have written, the nearest first."""
     found = own
     for hop in hops:
-        client, scheme, host = hop.client, hop.scheme or "", hop.host or ""
+        client, scheme, host = hop.client or "", hop.scheme or "", hop.host or ""
         found = Hop(
             client or found.client,
             scheme.lower() if scheme.lower() in ("http", "https") else found.scheme,
             host if _HOST.fullmatch(host) else found.host,
         )
-        if not client or not _is_in(client, trusted):
+        if not _is_in(ip_of(client), trusted):
             break
     return found
 
@@ -179,18 +204,12 @@ def _address(node: str) -> str:
     """The address in it, which may have a port; ``unknown`` where there is none."""
     found = _NODE.fullmatch(node)
     text = next(filter(None, found.groups()), "") if found else ""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return UNKNOWN
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
+    return str(ip_of(text) or UNKNOWN)
 
 
-def _is_in(address: str | None, networks: Networks) -> bool:
+def _is_in(address: Address | None, networks: Networks) -> bool:
     """Whether it is an address of one of the networks."""
-    found = _address(address or "")
-    return found != UNKNOWN and any(ip_address(found) in each for each in networks)
+    return address is not None and any(address in each for each in networks)
 
 
 def _own_host(request: web.BaseRequest) -> str:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from psycopg import AsyncConnection
 
-from etl.api.access import is_local
+from etl.http.addresses import is_local
 from tests.support.client import Client, StartService, get, trigger
 
 #: All that changes something, by a method and a path.
