@@ -16,6 +16,7 @@ from etl.api.sites import known_hosts, require_known_host, require_own_site
 from etl.errors import RequestError
 from etl.http.addresses import is_local
 from etl.http.problems import TRIGGER_PATH
+from etl.http.requestlog import HEALTH_PATHS
 from etl.settings import Settings
 
 #: Routes that start or cancel runs need API_TOKEN.
@@ -30,9 +31,6 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Routes that show no data: health, and pages with their files, which fetch data by
 #: requests of their own.
 OPEN_ROUTES = frozenset({"/", "/static/{file}", "/docs", "/healthz", "/readyz"})
-
-#: Routes that whatever watches the service may ask under any name.
-HEALTH_ROUTES = ("/healthz", "/readyz")
 
 UNAUTHENTICATED = "this needs the header Authorization: Bearer and a token"
 INVALID = f"{UNAUTHENTICATED} that is valid"
@@ -96,7 +94,7 @@ def require_access(settings: Settings) -> Middleware:
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         route = resource.canonical if resource else ""
-        if route not in HEALTH_ROUTES:
+        if route not in HEALTH_PATHS:  # for whatever watches the service
             require_known_host(request, hosts)
         if route and acts(request.method, route):
             require_own_site(request, settings)

@@ -1,19 +1,24 @@
-"""The answers of ``/features`` and ``/features/{key}``: headers, status and body."""
+"""The answers of ``/features``, also with ``facet``, and of ``/features/{key}``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 
 from aiohttp import ETag, web
 from psycopg import AsyncConnection
 
+from etl.api.app_keys import DATABASE
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable
 from etl.http.addresses import page_links
 from etl.http.headers import attachment
-from etl.http.negotiation import choose_format
-from etl.http.preferences import check_profile, content_range, preferences_of
+from etl.http.negotiation import (
+    check_profile,
+    choose_format,
+    content_range,
+    preferences_of,
+)
 from etl.http.problems import NotThere
 from etl.http.representations import Representation, coding_of
 from etl.http.sending import send_rows
@@ -21,7 +26,15 @@ from etl.postgres.database import Database
 from etl.postgres.transactions import local
 from etl.reading.catalog import Catalog
 from etl.reading.exports import CONTENT_TYPES, as_array, stream
-from etl.reading.query import MAX_PAGE_ROWS, Query, digest, read_query, read_select
+from etl.reading.facets import count_values, read_facets
+from etl.reading.query import (
+    MAX_PAGE_ROWS,
+    Preferences,
+    Query,
+    digest,
+    read_query,
+    read_select,
+)
 from etl.reading.reader import (
     REFUSALS,
     Page,
@@ -43,7 +56,13 @@ MAX_ATTEMPTS = 3
 VARY = "Accept, Accept-Encoding, Accept-Profile, Prefer, Range, Range-Unit"
 
 
-async def answer_rows(request: web.Request, database: Database) -> web.StreamResponse:
+async def features(request: web.Request) -> web.StreamResponse:
+    """The rows that a query selects, or with ``facet`` the values of columns."""
+    answer = _facets if "facet" in request.query else _rows
+    return await answer(request, request.app[DATABASE])
+
+
+async def _rows(request: web.Request, database: Database) -> web.StreamResponse:
     """The rows that the query string and the headers ask for."""
     asked = preferences_of(request)
     if len(request.query.getall("after", [])) > 1:
@@ -55,10 +74,10 @@ async def answer_rows(request: web.Request, database: Database) -> web.StreamRes
         query = read_query(catalog, parameters, asked)
         if query.offset and after is not None:
             raise BadParameter("after is one way to page, offset another: send one")
-        form = representation_of(request, query, query.digest, after)
-        if not_modified := await unchanged(form, catalog):
+        form = _representation(request, query, query.digest, after)
+        if not_modified := await _unchanged(form, catalog):
             return not_modified
-        answer = _Answer(request, catalog, query, after, form)
+        answer = _Answer(catalog, query, after, form)
         if query.format not in ("csv", "ndjson"):
             async with (
                 database.readers.connection() as connection,
@@ -69,7 +88,27 @@ async def answer_rows(request: web.Request, database: Database) -> web.StreamRes
                 return page
         return await send_rows(request, database, answer.open_rows)
 
-    return await with_catalog(request, attempt)
+    return await _with_catalog(request, attempt)
+
+
+async def _facets(request: web.Request, database: Database) -> web.StreamResponse:
+    """The commonest values of the columns that the query string names."""
+    accepted = choose_format(request.headers.get("Accept", ""), ("json",))
+    asked = Preferences(accepted, timezone=preferences_of(request).timezone)
+    parameters = tuple(request.query.items())
+
+    async def attempt(catalog: Catalog) -> web.StreamResponse:
+        facets = read_facets(catalog, parameters, asked)
+        form = _representation(request, facets.query, parameters, asked)
+        if not_modified := await _unchanged(form, catalog):
+            return not_modified
+        async with (
+            database.readers.connection() as connection,
+            in_timezone(connection, asked.timezone),
+        ):
+            return form.answer(*await count_values(connection, catalog, facets))
+
+    return await _with_catalog(request, attempt)
 
 
 async def feature(request: web.Request) -> web.StreamResponse:
@@ -89,25 +128,25 @@ async def feature(request: web.Request) -> web.StreamResponse:
         if not is_text(key):
             raise missing
         form = Representation(request, digest(key, query.digest), "Accept")
-        if not_modified := await unchanged(form, catalog):
+        if not_modified := await _unchanged(form, catalog):
             return not_modified
         published, row = await reader.row(catalog, query, key)
         if row is None:
             raise missing
         return form.answer(published, row.encode())
 
-    return await with_catalog(request, attempt)
+    return await _with_catalog(request, attempt)
 
 
-def representation_of(
-    request: web.Request, query: Query, *parts: object
+def _representation(
+    request: web.Request, query: Query, *parts: Hashable
 ) -> Representation:
     """The form of an answer that these parts identify; by the clock always another."""
     now = time.time_ns() if query.reads_clock else None
     return Representation(request, digest(*parts, now), VARY, coding_of(request))
 
 
-async def unchanged(form: Representation, catalog: Catalog) -> web.Response | None:
+async def _unchanged(form: Representation, catalog: Catalog) -> web.Response | None:
     """A 304 without reading a row, if the client has this representation.
 
     Of what a condition ``*`` names only the rows say whether it is there.
@@ -118,7 +157,7 @@ async def unchanged(form: Representation, catalog: Catalog) -> web.Response | No
     return form.not_modified(await request.app[READER].published(catalog))
 
 
-async def with_catalog(
+async def _with_catalog(
     request: web.Request, attempt: Callable[[Catalog], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Attempt it with the catalog in use, and again if the table has changed."""
@@ -141,7 +180,6 @@ async def with_catalog(
 class _Answer:
     """The answer to a query, as a page or as a stream."""
 
-    request: web.Request
     catalog: Catalog
     query: Query
     after: str | None
@@ -222,7 +260,7 @@ class _Answer:
             headers["Content-Range"] = shown
         if total is not None and query.count == "exact":
             headers["X-Total-Count"] = str(total)
-        headers.update(page_links(self.request, **self._following(page)))
+        headers.update(page_links(self.form.request, **self._following(page)))
         self.form.describe(response, page.published)
 
     def _following(self, page: Page) -> dict[str, str]:
@@ -235,8 +273,6 @@ class _Answer:
             return {}
         if page.cursor is not None:
             return {"after": page.cursor}
-        if self.query.has_cursor:
-            return {}
         return {"offset": str(first + limit), "limit": str(limit)}
 
 

@@ -7,28 +7,33 @@ catalog, and tokens from the settings. Knows no column by name.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from psycopg import AsyncConnection
 
 from etl.api.access import tokens_for
 from etl.api.app_keys import DATABASE, SETTINGS
-from etl.api.filters import (
-    Schema,
-    filter_on,
-    order_pattern,
-    parameter_name,
-    select_item,
-)
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
-from etl.reading.tree import RESERVED
+from etl.reading.grammar import NAME
+from etl.reading.tree import (
+    AGGREGATES,
+    IS_VALUES,
+    OPERATORS,
+    QUANTIFIABLE,
+    RESERVED,
+    SEARCHES,
+)
 from etl.settings import Settings
+
+Schema = dict[str, Any]
 
 #: Paths, parameters, answers and schemas.
 BASE = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
@@ -48,6 +53,30 @@ JSON_TYPES: Mapping[str, Schema] = {
     "json": {},
     "jsonb": {},
 }
+
+# The patterns are of the grammar in etl/reading/grammar.py: each matches all that the
+# service takes, and a little more, which only Postgres can refuse.
+
+#: What may follow a column: a part of JSON, a cast, and an aggregate.
+_PATH = r"\s*(->.+)?"
+_CAST = r"(::[\w$ ]+)?"
+_AGGREGATE = rf"(\.({'|'.join(AGGREGATES)})\(\){_CAST})?"
+
+_ROWS = rf"count(\(\))?{_CAST}"
+_DIRECTION = r"(\.(asc|desc))?(\.(nullsfirst|nullslast))?"
+
+_FILTER = "|".join(
+    (
+        rf"^(not\.)?(({'|'.join(QUANTIFIABLE)})(\((any|all)\))?\.",
+        rf"({'|'.join(OPERATORS)})\.",
+        rf"({'|'.join(SEARCHES)})(\([\w$ ]+\))?\.",
+        r"in\.\s*\([\s\S]*\)\s*$",
+        rf"is\.({'|'.join(IS_VALUES)})$)",
+    )
+)
+
+#: Characters of a pattern (ECMA 262) that need a backslash to mean themselves.
+SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
 @dataclass(frozen=True)
@@ -92,16 +121,12 @@ async def read_table(connection: AsyncConnection) -> Table:
         )
         kinds = [Kind(*row) for row in await rows.fetchall()]
         rows = await connection.execute(
-            "select name from etl.facet_columns order by position"
+            "select array(select name from etl.facet_columns order by position),"
+            " obj_description(to_regclass('features'), 'pg_class'),"
+            " array(select source from etl.sources order by source)"
         )
-        facets = [name for (name,) in await rows.fetchall()]
-        rows = await connection.execute(
-            "select obj_description(to_regclass('features'), 'pg_class')"
-        )
-        ((description,),) = await rows.fetchall()
-        rows = await connection.execute("select source from etl.sources order by 1")
-        sources = [source for (source,) in await rows.fetchall()]
-    return Table(catalog, kinds, facets, description, sources)
+        (others,) = await rows.fetchall()
+    return Table(catalog, kinds, *others)
 
 
 def describe(table: Table, settings: Settings) -> Schema:
@@ -111,14 +136,14 @@ def describe(table: Table, settings: Settings) -> Schema:
     parameters = document["components"]["parameters"]
     if table.sources:
         parameters["file_name"]["schema"]["enum"] = list(table.sources)
-    names = [parameter_name(column.name) for column in table.catalog.columns]
-    parameters["select"]["schema"]["items"] = select_item(names)
-    parameters["facet"]["schema"]["items"] = select_item(names)
-    parameters["order"]["schema"]["items"]["pattern"] = order_pattern(names)
+    names = [_parameter_name(column.name) for column in table.catalog.columns]
+    parameters["select"]["schema"]["items"] = _select_item(names)
+    parameters["facet"]["schema"]["items"] = _select_item(names)
+    parameters["order"]["schema"]["items"]["pattern"] = _order_pattern(names)
     listed = document["paths"]["/features"]["get"]["parameters"]
     # Generators of clients take limit and "limit" for one: `and` can filter by these.
     columns = [each for each in table.catalog.columns if each.name not in RESERVED]
-    listed += map(filter_on, columns)
+    listed += map(_filter_on, columns)
     _secure(document, settings)
     return document
 
@@ -178,3 +203,44 @@ def _secure(document: Schema, settings: Settings) -> None:
         document["components"]["securitySchemes"] = schemes
     for answer in unused:
         del document["components"]["responses"][answer]
+
+
+def _parameter_name(name: str) -> str:
+    """A column's name as in a query string: in quotes where it needs them."""
+    if name in RESERVED or name.strip() != name or not NAME.fullmatch(name):
+        escaped = re.sub(r'(["\\])', r"\\\1", name)
+        return f'"{escaped}"'
+    return name
+
+
+def _select_item(names: Sequence[str]) -> Schema:
+    """A value in ``select``: one of these names, or what is made of one."""
+    value = rf"({_any_of(names)}){_PATH}{_CAST}{_AGGREGATE}"
+    pattern = rf"^\s*(\*|([^:]+:)?\s*({_ROWS}|{value}))\s*$"
+    choices = [{"type": "string", "enum": [*names]}]
+    return {"anyOf": [*choices, {"type": "string", "pattern": pattern}]}
+
+
+def _order_pattern(names: Sequence[str]) -> str:
+    """The pattern of a term in ``order``."""
+    return rf"^\s*({_any_of(names)}){_PATH}{_DIRECTION}\s*$"
+
+
+def _filter_on(column: Column) -> Schema:
+    """The filter on a column, as a parameter that may be repeated."""
+    operators = ", ".join((*OPERATORS, *SEARCHES))
+    states = ", ".join(f"`is.{state}`" for state in IS_VALUES)
+    syntax = (
+        f"A filter: {operators}, a dot and a value, as far as {column.type} has them;"
+        f" `in.(…,…)`; {states}; `not.` before any"
+    )
+    return {
+        "name": _parameter_name(column.name),
+        "in": "query",
+        "description": ". ".join(filter(None, [column.description, syntax])),
+        "schema": {"type": "array", "items": {"type": "string", "pattern": _FILTER}},
+    }
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return "|".join(re.sub(SYNTAX, r"\\\g<0>", name) for name in names)

@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from etl.api.access import FILE_ROUTE, require_access
-from etl.api.answers import READER, answer_rows, feature
+from etl.api.answers import READER, feature, features
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.expected import open_files
-from etl.api.facets import answer_facets
 from etl.api.files import delete_file, file, files, put_file
 from etl.api.history import cancel, events, rejected_records, rejects, run, runs
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
@@ -52,8 +51,8 @@ PURPOSES = ("Sec-Purpose", "Purpose")
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
     counts = Metrics()
-    app = web.Application(middlewares=[count_requests(counts), close_unread])
-    app.middlewares.extend((compress, problems))
+    outermost = [count_requests(counts), close_unread, compress, problems]
+    app = web.Application(middlewares=outermost)
     app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)
@@ -177,12 +176,6 @@ def _not_started(
 ) -> web.Response:
     """The answer to a trigger that started none; ``summary`` is of one in progress."""
     return problem(status, result, message=NOT_STARTED, result=result, run=summary)
-
-
-async def features(request: web.Request) -> web.StreamResponse:
-    """The rows that a query selects, or with ``facet`` the values of columns."""
-    answer = answer_facets if "facet" in request.query else answer_rows
-    return await answer(request, request.app[DATABASE])
 
 
 async def healthz(request: web.Request) -> web.Response:

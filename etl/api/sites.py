@@ -6,7 +6,6 @@ reach. It says where a request comes from in headers that no page can set.
 
 from __future__ import annotations
 
-import re
 import socket
 from functools import lru_cache
 
@@ -15,7 +14,7 @@ from aiohttp.typedefs import Handler
 from yarl import URL
 
 from etl.errors import RequestError, truncated
-from etl.http.addresses import absolute_url, ip_of
+from etl.http.addresses import HOST, absolute_url, ip_of
 from etl.http.headers import add_vary
 from etl.http.protocol import METHODS
 from etl.settings import Settings
@@ -40,9 +39,6 @@ PREFLIGHT = {
     ),
     "Access-Control-Max-Age": "600",
 }
-
-#: A Host header, in lower case: a name or an address, and a port.
-HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)]|(?P<name>[^]\[:@/]+?)\.?)(?::\d*)?")
 
 #: Whether a page of this service, or nobody but its user, has caused a request.
 OWN = ("same-origin", "none")

@@ -12,13 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 
-from etl.csvfiles.fields import (
-    BLANK_LINES,
-    MARKS,
-    Fields,
-    split_record,
-    split_records,
-)
+from etl.csvfiles.fields import BLANK_LINES, MARKS, Fields, split_record, split_records
 from etl.csvfiles.patterns import BYTE_ORDER_MARK, END_OF_FILE, match_end
 from etl.csvfiles.textfile import decode, describe_binary, printable
 from etl.errors import DataFault

@@ -10,13 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import zip_longest
 
 from aiohttp import web
@@ -45,7 +39,12 @@ MAX_LINK = 8000
 #: Parameters that say at which row a page begins.
 POSITIONS = ("after", "offset")
 
-_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+#: A Host header: a name or an address, and a port.
+HOST = re.compile(
+    r"(?:(?P<name>[\w.~-]+?)\.?|\[(?P<address>[0-9a-f:.]+)\])(?::[0-9]{1,5})?",
+    re.ASCII | re.IGNORECASE,
+)
+
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 
 #: An address with or without a port, as proxies write it.
@@ -107,14 +106,13 @@ def page_links(request: web.BaseRequest, **following: str) -> dict[str, str]:
     out: a client that cannot read it could read nothing of the answer.
     """
     given = request.query
+    first = MultiDict(each for each in given.items() if each[0] not in POSITIONS)
     links: dict[str, MultiDict[str]] = {}
     if following:
         links["next"] = MultiDict(given)
         links["next"].update(following)
-    if following or any(name in given for name in POSITIONS):
-        links["first"] = MultiDict(
-            each for each in given.items() if each[0] not in POSITIONS
-        )
+    if following or len(first) < len(given):
+        links["first"] = first
     found: list[str] = []
     for relation, query in links.items():
         path = request.rel_url.with_query(query).raw_path_qs
@@ -163,7 +161,7 @@ def _walk(own: Hop, hops: Iterable[Hop], trusted: Networks) -> Hop:
         found = Hop(
             client or found.client,
             scheme.lower() if scheme.lower() in ("http", "https") else found.scheme,
-            host if _HOST.fullmatch(host) else found.host,
+            host if HOST.fullmatch(host) else found.host,
         )
         if not _is_in(ip_of(client), trusted):
             break
@@ -215,7 +213,7 @@ def _is_in(address: Address | None, networks: Networks) -> bool:
 def _own_host(request: web.BaseRequest) -> str:
     """The host that the request names; the address it came to if it names none."""
     host = request.headers.get("Host", "")
-    if _HOST.fullmatch(host) or request.transport is None:
+    if HOST.fullmatch(host) or request.transport is None:
         return host
     address, port = request.transport.get_extra_info("sockname")[:2]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

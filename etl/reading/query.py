@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
 from etl.reading.catalog import Catalog
 from etl.reading.exports import MEDIA_TYPES
-from etl.reading.grammar import (
-    parse_filter,
-    parse_junction,
-    parse_order,
-    parse_select,
-)
+from etl.reading.grammar import parse_filter, parse_junction, parse_order, parse_select
 from etl.reading.scanner import is_text
-from etl.reading.tree import (
-    JUNCTIONS,
-    RESERVED,
-    Field,
-    Filter,
-    Item,
-    Junction,
-    Term,
-)
+from etl.reading.tree import JUNCTIONS, RESERVED, Field, Filter, Item, Junction, Term
 
 #: Parsed queries that are cached: clients repeat them.
 CACHED_QUERIES = 256
@@ -146,7 +133,7 @@ def read_query(
         has_bom=_flag(given, "bom") and form == "csv",
         reads_clock=any(CLOCK.search(f"{name}={text}") for name, text in parameters),
         rows_digest=digest(
-            others, given.get("order"), [term.field.name for term in order]
+            tuple(others), given.get("order"), tuple(term.field.name for term in order)
         ),
         digest=digest(parameters, asked),
     )
@@ -166,7 +153,8 @@ def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Qu
     return query
 
 
-def digest(*parts: object) -> str:
+@lru_cache(CACHED_QUERIES)
+def digest(*parts: Hashable) -> str:
     """Identifies what these parts say, also in another process."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
