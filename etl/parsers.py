@@ -98,16 +98,8 @@ def token(text: str) -> str:
 
 def origins(text: str) -> frozenset[str]:
     """The origins whose pages may read answers, as browsers write them; or ``*``."""
-    listed = [origin.strip() for origin in text.split(",")]
-    if listed == ["*"]:
-        return frozenset(listed)
-    for origin in listed:
-        if not ORIGIN.fullmatch(origin.lower()):
-            raise ValueError(
-                f"{origin!r} is not an origin such as https://app.example.com"
-                " (* is every origin, and must be alone)"
-            )
-    return frozenset(str(URL(origin.lower())) for origin in listed)
+    what = "an origin such as https://app.example.com"
+    return frozenset(str(URL(origin)) for origin in _listed(text, ORIGIN, what))
 
 
 def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -124,13 +116,14 @@ def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def hosts(text: str) -> frozenset[str]:
     """The names under which a service is reached; or ``*``."""
-    listed = [name.strip().lower() for name in text.split(",")]
-    if listed == ["*"]:
-        return frozenset(listed)
-    for name in listed:
-        if not HOST.fullmatch(name):
-            raise ValueError(
-                f"{name!r} is not the name of a host such as etl.example.com, without"
-                " a port (* is every name, and must be alone)"
-            )
-    return frozenset(listed)
+    what = "the name of a host such as etl.example.com, without a port"
+    return frozenset(_listed(text, HOST, what))
+
+
+def _listed(text: str, pattern: re.Pattern[str], what: str) -> list[str]:
+    """What a list has, in lower case; each fits the pattern, or ``*`` is alone."""
+    listed = [each.strip().lower() for each in text.split(",")]
+    for each in listed:
+        if listed != ["*"] and not pattern.fullmatch(each):
+            raise ValueError(f"{each!r} is not {what} (* is all, and must be alone)")
+    return listed

@@ -28,8 +28,12 @@ from etl.http.connections import (
     max_connections,
     raise_descriptor_limit,
 )
-from etl.http.protocol import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
-from etl.http.requestlog import RequestLog
+from etl.http.protocol import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_TARGET_BYTES,
+    RequestLog,
+)
 from etl.logs import JsonLines, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.process import EmbeddedError
@@ -113,7 +117,7 @@ def create_runner(
         max_line_size=MAX_TARGET_BYTES,
         max_field_size=MAX_HEADER_BYTES,
         max_headers=MAX_HEADERS,
-        count_refused=app[METRICS].count_refused,
+        count_refused=app[METRICS].count_request,
     )
 
 

@@ -16,7 +16,7 @@ from etl.api.sites import known_hosts, require_known_host, require_own_site
 from etl.errors import RequestError
 from etl.http.addresses import is_local
 from etl.http.problems import TRIGGER_PATH
-from etl.http.requestlog import HEALTH_PATHS
+from etl.http.protocol import HEALTH_PATHS
 from etl.settings import Settings
 
 #: Routes that start or cancel runs need API_TOKEN.

@@ -77,7 +77,7 @@ async def _rows(request: web.Request, database: Database) -> web.StreamResponse:
         form = _representation(request, query, query.digest, after)
         if not_modified := await _unchanged(form, catalog):
             return not_modified
-        answer = _Answer(catalog, query, after, form)
+        answer = _Answer(query, after, form)
         if query.format not in ("csv", "ndjson"):
             async with (
                 database.readers.connection() as connection,
@@ -106,7 +106,7 @@ async def _facets(request: web.Request, database: Database) -> web.StreamRespons
             database.readers.connection() as connection,
             in_timezone(connection, asked.timezone),
         ):
-            return form.answer(*await count_values(connection, catalog, facets))
+            return form.answer(*await count_values(connection, facets))
 
     return await _with_catalog(request, attempt)
 
@@ -130,7 +130,7 @@ async def feature(request: web.Request) -> web.StreamResponse:
         form = Representation(request, digest(key, query.digest), "Accept")
         if not_modified := await _unchanged(form, catalog):
             return not_modified
-        published, row = await reader.row(catalog, query, key)
+        published, row = await reader.row(query, key)
         if row is None:
             raise missing
         return form.answer(published, row.encode())
@@ -180,7 +180,6 @@ async def _with_catalog(
 class _Answer:
     """The answer to a query, as a page or as a stream."""
 
-    catalog: Catalog
     query: Query
     after: str | None
     form: Representation
@@ -189,11 +188,11 @@ class _Answer:
         """All rows that the query asks for; None if they are too many for a page."""
         query = self.query
         limit = min(query.most_rows, 1 if query.is_single else MAX_PAGE_ROWS)
-        page = await self._read(connection, query, limit, with_rows=True)
+        page = await read_page(connection, query, self.after, limit, with_rows=True)
         found = page.found if query.limit is None else min(page.found, query.limit)
         if query.is_single and found != 1:
             counting = replace(query, count="exact")
-            counted = await self._read(connection, counting, 0, with_rows=False)
+            counted = await read_page(connection, counting, None, 0, with_rows=False)
             number = _between(query, counted.total or 0)
             raise NotAcceptable(
                 f"one row is asked for, and there are {number}",
@@ -215,20 +214,13 @@ class _Answer:
         self, connection: AsyncConnection, response: web.StreamResponse
     ) -> AsyncGenerator[bytes]:
         """Open a stream of the rows."""
-        query = self.query
+        query, most = self.query, self.query.most_rows
         if query.asked.timezone:
             await connection.execute(local({"timezone": query.asked.timezone}))
-        page = await self._read(connection, query, query.most_rows, with_rows=False)
+        page = await read_page(connection, query, self.after, most, with_rows=False)
         self._describe(response, page)
         selected = rows(query, self.after)
         return stream(connection, selected, query.format, bom=query.has_bom)
-
-    async def _read(
-        self, connection: AsyncConnection, query: Query, limit: int, *, with_rows: bool
-    ) -> Page:
-        return await read_page(
-            connection, self.catalog, query, self.after, limit, with_rows=with_rows
-        )
 
     def _describe(self, response: web.StreamResponse, page: Page) -> None:
         """Set status and headers.

@@ -98,18 +98,13 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def count_request(
-        self, route: web.AbstractRoute, status: int, seconds: float
+        self, status: int, seconds: float = 0, route: web.AbstractRoute | None = None
     ) -> None:
-        """Count a finished request; paths without a route share one label."""
-        there = route.resource
-        method, path = (route.method, there.canonical) if there else NO_ROUTE
+        """Count a finished request; those without a route share one label."""
+        its = route and route.resource
+        method, path = (route.method, its.canonical) if route and its else NO_ROUTE
         self._requests.labels(method, path, status).inc()
         self._seconds.labels(method, path).observe(seconds)
-
-    def count_refused(self, status: int) -> None:
-        """Count a request that never reached a route, since it could not be read."""
-        self._requests.labels(*NO_ROUTE, status).inc()
-        self._seconds.labels(*NO_ROUTE).observe(0)
 
     def count_run(self, run: Run) -> None:
         """Count a finished run with its phases, SQL files and records."""
@@ -141,7 +136,7 @@ def count_requests(metrics: Metrics) -> Middleware:
             return response
         finally:
             route = request.match_info.route
-            metrics.count_request(route, status, perf_counter() - began)
+            metrics.count_request(status, perf_counter() - began, route)
 
     return count
 

@@ -1,19 +1,22 @@
-"""Reads the requests of a connection, and refuses what cannot be read as one.
+"""Reads the requests of a connection, refuses what cannot be read as one, logs each.
 
 Adds to aiohttp's protocol the bounds of a request's lines, and answers as all others
-are: problems with the status that says why, logged and counted. Knows no route.
+are: problems with the status that says why, logged and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, LineTooLong
 
+from etl.http.addresses import client_address
 from etl.http.headers import COMMON_HEADERS
 from etl.http.problems import problem
 
@@ -38,6 +41,14 @@ TLS = "Received HTTPS traffic on an HTTP port"
 
 #: A request line that is one but for its method, in the message of an error.
 _REQUEST_LINE = re.compile(r"b(['\"])[!#$%&'*+.^_`|~\w-]+ \S+ HTTP/1\.[01]\1", re.ASCII)
+
+#: Requested every few seconds by whatever watches the service: log failures alone.
+HEALTH_PATHS = {"/healthz", "/readyz"}
+
+#: Characters of a path and its query that a line has: a filter may list thousands.
+MAX_PATH = 2048
+
+REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).6f s"
 
 
 class Protocol(web.RequestHandler):
@@ -101,6 +112,29 @@ class Protocol(web.RequestHandler):
             self.transport.write_eof()
             await asyncio.sleep(LINGER_SECONDS)  # cancelled when the client closes
             self.transport.close()
+
+
+class RequestLog(AbstractAccessLogger):
+    """Logs one line for each request that was answered."""
+
+    def log(
+        self, request: web.BaseRequest, response: web.StreamResponse, time: float
+    ) -> None:
+        """Called by aiohttp when a request was answered, after ``time`` seconds."""
+        is_healthy = request.path in HEALTH_PATHS and response.status < 400
+        level = logging.DEBUG if is_healthy else logging.INFO
+        if not self.logger.isEnabledFor(level):
+            return
+        path = request.path_qs
+        values = {
+            "remote": client_address(request),
+            "method": request.method,
+            "path": path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…",
+            "status": response.status,
+            "bytes": response.body_length,
+            "seconds": round(time, 6),
+        }
+        self.logger.log(level, REQUEST, values)
 
 
 def _reason(error: HttpProcessingError) -> tuple[int, str]:

@@ -103,6 +103,50 @@ def order_by(order: Sequence[Term]) -> sql.Composable:
     return sql.SQL(" order by ") + sql.SQL(", ").join(terms) if terms else NOTHING
 
 
+def keyset_predicate(
+    order: Sequence[Term], cursor: Sequence[sql.Composable | None]
+) -> list[sql.Composable]:
+    """The condition for rows after a cursor, in which None is null; none without one.
+
+    One row comparison if all columns go one way and have no nulls: an index on them
+    finds the first row. Else column by column, where each bounds the scan of an index
+    that starts with it, and those after it decide among equal values.
+    """
+    if not cursor:
+        return []
+    values = [
+        None if value is None else cast(value, term.field.type)
+        for term, value in zip(order, cursor, strict=True)
+    ]
+    present = [value for value in values if value is not None]
+    required = all(term.field.is_required for term in order)
+    one_way = len({term.descending for term in order}) == 1
+    if one_way and required and len(present) == len(order):
+        row_comparison = sql.SQL("({}) {} ({})").format(
+            sql.SQL(", ").join(field_of(term.field) for term in order),
+            sql.SQL("<" if order[0].descending else ">"),
+            sql.SQL(", ").join(present),
+        )
+        return [row_comparison]
+    predicate: sql.Composable = sql.SQL("false")
+    for term, value in reversed(list(zip(order, values, strict=True))):
+        if value is not None:
+            after = "{column} {sign}= {value} and ({column} {sign} {value} or {equal})"
+            if not term.nulls_first and not term.field.is_required:
+                after = f"({after} or {{column}} is null)"
+        elif term.nulls_first:
+            after = "({column} is not null or {equal})"
+        else:
+            after = "{column} is null and {equal}"
+        predicate = sql.SQL(after).format(
+            column=field_of(term.field),
+            sign=sql.SQL("<" if term.descending else ">"),
+            value=value,
+            equal=predicate,
+        )
+    return [predicate]
+
+
 def numbered(values: list[str]) -> Value:
     """Makes numbered parameters, and appends what they stand for to ``values``."""
 

@@ -103,13 +103,13 @@ def read_facets(
 
 
 async def count_values(
-    connection: AsyncConnection, catalog: Catalog, facets: Facets
+    connection: AsyncConnection, facets: Facets
 ) -> tuple[PublishedVersion, bytes]:
     """The published version and the answer as JSON; raises StaleCatalog."""
     statement, values = _statement(facets)
     found = await AsyncRawCursor(connection).execute(statement, values)
     ((*published, answer),) = await found.fetchall()
-    version = checked(catalog, PublishedVersion(*published))
+    version = checked(facets.query.catalog, PublishedVersion(*published))
     return version, b"%b\n" % answer.encode()
 
 

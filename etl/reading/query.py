@@ -58,6 +58,7 @@ class Query:
     ``digest`` the whole query.
     """
 
+    catalog: Catalog
     items: tuple[Item, ...]
     conditions: tuple[Filter | Junction, ...]
     order: tuple[Term, ...]
@@ -117,6 +118,7 @@ def read_query(
     first, limit = _range(given.get("limit"), given.get("offset"), asked.range)
     counts = _flag(given, "count")
     return Query(
+        catalog=catalog,
         items=items,
         conditions=tuple(
             parse_junction(catalog, name, text)

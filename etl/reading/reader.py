@@ -20,7 +20,7 @@ from etl.postgres.database import Database
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
 from etl.reading import statements
-from etl.reading.catalog import Catalog, Column, read_catalog
+from etl.reading.catalog import Catalog, read_catalog
 from etl.reading.cursors import encode_cursor
 from etl.reading.query import MAX_PAGE_ROWS, Query
 
@@ -153,18 +153,15 @@ class Reader:
         published = await self._versions.load(None, None)
         return checked(catalog, published) if catalog else published
 
-    async def row(
-        self, catalog: Catalog, query: Query, key: str
-    ) -> tuple[PublishedVersion, str | None]:
+    async def row(self, query: Query, key: str) -> tuple[PublishedVersion, str | None]:
         """The row with this key as JSON, or None; ``key`` has no NUL.
 
         A cast may fail for one row, and then fails for all of its statement: such a
         query shares none.
         """
         alone = object() if any(item.cast for item in query.items) else None
-        kind = (query, catalog.key[0], alone)
-        published, row = await self._rows.load(kind, key)
-        return checked(catalog, published), row
+        published, row = await self._rows.load((query, alone), key)
+        return checked(query.catalog, published), row
 
     async def _load_versions(
         self, _: None, requests: Sequence[None]
@@ -173,13 +170,11 @@ class Reader:
             return [await read_published(connection)] * len(requests)
 
     async def _load_rows(
-        self, kind: tuple[Query, Column, object], keys: Sequence[str]
+        self, kind: tuple[Query, object], keys: Sequence[str]
     ) -> list[tuple[PublishedVersion, str | None]]:
-        query, column, _ = kind
+        statement = statements.rows_by_key(kind[0])
         async with self._database.readers.connection() as connection:
-            rows = await AsyncRawCursor(connection).execute(
-                statements.rows_by_key(query, column), [list(keys)]
-            )
+            rows = await AsyncRawCursor(connection).execute(statement, [list(keys)])
             return [(PublishedVersion(*it), row) for *it, row in await rows.fetchall()]
 
 
@@ -199,7 +194,6 @@ def in_timezone(
 
 async def read_page(
     connection: AsyncConnection,
-    catalog: Catalog,
     query: Query,
     after: str | None,
     limit: int,
@@ -213,7 +207,7 @@ async def read_page(
     statement, values = statements.page(query, after, limit, with_rows=with_rows)
     found = await AsyncRawCursor(connection).execute(statement, values)
     ((*published, number, total, last, rows),) = await found.fetchall()
-    version = checked(catalog, PublishedVersion(*published))
+    version = checked(query.catalog, PublishedVersion(*published))
     if query.count == "planned" or (
         query.count == "estimated" and total > MAX_PAGE_ROWS
     ):

@@ -7,14 +7,15 @@ from functools import lru_cache
 
 from psycopg import sql
 
-from etl.reading.catalog import Catalog, Column
-from etl.reading.cursors import decode_cursor, keyset_predicate
+from etl.reading.catalog import Catalog
+from etl.reading.cursors import decode_cursor
 from etl.reading.exports import as_objects
 from etl.reading.expressions import (
     cast,
     condition_of,
     field_of,
     group_by,
+    keyset_predicate,
     numbered,
     order_by,
     select_list,
@@ -59,12 +60,13 @@ NULL = sql.SQL("null")
 
 
 @lru_cache(CACHED_QUERIES)
-def rows_by_key(query: Query, key: Column) -> bytes:
+def rows_by_key(query: Query) -> bytes:
     """Rows as JSON by their keys, which are one parameter, an array of text.
 
     One row for each key, in their order: the published version, and the row or null. A
     key that is no value of the column's type has no row.
     """
+    key = query.catalog.key[0]
     statement = sql.SQL(
         """
         select {version}, (

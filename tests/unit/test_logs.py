@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientConnectionResetError
 
-from etl.http.requestlog import RequestLog
+from etl.http.protocol import RequestLog
 from etl.logs import RUN, JsonLines, TextLines, start_logging
 
 FORMATTERS = [TextLines(), TextLines("%(message)s"), JsonLines()]
