@@ -10,7 +10,7 @@ from aiohttp import ETag, web
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE
-from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable
+from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, RequestError
 from etl.http.addresses import page_links
 from etl.http.headers import attachment
 from etl.http.negotiation import (
@@ -19,7 +19,6 @@ from etl.http.negotiation import (
     content_range,
     preferences_of,
 )
-from etl.http.problems import NotThere
 from etl.http.representations import Representation, coding_of
 from etl.http.sending import send_rows
 from etl.postgres.database import Database
@@ -121,9 +120,9 @@ async def feature(request: web.Request) -> web.StreamResponse:
     async def attempt(catalog: Catalog) -> web.StreamResponse:
         query = read_select(catalog, parameters)
         if len(catalog.key) != 1:
-            raise NotThere("features has no key of one column")
-        missing = NotThere(
-            f"features has no row whose {catalog.key[0].name} is {key!r}"
+            raise RequestError("features has no key of one column", 404)
+        missing = RequestError(
+            f"features has no row whose {catalog.key[0].name} is {key!r}", 404
         )
         if not is_text(key):
             raise missing

@@ -28,7 +28,6 @@ from etl.api.answers import READER
 from etl.api.app_keys import SETTINGS
 from etl.errors import RequestError
 from etl.http.parameters import refuse_parameters
-from etl.http.problems import NotThere
 from etl.http.representations import Representation, coding_of
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
@@ -128,7 +127,7 @@ async def chart(request: web.Request) -> web.Response:
         if each.name == name:
             published, body = await request.app[CHARTS].read(each)
             return _answer(request, published, each.file.sha256, body)
-    raise NotThere(f"there is no chart {name!r}")
+    raise RequestError(f"there is no chart {name!r}", 404)
 
 
 def _answer(

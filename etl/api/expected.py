@@ -16,8 +16,7 @@ from aiohttp import web
 
 from etl.api.app_keys import DATABASE, SETTINGS
 from etl.csvfiles.folder import CsvFolder, StoredFile
-from etl.errors import truncated
-from etl.http.problems import NotThere
+from etl.errors import RequestError, truncated
 
 #: Threads that wait for the disk on behalf of these requests; runs have others.
 THREADS = 4
@@ -97,4 +96,4 @@ async def expected_file(request: web.Request) -> ExpectedFile:
         if expected.name == name:
             return expected
     names = ", ".join(expected.name for expected in found)
-    raise NotThere(f"the pipeline has no file {truncated(name)}, but {names}")
+    raise RequestError(f"the pipeline has no file {truncated(name)}, but {names}", 404)

@@ -29,7 +29,6 @@ from etl.errors import DataFault, RequestError, truncated
 from etl.http.bodies import PART_BYTES, receive, send
 from etl.http.headers import attachment
 from etl.http.parameters import refuse_parameters
-from etl.http.problems import NotThere
 from etl.http.representations import entity_tag, is_current
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     try:
         opened = TextFile(its.folder.path / expected.name)
     except DataFault as error:
-        raise NotThere(str(error)) from None
+        raise RequestError(str(error), 404) from None
     try:
         stored = await its.do(its.folder.describe, opened)
         if stored.sha256 is None:
@@ -157,7 +156,7 @@ async def delete_file(request: web.Request) -> web.Response:
     try:
         await its.do(its.folder.remove, expected.name, condition)
     except FileNotFoundError:
-        raise NotThere(f"{expected.name}: is not there") from None
+        raise RequestError(f"{expected.name}: is not there", 404) from None
     except OSError as error:
         raise _refusal(expected, error) from error
     return web.Response(status=204)

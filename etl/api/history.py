@@ -11,11 +11,11 @@ from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
-from etl.errors import BadParameter, Cancelled, truncated
+from etl.errors import BadParameter, Cancelled, RequestError, truncated
 from etl.http.addresses import page_links
 from etl.http.headers import attachment
 from etl.http.parameters import choice, flag, identifier, positive, refuse_parameters
-from etl.http.problems import NotThere, problem
+from etl.http.problems import problem
 from etl.http.representations import encode_as_accepted
 from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream, stream_file
@@ -110,8 +110,8 @@ async def rejected_records(request: web.Request) -> web.StreamResponse:
     headers = {file["file"]: file.get("header") for file in summary["files"]}
     header = headers.get(name)
     if not header:
-        raise NotThere(
-            f"run {summary['id']} knows no header of a file {truncated(name)}"
+        raise RequestError(
+            f"run {summary['id']} knows no header of a file {truncated(name)}", 404
         )
     records = records_of_file(summary["id"], name)
 
@@ -192,7 +192,7 @@ async def _summary(request: web.Request) -> RunSummary:
     async with request.app[DATABASE].readers.connection() as connection:
         if summaries := await read_runs(connection, number):
             return summaries[0]
-    raise NotThere(f"there is no run {request.match_info['id']!r}")
+    raise RequestError(f"there is no run {request.match_info['id']!r}", 404)
 
 
 def _number(request: web.Request) -> int:
@@ -200,4 +200,4 @@ def _number(request: web.Request) -> int:
     number = request.match_info["id"]
     if re.fullmatch("[0-9]{1,19}", number) and int(number) <= MAX_NUMBER:
         return int(number)
-    raise NotThere(f"there is no run {number!r}")
+    raise RequestError(f"there is no run {number!r}", 404)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from etl.errors import RequestError
 from etl.http.negotiation import choose_format
-from etl.http.problems import NotThere
 from etl.http.representations import (
     MIN_COMPRESSED,
     coding_of,
@@ -79,7 +79,7 @@ async def static(request: web.Request) -> web.Response:
     """One of the files of both pages."""
     name = request.match_info["file"]
     if name not in FILES:
-        raise NotThere(f"there is no file {name!r}")
+        raise RequestError(f"there is no file {name!r}", 404)
     return await _send(request, FILES[name])
 
 

@@ -24,11 +24,10 @@ from etl.api.readiness import Readiness
 from etl.api.sites import allow_origins
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
-from etl.http.bodies import close_unread, expect_nothing
+from etl.http.bodies import expect_nothing, finish
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
-from etl.http.representations import compress
 from etl.http.sending import MAX_STREAMS, STREAMS
 from etl.postgres.database import open_database
 from etl.reading.catalog import read_catalog
@@ -51,8 +50,7 @@ PURPOSES = ("Sec-Purpose", "Purpose")
 def create_app(settings: Settings) -> web.Application:
     """The whole service; its database starts and stops with it."""
     counts = Metrics()
-    outermost = [count_requests(counts), close_unread, compress, problems]
-    app = web.Application(middlewares=outermost)
+    app = web.Application(middlewares=[count_requests(counts), finish, problems])
     app.on_response_prepare.append(add_common_headers)
     if settings.cors_origins:  # before tokens: a preflight has none
         allow_origins(app, settings.cors_origins)

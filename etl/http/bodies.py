@@ -1,4 +1,4 @@
-"""Bodies that are too long to be held in memory: received and sent in parts.
+"""Bodies: compressed, or received and sent in parts where memory should not hold them.
 
 Knows how slow a client may be, and nothing of what it sends.
 """
@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
+
+from etl.http.representations import MIN_COMPRESSED, encode_as_accepted
 
 #: Bytes of a part, and the seconds that a client may take to send or to read one before
 #: it is disconnected. Slower than this, 4 KiB/s, is no line that anyone uses.
@@ -80,9 +82,18 @@ async def send(
 
 
 @web.middleware
-async def close_unread(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Close the connection after an answer that did not wait for the whole body."""
+async def finish(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Compress a body that is known, unless it has been or is short; and close the
+    connection after an answer that did not wait for the whole body of its request.
+    """
     response = await handler(request)
     if not request.content.is_eof() and not response.prepared:
         response.force_close()
+    if (
+        isinstance(response, web.Response)
+        and isinstance(response.body, bytes)
+        and len(response.body) >= MIN_COMPRESSED
+        and "ETag" not in response.headers
+    ):
+        encode_as_accepted(request, response)
     return response

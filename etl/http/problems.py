@@ -39,12 +39,6 @@ STARTED, NOT_STARTED = "ETL process started", "no ETL process was started"
 log = logging.getLogger(__name__)
 
 
-class NotThere(RequestError):
-    """The path names nothing that exists; the message says what is missing."""
-
-    status = 404
-
-
 class TooSlow(Exception):
     """Postgres took longer for a request than it may."""
 

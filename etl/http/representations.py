@@ -1,9 +1,10 @@
 """Representations (RFC 9110): which coding an answer has, and which entity tag.
 
 An answer with an entity tag is compressed where it is made, since each coding has a tag
-of its own; others are by the middleware. A client that has the present representation
-gets 304, of rows without one being read: their tag is made of the published version, a
-digest of the files of data and SQL that went into ``features``, and of the request.
+of its own; others are when they are finished (see ``bodies.py``). A client that has the
+present representation gets 304, of rows without one being read: their tag is made of
+the published version, a digest of the files of data and SQL that went into
+``features``, and of the request.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiohttp import ETag, web
-from aiohttp.typedefs import Handler
 from aiohttp.web import ContentCoding
 
 from etl.http.headers import add_vary
@@ -21,20 +21,6 @@ from etl.reading.reader import PublishedVersion
 
 #: Bytes of a body that fit into a packet as they are.
 MIN_COMPRESSED = 1024
-
-
-@web.middleware
-async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Compress a body that is known, unless it has been or is short."""
-    response = await handler(request)
-    if (
-        isinstance(response, web.Response)
-        and isinstance(response.body, bytes)
-        and len(response.body) >= MIN_COMPRESSED
-        and "ETag" not in response.headers
-    ):
-        encode_as_accepted(request, response)
-    return response
 
 
 def encode_as_accepted(request: web.Request, response: web.StreamResponse) -> None:
