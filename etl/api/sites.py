@@ -1,4 +1,4 @@
-"""What pages of other sites may do: nothing but what CORS_ORIGINS names (CORS).
+"""What pages of other sites may send and read (CORS), and which hosts are this service.
 
 A browser sends what any page tells it to, also to services that only its machine can
 reach. It says where a request comes from in headers that no page can set.
