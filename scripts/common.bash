@@ -36,7 +36,8 @@ install() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "this Python lacks venv: on Debian, apt install python3-venv"
     "$1" -m venv --clear "$project/.venv" || fail "cannot make $project/.venv"
-    "$python" -m pip --disable-pip-version-check --quiet install -r "$project/$2" ||
+    "$python" -m pip --disable-pip-version-check --quiet install --require-hashes \
+        -r "$project/$2" ||
         fail "pip could not install $2"
     echo "$3" >"$project/.venv/installed"
 }

@@ -41,7 +41,9 @@ LINTERS = [
 ]
 
 
-PIP = "-m pip --disable-pip-version-check --quiet install -r {}/{}\n"
+PIP = (
+    "-m pip --disable-pip-version-check --quiet install --require-hashes -r {}/{}\n"
+)
 
 
 @pytest.fixture
