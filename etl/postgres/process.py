@@ -26,7 +26,7 @@ class EmbeddedError(RuntimeError):
 def run_as(command: list[str], owner: str | None) -> None:
     """Run a program to its end as ``owner``; EmbeddedError has its last line."""
     account = pwd.getpwnam(owner) if owner else None
-    result = subprocess.run(
+    result = subprocess.run(  # noqa: S603 (a list that we compose)
         command,
         user=account.pw_uid if account else None,
         group=account.pw_gid if account else None,

@@ -1,5 +1,5 @@
-"""test.sh: which tools it runs, in which order, and what it says in the end; and the
-venv that it makes first, as the other scripts do.
+"""test.sh and scripts/audit.sh: which tools they run, in which order, and what they say
+in the end; and the venv that they make first, as the other scripts do.
 
 Runs the scripts themselves in a folder whose Python only prints what it is to run.
 """
@@ -18,7 +18,7 @@ from etl.settings import PROJECT
 #: The Python of .venv: the tools themselves would take minutes.
 PYTHON = """#!/bin/sh
 echo "$*${TEST_DATABASE_URL:+ on $TEST_DATABASE_URL}"
-case " $FAILING " in *" $2 "*) exit 3 ;; esac
+case " $FAILING " in *" $2 "*) printf "$SAYS" >&2; exit 3 ;; esac
 """
 
 #: The Python that makes .venv, with that one in it.
@@ -41,9 +41,7 @@ LINTERS = [
 ]
 
 
-PIP = (
-    "-m pip --disable-pip-version-check --quiet install --require-hashes -r {}/{}\n"
-)
+PIP = "-m pip --disable-pip-version-check --quiet install --require-hashes -r {}/{}\n"
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def bare(tmp_path: Path) -> Path:
     """A checkout without .venv."""
     folder = tmp_path / "check out"
     (folder / "scripts").mkdir(parents=True)
-    for name in ("test.sh", "scripts/common.bash", *FILES):
+    for name in ("test.sh", "scripts/common.bash", "scripts/audit.sh", *FILES):
         shutil.copy(PROJECT / name, folder / name)
     for name, text in (("python", PYTHON), ("base", BASE)):
         (tmp_path / name).write_text(text)
@@ -72,6 +70,7 @@ def run(
     failing: str = "",
     script: str = "./test.sh",
     citus: str = "",
+    says: str = "",
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", f'{script} "$@"', "bash", *arguments],
@@ -79,6 +78,7 @@ def run(
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "PYTHON": str(folder.parent / "base"),
             "FAILING": failing,
+            "SAYS": says,
             "TEST_CITUS_URL": citus,
         },
         cwd=folder,
@@ -205,3 +205,23 @@ def test_fix_runs_what_can_fix(folder: Path) -> None:
     ended = run(folder, "--fix", failing="ruff")
     assert ended.returncode == 1
     assert len(ended.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("says", "code"),
+    [
+        ("Found 1 known vulnerability in 1 package", 1),
+        ("aiohttp: Dependency not found on PyPI", 2),
+        ("requests.exceptions.ConnectionError: no such host", 2),
+    ],
+)
+def test_audit_tells_a_vulnerability_from_a_database_out_of_reach(
+    folder: Path, says: str, code: int
+) -> None:
+    assert run(folder, script="scripts/audit.sh").returncode == 0
+    ended = run(folder, failing="pip_audit", says=says, script="scripts/audit.sh")
+    assert ended.returncode == code
+    told = (ended.stdout + ended.stderr).splitlines()[-1]
+    assert (
+        told == ("not audited for known vulnerabilities: " if code == 2 else "") + says
+    )
