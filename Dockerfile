@@ -27,6 +27,9 @@ COPY . .
 # Readable to that user under whatever umask the files were checked out; and the data
 # may be replaced by HTTP, also in a volume that begins with them.
 RUN chmod -R a+rX . && chown -R features-etl:features-etl data
+# What the image contains, for those who look for vulnerabilities.
+RUN mkdir -p /usr/share/doc/features-etl \
+    && python scripts/sbom.py > /usr/share/doc/features-etl/sbom.cdx.json
 # psql on the service's database: docker exec -it NAME psql
 RUN printf '%s\n' '#!/bin/sh' \
         'PYTHONPATH=/app exec /opt/venv/bin/python -P -m etl.psql "$@"' \

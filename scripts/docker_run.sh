@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image features-etl, starts it as the container $CONTAINER (features-etl) on
-# port $PORT (5000), and waits until it is ready. Arguments go to docker run.
+# port $PORT (5000), and waits until it is ready. Nothing in it can be root, or write
+# outside of its volumes and /tmp. Arguments go to docker run.
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 container=${CONTAINER:-features-etl}
 url=http://127.0.0.1:${PORT:-5000}
@@ -23,6 +24,7 @@ docker build --tag features-etl "$project"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 if ! docker run --detach --cidfile "$folder/id" --name "$container" \
+    --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges:true \
     --publish "127.0.0.1:${PORT:-5000}:5000" "$@" features-etl >/dev/null; then
     [ -s "$folder/id" ] && docker rm --force --volumes "$(cat "$folder/id")" >/dev/null
     exit 1

@@ -19,8 +19,11 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from etl.settings import PROJECT
+from tests.support.requirements import pins
 
 #: Seconds; the first build downloads the wheels.
 BUILD_SECONDS = 300
@@ -28,6 +31,7 @@ READY_SECONDS = 90
 
 IMAGE = "features-etl"
 STATE = "/var/lib/features-etl/postgres"
+SBOM = "/usr/share/doc/features-etl/sbom.cdx.json"
 
 #: The shell's own DB_HOST or PORT would count for the script and for compose.
 ENVIRON = {
@@ -182,19 +186,73 @@ def in_image(script: str) -> str:
     return output("docker", "run", *shell)
 
 
+#: What the kernel says of each process: the user, no capabilities, none to be had.
+UNPRIVILEGED = """\
+CapBnd:\t0000000000000000
+CapEff:\t0000000000000000
+NoNewPrivs:\t1
+Uid:\t10001\t10001\t10001\t10001"""
+
+
+def require_hardened(service: Service) -> None:
+    """No process is root or could become it, and the root file system is read-only."""
+    shell = ("docker", "exec", service.container, "sh", "-c")
+    statuses = "cat /proc/[0-9]*/status | grep -E '^(CapBnd|CapEff|NoNewPrivs|Uid):'"
+    assert output(*shell, f"{statuses} | sort -u") == UNPRIVILEGED
+    assert output(*shell, "grep ' / ' /proc/mounts").split()[3].startswith("ro,")
+    output(*shell, "touch /tmp/may-be-written")
+
+
+def wait_for_health(service: Service, wanted: str) -> None:
+    since, of = str(int(time.time())), f"container={service.container}"
+    listen = ["docker", "events", "--since", since, "--filter", of]
+    with subprocess.Popen(
+        [*listen, "--filter", "event=health_status"],
+        env=ENVIRON,
+        stdout=subprocess.PIPE,
+    ) as events:
+        try:
+            assert events.stdout
+            while service.inspect("State.Health.Status") != wanted:
+                until(events.stdout.fileno(), b"health_status")
+        finally:
+            events.kill()
+
+
 def test_container_becomes_healthy(service: Service) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while (health := service.inspect("State.Health.Status")) == "starting":
-        assert time.monotonic() < deadline, service.inspect("State.Health")
-        time.sleep(0.5)
-    assert health == "healthy", service.inspect("State.Health")
+    wait_for_health(service, "healthy")
 
 
-def test_nothing_runs_as_root(service: Service) -> None:
-    owners = output(
-        "docker", "exec", service.container, "sh", "-c", "stat -c %u /proc/[0-9]*"
-    )
-    assert set(owners.split()) == {"10001"}
+def test_nothing_in_the_container_is_root_or_writes_to_the_image(
+    service: Service,
+) -> None:
+    require_hardened(service)
+
+
+def test_image_lists_what_it_contains(service: Service) -> None:
+    """As the docs say how to read it; every program is there, each with its version."""
+    cat = ("--rm", "--entrypoint", "cat", IMAGE, SBOM)
+    command = ("docker", "run", *cat)
+    assert " ".join(command) in (PROJECT / "docs" / "operations.md").read_text()
+    document = output(*command)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
+
+    found: dict[str, dict[str, str]] = {}
+    components = json.loads(document)["components"]
+    for component in components:
+        components += component.get("components", [])
+        kind = component.get("purl", ":").partition(":")[2].partition("/")[0]
+        found.setdefault(kind, {})[component["name"]] = component["version"]
+    required = {name: pin[0] for name, pin in pins("requirements.txt").items()}
+    del required["tzdata"]  # of Windows alone
+    # The Python of an image brings pip.
+    assert required.items() <= found["pypi"].items()
+    assert found["pypi"].keys() - required <= {"pip", "setuptools", "wheel"}
+    in_database = ask_database(service, "select current_setting('server_version')")
+    assert found["generic"]["postgresql"] == in_database
+    assert {"libpq", "openssl", "pgvector", "python"} <= found["generic"].keys()
+    assert found["npm"].keys() == {"chart.js", "swagger-ui-dist"}
+    assert "libc6" in found["deb"]
 
 
 def test_the_log_says_that_anyone_may_start_runs(service: Service) -> None:
@@ -432,13 +490,21 @@ def ask_database(service: Service, query: str) -> str:
 def test_compose_needs_no_env_file(tmp_path: Path) -> None:
     nothing = tmp_path / "empty.env"
     nothing.touch()
-    with composed(nothing) as service:
+    often = tmp_path / "often.yml"
+    often.write_text("services: {etl: {healthcheck: {interval: 1s}}}")
+    with composed(nothing, str(often)) as service:
         assert database_of(service) == "postgres|postgres|5432"
+        require_hardened(service)
         # A volume without a name would be left behind by `docker compose down`.
         mounts = service.inspect("HostConfig.Mounts") + service.inspect("Mounts")
         assert "/app/data" in mounts
         assert "volume" not in mounts
         require_features_after_a_run(service)
+        output(*service.command, "stop", "db", PORT=service.port)
+        wait_for_health(service, "unhealthy")
+        output(*service.command, "start", "db", PORT=service.port)
+        wait_for_health(service, "healthy")
+        require_features(service)
         require_clean_stop(service)
 
 

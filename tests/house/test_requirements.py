@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from etl.settings import PROJECT
+from tests.support.requirements import pins
 
 #: What pip installs, and the group of pyproject.toml that scripts/lock.sh makes it of.
 LOCKED = {
@@ -16,23 +17,6 @@ LOCKED = {
     "requirements-dev.txt": "dev",
     "bench/requirements.txt": "bench",
 }
-
-REQUIREMENT = re.compile(
-    r"(?P<name>[\w.-]+)==(?P<version>[\w.]+)(?: ; [^\\]+?)?"
-    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)"
-)
-
-
-def pins(file: str) -> dict[str, tuple[str, frozenset[str]]]:
-    """Version and hashes of each requirement; a line of another kind fails."""
-    text = re.sub(r"^ *#.*\n", "", (PROJECT / file).read_text(), flags=re.MULTILINE)
-    lines = re.sub(r" *\\\n *", " ", text).splitlines()
-    found = {}
-    for line in lines:
-        match = REQUIREMENT.fullmatch(line)
-        assert match, f"{file}: no pin with hashes: {line[:88]}"
-        found[match["name"]] = (match["version"], frozenset(match["hashes"].split()))
-    return found
 
 
 def group(name: str) -> set[str]:
