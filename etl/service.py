@@ -24,7 +24,7 @@ from etl.errors import DatabaseUnavailable
 from etl.http.addresses import ip_of
 from etl.http.connections import (
     IDLE_SECONDS,
-    accept_clients,
+    accepting_clients,
     max_connections,
     raise_descriptor_limit,
 )
@@ -93,8 +93,7 @@ async def _serve(settings: Settings) -> int:
         try:
             await runner.setup()
             most = max_connections(raise_descriptor_limit())
-            accepting = await accept_clients(runner.server, listener, most)
-            with contextlib.closing(accepting):
+            async with accepting_clients(runner.server, listener, most):
                 address = f"[{host}]" if ":" in host else host
                 print_text(f"Serving on http://{address}:{port}")
                 await asyncio.Event().wait()

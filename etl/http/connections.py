@@ -12,7 +12,8 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
@@ -35,6 +36,10 @@ IDLE_SECONDS = 75.0
 
 #: Connections accepted in one turn of the event loop, and those that the system queues.
 ACCEPTED_AT_ONCE, QUEUED = 16, 512
+
+#: Turns of the event loop from an accept until the server knows the connection. In
+#: between asyncio loses one, still open, if its own server is closed (gh-109564).
+TURNS_TO_CONNECT = 2
 
 #: Seconds between two log lines of the same kind.
 LOG_SECONDS = 60
@@ -65,12 +70,14 @@ def max_connections(descriptors: int) -> int:
     return min(MAX_CONNECTIONS, room)
 
 
-async def accept_clients(
+@asynccontextmanager
+async def accepting_clients(
     server: web.Server | None, listener: socket.socket, most: int
-) -> asyncio.Server:
-    """Accept connections of clients, ``most`` at once, until the result is closed.
+) -> AsyncIterator[None]:
+    """While in here, accept connections of clients, ``most`` at once.
 
-    An accept that the system refuses is one log line a minute, and tried again.
+    An accept that the system refuses is one log line a minute, and tried again. At the
+    end ``server`` knows every connection, so that its shutdown() closes all of them.
     """
     if server is None:
         raise RuntimeError("the server exists after setup() of its runner")
@@ -89,7 +96,13 @@ async def accept_clients(
         _protocols(server, most), sock=listener, backlog=ACCEPTED_AT_ONCE
     )
     listener.listen(QUEUED)
-    return accepting
+    try:
+        yield
+    finally:
+        loop.remove_reader(listener)
+        for _ in range(TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
+        accepting.close()
 
 
 def _protocols(server: web.Server, most: int) -> Factory:

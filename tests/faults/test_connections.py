@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from psycopg import AsyncConnection
 from yarl import URL
 
@@ -22,7 +22,7 @@ from etl.http.connections import (
     IDLE_SECONDS,
     MAX_CONNECTIONS,
     REFUSED,
-    accept_clients,
+    accepting_clients,
     max_connections,
 )
 from etl.service import create_runner
@@ -123,11 +123,8 @@ async def accepting(
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     try:
-        accepted = await accept_clients(runner.server, listener, most)
-        try:
+        async with accepting_clients(runner.server, listener, most):
             yield URL(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        finally:
-            accepted.close()
     finally:
         await runner.cleanup()
 
@@ -157,6 +154,22 @@ async def test_busy_connections_stay_open(
                 async with client.get(url / "healthz") as answered:
                     if answered.status == 200:
                         break
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_made_as_the_server_stops_is_closed(turns: int) -> None:
+    """In whichever turn of the event loop it was accepted."""
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with accepting_clients(runner.server, listener, 10):
+        client = socket.create_connection(listener.getsockname())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await runner.cleanup()
+    with client:
+        client.setblocking(False)
+        assert not is_open(client)
 
 
 @pytest.mark.parametrize("sent", ["", "GET / HTTP/1.1\r\n", None])

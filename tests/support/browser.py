@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from aiohttp import web
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from etl.api.routes import create_app
+from etl.http.connections import MAX_CONNECTIONS, accepting_clients
+from etl.service import create_runner
 from etl.settings import Settings
 
 #: Milliseconds that a test waits for what it expects.
@@ -67,11 +68,13 @@ def served(settings: Settings) -> Iterator[str]:
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
-            runner = web.AppRunner(create_app(settings), shutdown_timeout=1)
+            runner = create_runner(settings)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            started.append(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+            listener = socket.create_server(("127.0.0.1", 0))
+            accepting = accepting_clients(runner.server, listener, MAX_CONNECTIONS)
+            await stack.enter_async_context(accepting)
+            started.append(f"http://127.0.0.1:{listener.getsockname()[1]}/")
             ready.set()
             await stop.wait()
 
