@@ -21,6 +21,7 @@ from psycopg import AsyncConnection
 
 from etl.api.routes import create_app
 from etl.postgres import embedded
+from etl.postgres.folders import release_reserve
 from etl.postgres.roles import CREATE
 from etl.settings import PROJECT, Settings
 from tests.support.citus import Citus
@@ -52,6 +53,15 @@ def state_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def remove_state(state_folder: Path) -> Iterator[None]:
+    """Remove what a test leaves there: a cluster with its WAL has over 100 MB."""
+    before = {*state_folder.iterdir()}
+    yield
+    for left in {*state_folder.iterdir()} - before:
+        shutil.rmtree(left, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def postgres(state_folder: Path) -> Iterator[Postgres]:
     """The session's Postgres, with a template of the shipped schema."""
@@ -64,6 +74,7 @@ def postgres(state_folder: Path) -> Iterator[Postgres]:
             server = Postgres(cluster.conninfo)
             server.execute("alter system set fsync = off")
             server.execute("select pg_reload_conf()")
+            release_reserve(cluster.home)
             server.execute(CREATE.as_string())
         asyncio.run(server.make_templates())
         stack.callback(server.drop_templates)

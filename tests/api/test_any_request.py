@@ -15,7 +15,7 @@ from tests.support.processes import environment, serving
 from tests.support.tables import MORE_COLUMNS
 
 #: Requests of each kind for an operation. Many more were made by hand.
-EXAMPLES = 15
+EXAMPLES = 5
 
 #: A value that only Postgres can read, or a word that only the service gives, is
 #: refused with 400, though it looks as described.

@@ -168,7 +168,7 @@ async def test_pages_of_many_rows(
     start_service: StartService, connection: AsyncConnection, limit: int
 ) -> None:
     """A short page is one text of Postgres's, a long one is streamed."""
-    await fill(connection, 20_000)
+    await fill(connection, 3 * limit + 1)
     client = await start_service()
     orders = ORDERS[:2] if limit == 1000 else ORDERS
     for order, in_sql in orders:

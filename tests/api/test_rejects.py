@@ -314,12 +314,13 @@ async def test_what_follows_from_a_consequence_names_the_first_cause(
 
 
 async def test_the_first_in_the_file_wins_whatever_the_streams(
-    start_service: StartService, data_dir: Path
+    start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over several blocks, some of them with odd records, some records alike."""
+    monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 1 << 14)
     source = random.Random(7)
-    filler = "x" * 900
-    keys = [source.randrange(3000) for _ in range(9000)]
+    filler = "x" * 90
+    keys = [source.randrange(500) for _ in range(1500)]
     records = [
         f"{source.choice(['', '0', '+'])}{key},{filler}{source.randrange(2)},,"
         for key in keys

@@ -104,7 +104,7 @@ def service(database: str, tmp_path: Path) -> Iterator[Service]:
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -25,6 +25,9 @@ from psycopg.conninfo import make_conninfo
 from etl.postgres import folders
 from etl.postgres.process import run_as
 
+#: Its data need not outlive it, and its WAL is to take little of the disk.
+CHEAP = ("fsync=off", "full_page_writes=off", "min_wal_size=32MB", "max_wal_size=64MB")
+
 #: With what a URL and a connection string have to escape.
 PASSWORD = "p @ss/w'rd"
 
@@ -86,7 +89,7 @@ def tcp_server(folder: Path, *options: str) -> Iterator[TcpServer]:
     command = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-E", "UTF8"]
     command += ["--no-locale", "--auth=scram-sha-256", f"--pwfile={home}/password"]
     run_as(command, owner)
-    settings = " ".join(f"-c {option}" for option in ("fsync=off", *options))
+    settings = " ".join(f"-c {option}" for option in (*CHEAP, *options))
     started_with = f"-p {port} -h 127.0.0.1 -k '' {settings}"
     control = [str(binaries / "pg_ctl"), "-D", data, "-w", "-l", f"{home}/log"]
     run_as([*control, "-o", started_with, "start"], owner)
@@ -94,6 +97,7 @@ def tcp_server(folder: Path, *options: str) -> Iterator[TcpServer]:
         yield TcpServer(port)
     finally:
         run_as([*control, "-m", "immediate", "stop"], owner)
+        shutil.rmtree(home)
 
 
 def main() -> int:
