@@ -38,9 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the session's Postgres: ``-m database`` selects them."""
+    """Mark the tests of what a Postgres does: ``-m database`` selects them."""
     for item in items:
-        if "postgres" in getattr(item, "fixturenames", ()):
+        uses_it = "postgres" in getattr(item, "fixturenames", ())
+        if uses_it and item.get_closest_marker("any_postgres") is None:
             item.add_marker("database")
 
 

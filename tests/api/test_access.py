@@ -12,6 +12,8 @@ from etl.api.access import OPEN_ROUTES, RUN_ROUTES, acts
 from etl.api.answers import VARY
 from tests.support.client import Client, StartService, get, trigger
 
+pytestmark = pytest.mark.any_postgres
+
 RUN, READ = "run-token/=", "read.token"
 
 HERE = "https://app.example.com"

@@ -14,6 +14,8 @@ import pytest
 from tests.support.processes import environment, serving
 from tests.support.tables import MORE_COLUMNS
 
+pytestmark = pytest.mark.any_postgres
+
 #: Requests of each kind for an operation. Many more were made by hand.
 EXAMPLES = 5
 

@@ -9,6 +9,8 @@ import pytest
 from etl.api.pages import FOLDER
 from tests.support.client import Client, StartService
 
+pytestmark = pytest.mark.any_postgres
+
 OURS = ("docs.html", "docs.css", "docs.js")
 
 

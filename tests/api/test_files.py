@@ -19,6 +19,8 @@ from psycopg import AsyncConnection
 from etl.csvfiles.headers import HEAD_BYTES, MAX_HEADER_BYTES
 from tests.support.client import Client, StartService, features, get, trigger
 
+pytestmark = pytest.mark.any_postgres
+
 USERS = b"user_id,name,email,signup_date\n1,Ann,ann@example.com,2024-01-01\n"
 
 Answer = tuple[int, CIMultiDict[str], bytes]

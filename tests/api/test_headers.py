@@ -18,6 +18,8 @@ from etl import parsers
 from etl.settings import RejectLimit
 from tests.support.client import Client, StartService, app_of, trigger
 
+pytestmark = pytest.mark.any_postgres
+
 #: What a proxy on the loopback adds to a request.
 PROXY = {
     "X-Forwarded-For": "192.0.2.1",

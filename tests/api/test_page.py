@@ -11,6 +11,8 @@ from yarl import URL
 from etl.api.pages import FILES, FOLDER
 from tests.support.client import Client, StartService
 
+pytestmark = pytest.mark.any_postgres
+
 #: The Accept header of browsers for an address that was typed.
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 

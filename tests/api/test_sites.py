@@ -13,6 +13,8 @@ from psycopg import AsyncConnection
 from etl.http.addresses import is_local
 from tests.support.client import Client, StartService, get, trigger
 
+pytestmark = pytest.mark.any_postgres
+
 #: All that changes something, by a method and a path.
 ACTS = [
     ("GET", "/trigger_etl"),

@@ -12,6 +12,8 @@ from aiohttp import FormData
 from etl.http.parameters import MAX_BODY_BYTES
 from tests.support.client import Client, end_of, features, get
 
+pytestmark = pytest.mark.any_postgres
+
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

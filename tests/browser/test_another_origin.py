@@ -19,6 +19,8 @@ from tests.support.browser import Serve, Watched
 from tests.support.node import install
 from tests.support.processes import get
 
+pytestmark = pytest.mark.any_postgres
+
 MODULE = "/node_modules/@supabase/postgrest-js/dist/index.mjs"
 
 READ = """

@@ -18,6 +18,8 @@ from tests.support.browser import (
     violations,
 )
 
+pytestmark = pytest.mark.any_postgres
+
 NAMES = ("compounds.csv", "user_experiments.csv", "users.csv")
 
 SHIPPED = {name: (PROJECT / "data" / name).read_text() for name in NAMES}

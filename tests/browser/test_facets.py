@@ -12,6 +12,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import Serve, Watched, run_to_end, violations, write
 
+pytestmark = pytest.mark.any_postgres
+
 SCHEMES = ("light", "dark")
 
 NAMES = ("Alice", "", "<b>Bob</b>", "Carol, D.")

@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from etl.settings import RejectLimit
 from tests.support.browser import Serve, Watched, run_to_end, violations, write
 
+pytestmark = pytest.mark.any_postgres
+
 #: Windows from a phone to a large display, and whether there is room beside the table.
 SIZES = {
     (360, 740): False,

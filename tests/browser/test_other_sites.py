@@ -11,9 +11,12 @@ from pathlib import Path
 from threading import Thread
 
 import psycopg
+import pytest
 
 from etl.settings import Settings
 from tests.support.browser import Watched
+
+pytestmark = pytest.mark.any_postgres
 
 #: Everything that a page may try without a preflight, and a request that needs one.
 HOSTILE = """

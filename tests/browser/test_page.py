@@ -21,6 +21,8 @@ from tests.support.browser import (
 )
 from tests.support.databases import Postgres
 
+pytestmark = pytest.mark.any_postgres
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 SCHEMES = ("light", "dark")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from etl.settings import PROJECT
 from tests.support.browser import Watched, held_up
+
+pytestmark = pytest.mark.any_postgres
 
 
 def test_an_event_source_follows_a_run(

@@ -11,6 +11,8 @@ from tests.support.examples import ADDRESS, example, python
 from tests.support.node import run_module
 from tests.support.processes import get, serving
 
+pytestmark = pytest.mark.any_postgres
+
 
 @pytest.fixture
 def shipped(database: str) -> Iterator[str]:

@@ -27,6 +27,8 @@ from tests.support.node import FOLDER, require_node, run_node, run_tool
 from tests.support.processes import SECONDS, environment, fetch, serving
 from tests.support.tables import MORE_COLUMNS
 
+pytestmark = pytest.mark.any_postgres
+
 READ, RUN = "read", "run"
 
 #: The oldest Node that Redocly and @hey-api/openapi-ts take.

@@ -26,6 +26,8 @@ from tests.support.answers import (
 )
 from tests.support.node import drive
 
+pytestmark = pytest.mark.any_postgres
+
 ADA = {
     "user_id": 1,
     "name": "Ada Lovelace",

@@ -32,6 +32,8 @@ from tests.support.answers import (
 )
 from tests.support.processes import serving
 
+pytestmark = pytest.mark.any_postgres
+
 ROWS = 3000
 MANY_ROWS = f"""
 insert into features (

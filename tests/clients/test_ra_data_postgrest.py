@@ -15,6 +15,8 @@ import pytest
 from tests.support.answers import Answer, Got, data, error, require
 from tests.support.node import drive
 
+pytestmark = pytest.mark.any_postgres
+
 #: A list of ten users by their numbers, with these columns.
 PAGE = "pagination: { page: 1, perPage: 10 }"
 BY_ID = "sort: { field: 'id', order: 'ASC' }"

@@ -30,6 +30,8 @@ from etl.settings import Settings
 from tests.support.locks import held_up
 from tests.support.processes import SECONDS, answer, serving
 
+pytestmark = pytest.mark.any_postgres
+
 #: Descriptors that the server may have, and its connections then.
 DESCRIPTORS = 160
 CONNECTIONS = DESCRIPTORS // 2

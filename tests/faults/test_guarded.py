@@ -18,6 +18,8 @@ import pytest
 from etl.settings import PROJECT
 from tests.support.processes import SECONDS, environment, run_server, serving
 
+pytestmark = pytest.mark.any_postgres
+
 TOKEN, READ = "run-t0ken", "read-t0ken"
 
 

@@ -17,6 +17,8 @@ from etl.http.protocol import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, M
 from tests.support.databases import Postgres, new_database
 from tests.support.processes import SECONDS, answer, serving
 
+pytestmark = pytest.mark.any_postgres
+
 HOST = b"Host: localhost\r\n"
 LAST = b"Connection: close\r\n"
 GOOD = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -25,6 +25,8 @@ from tests.support.client import Client, StartService, end_of, features, start, 
 from tests.support.locks import held_up, waits_for_a_lock
 from tests.support.processes import SECONDS, answer, get, serving, until
 
+pytestmark = pytest.mark.any_postgres
+
 HEADER = b"user_id,name,email,signup_date\n"
 NEW = HEADER + b"1,New,,\n"
 PATH = "/files/users.csv"

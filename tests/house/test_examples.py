@@ -20,6 +20,8 @@ from etl.settings import Settings
 from tests.support.examples import ADDRESS, bash, environment, example, python
 from tests.support.processes import get, run_server, serving
 
+pytestmark = pytest.mark.any_postgres
+
 
 @pytest.fixture
 def url(database: str) -> Iterator[str]:
