@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,6 +26,7 @@ from etl.settings import PROJECT, Settings
 from tests.support.citus import Citus
 from tests.support.client import Client, StartService
 from tests.support.databases import Postgres, new_database
+from tests.support.memory import temporary_folder
 from tests.support.named import NAMED, open_named
 
 
@@ -48,10 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def state_folder() -> Iterator[Path]:
     """A folder that the server's user may reach, as pytest's own is closed to it."""
-    folder = Path(tempfile.mkdtemp(prefix="features-etl-tests-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder("features-etl-tests-") as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

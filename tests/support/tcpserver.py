@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from etl.postgres import folders
 from etl.postgres.process import run_as
+from tests.support.memory import temporary_folder
 
 #: Its data need not outlive it, and its WAL is to take little of the disk.
 CHEAP = ("fsync=off", "full_page_writes=off", "min_wal_size=32MB", "max_wal_size=64MB")
@@ -103,17 +103,15 @@ def tcp_server(folder: Path, *options: str) -> Iterator[TcpServer]:
 def main() -> int:
     """Run a module on a new server, as a role that may create databases and no more."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    folder = Path(tempfile.mkdtemp(prefix="features-etl-tcp-"))
-    folder.chmod(0o755)
-    try:
-        with tcp_server(folder) as server:
-            server.create_role("tester", "createdb")
-            url = server.conninfo("postgres", "tester")
-            command = [sys.executable, "-m", *sys.argv[1:]]
-            environ = {**os.environ, "TEST_DATABASE_URL": url}
-            return subprocess.run(command, env=environ, check=False).returncode
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        temporary_folder("features-etl-tcp-") as folder,
+        tcp_server(folder) as server,
+    ):
+        server.create_role("tester", "createdb")
+        url = server.conninfo("postgres", "tester")
+        command = [sys.executable, "-m", *sys.argv[1:]]
+        environ = {**os.environ, "TEST_DATABASE_URL": url}
+        return subprocess.run(command, env=environ, check=False).returncode
 
 
 if __name__ == "__main__":
