@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,10 @@ def install(folder: Path) -> Path:
         wanted = (FOLDER / "package-lock.json").read_text()
         installed = folder / "installed"
         if not installed.exists() or installed.read_text() != wanted:
-            ended = _run("npm", "ci", "--ignore-scripts", cwd=folder)
+            # npm's cache has as much again as the packages.
+            with tempfile.TemporaryDirectory() as cache:
+                options = ("--ignore-scripts", "--cache", cache)
+                ended = _run("npm", "ci", *options, cwd=folder)
             if ended.returncode and UNREACHABLE.search(ended.stderr):
                 pytest.skip("npm's registry is out of reach")
             assert ended.returncode == 0, ended.stderr
