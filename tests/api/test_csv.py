@@ -52,35 +52,36 @@ async def text_of(client: Client, query: str) -> str:
         return await response.text()
 
 
-@pytest.mark.parametrize(
-    ("query", "text"),
-    [
-        ("select=name", 'name\n""\n""\n""\nA\n'),
-        ("select=name&limit=1", 'name\n""\n'),
-        ("select=name&name=is.not_null&order=name.desc", 'name\nA\n""\n'),
-        ("select=user_id", "user_id\n1\n2\n9\n10\n"),
-        ("select=user_id&order=user_id.desc", "user_id\n10\n9\n2\n1\n"),
-        ("select=signup_date", 'signup_date\n""\n""\n""\n""\n'),
-        ("select=yes", 'yes\nfalse\n""\nfalse\ntrue\n'),
-        (
-            "select=yes,user_id&order=yes.desc,user_id.desc",
-            "yes,user_id\n,2\ntrue,10\nfalse,9\nfalse,1\n",
-        ),
-        ('select="of a domain"', 'of a domain\n""\n""\ntrue\nfalse\n'),
-        (
-            "select=list,lists&yes=is.not_null",
-            'list,lists\n,\n{},\n"{true,false,NULL}","{{true},{false}}"\n',
-        ),
-        ("select=padded,user_id&user_id=eq.10", "padded,user_id\nab  ,10\n"),
-        ("select=address&user_id=eq.10", "address\n10.0.0.1\n"),
-        ("select=name,signup_date", 'name,signup_date\n,\n"",\n,\nA,\n'),
-        ("select=name&user_id=eq.0", "name\n"),
-    ],
-)
+TEXTS = [
+    ("select=name", 'name\n""\n""\n""\nA\n'),
+    ("select=name&limit=1", 'name\n""\n'),
+    ("select=name&name=is.not_null&order=name.desc", 'name\nA\n""\n'),
+    ("select=user_id", "user_id\n1\n2\n9\n10\n"),
+    ("select=user_id&order=user_id.desc", "user_id\n10\n9\n2\n1\n"),
+    ("select=signup_date", 'signup_date\n""\n""\n""\n""\n'),
+    ("select=yes", 'yes\nfalse\n""\nfalse\ntrue\n'),
+    (
+        "select=yes,user_id&order=yes.desc,user_id.desc",
+        "yes,user_id\n,2\ntrue,10\nfalse,9\nfalse,1\n",
+    ),
+    ('select="of a domain"', 'of a domain\n""\n""\ntrue\nfalse\n'),
+    (
+        "select=list,lists&yes=is.not_null",
+        'list,lists\n,\n{},\n"{true,false,NULL}","{{true},{false}}"\n',
+    ),
+    ("select=padded,user_id&user_id=eq.10", "padded,user_id\nab  ,10\n"),
+    ("select=address&user_id=eq.10", "address\n10.0.0.1\n"),
+    ("select=name,signup_date", 'name,signup_date\n,\n"",\n,\nA,\n'),
+    ("select=name&user_id=eq.0", "name\n"),
+]
+
+
 async def test_every_row_has_a_line_that_is_not_blank(
-    service: Client, query: str, text: str
+    subtests: pytest.Subtests, service: Client
 ) -> None:
-    assert await text_of(service, query) == text
+    for query, text in TEXTS:
+        with subtests.test(query=query, text=text):
+            assert await text_of(service, query) == text
 
 
 async def test_readers_have_every_row(

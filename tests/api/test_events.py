@@ -153,13 +153,15 @@ async def test_a_finished_run(client: Client, data_dir: Path) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize(
-    "number", ["0", "1", "x", "-1", "9" * 19, "1.0", "%20", "%D9%A1"]
-)
-async def test_an_unknown_run(client: Client, number: str) -> None:
-    async with client.get(f"/runs/{number}/events") as response:
-        assert response.status == 404
-        assert response.content_type == "application/problem+json"
+UNKNOWN = ["0", "1", "x", "-1", "9" * 19, "1.0", "%20", "%D9%A1"]
+
+
+async def test_an_unknown_run(subtests: pytest.Subtests, client: Client) -> None:
+    for number in UNKNOWN:
+        with subtests.test(number=number):
+            async with client.get(f"/runs/{number}/events") as response:
+                assert response.status == 404
+                assert response.content_type == "application/problem+json"
 
 
 async def test_parameters_are_refused(client: Client) -> None:

@@ -55,20 +55,24 @@ async def service(start_service: StartService, data_dir: Path) -> Client:
     return client
 
 
-@pytest.mark.parametrize(
-    "path", ["/features?limit=2&order=name", "/runs?limit=1", "/runs/1/rejects?limit=1"]
-)
+PAGES = ["/features?limit=2&order=name", "/runs?limit=1", "/runs/1/rejects?limit=1"]
+
+
 async def test_links_are_urls_of_the_next_page_and_the_first(
-    service: Client, path: str
+    subtests: pytest.Subtests, service: Client
 ) -> None:
-    here = str(service.make_url("/")).rstrip("/")
-    for headers, base in (({}, here), (PROXY, "https://data.example.com/lab")):
-        found = await links(service, path, **headers)
-        assert str(found["first"]) == f"{base}{path}"
-        following = found["next"]
-        assert str(following).startswith(f"{base}{path}&after=")
-        inside = f"{path}&after={following.query['after']}"
-        assert (await links(service, inside, **headers))["first"] == found["first"]
+    for path in PAGES:
+        with subtests.test(path=path):
+            here = str(service.make_url("/")).rstrip("/")
+            for headers, base in (({}, here), (PROXY, "https://data.example.com/lab")):
+                found = await links(service, path, **headers)
+                assert str(found["first"]) == f"{base}{path}"
+                following = found["next"]
+                assert str(following).startswith(f"{base}{path}&after=")
+                inside = f"{path}&after={following.query['after']}"
+                assert (await links(service, inside, **headers))["first"] == found[
+                    "first"
+                ]
 
 
 async def test_a_page_with_everything_has_no_links(service: Client) -> None:
@@ -90,46 +94,49 @@ async def raw(
         yield response, await response.read()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/runs", "/runs?limit=1", "/runs/1", "/openapi.json", "/charts"),
-        *("/static/page.css", "/static/docs/swagger-ui/swagger-ui-bundle.js"),
-        *("/?html", "/features?limit=10"),
-    ],
-)
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+KNOWN = [
+    *("/runs", "/runs?limit=1", "/runs/1", "/openapi.json", "/charts"),
+    *("/static/page.css", "/static/docs/swagger-ui/swagger-ui-bundle.js"),
+    *("/?html", "/features?limit=10"),
+]
+
+CODINGS = ["gzip", "deflate"]
+
+
 async def test_what_is_known_is_compressed_with_its_length(
-    service: Client, path: str, coding: str
+    subtests: pytest.Subtests, service: Client
 ) -> None:
-    accept = {"Accept": "text/html"} if path == "/?html" else {}
-    async with raw(service, path, **accept) as (plain, body):
-        assert plain.status == 200
-        assert "Content-Encoding" not in plain.headers
-        assert plain.content_length == len(body)
-    accept |= {"Accept_Encoding": coding}
-    async with raw(service, path, **accept) as (packed, sent):
-        assert packed.headers["Content-Encoding"] == coding
-        assert packed.content_length == len(sent) < len(body)
-        unpack = gzip.decompress if coding == "gzip" else zlib.decompress
-        assert unpack(sent) == body
-    async with raw(service, path, "HEAD", **accept) as (head, nothing):
-        assert nothing == b""
-        for name in {*packed.headers} - {"Date"}:
-            assert head.headers[name] == packed.headers[name]
-    for answer in (plain, packed):
-        assert "Accept-Encoding" in answer.headers["Vary"].split(", ")
-    if tag := plain.headers.get("ETag"):
-        assert packed.headers["ETag"] != tag
-        for accepted, current in (("identity", plain), (coding, packed)):
-            accept |= {
-                "Accept_Encoding": accepted,
-                "If_None_Match": current.headers["ETag"],
-            }
-            async with raw(service, path, **accept) as (known, nothing):
-                assert (known.status, nothing) == (304, b"")
-                assert known.headers["ETag"] == current.headers["ETag"]
-                assert known.headers["Vary"] == current.headers["Vary"]
+    for path in KNOWN:
+        for coding in CODINGS:
+            with subtests.test(path=path, coding=coding):
+                accept = {"Accept": "text/html"} if path == "/?html" else {}
+                async with raw(service, path, **accept) as (plain, body):
+                    assert plain.status == 200
+                    assert "Content-Encoding" not in plain.headers
+                    assert plain.content_length == len(body)
+                accept |= {"Accept_Encoding": coding}
+                async with raw(service, path, **accept) as (packed, sent):
+                    assert packed.headers["Content-Encoding"] == coding
+                    assert packed.content_length == len(sent) < len(body)
+                    unpack = gzip.decompress if coding == "gzip" else zlib.decompress
+                    assert unpack(sent) == body
+                async with raw(service, path, "HEAD", **accept) as (head, nothing):
+                    assert nothing == b""
+                    for name in {*packed.headers} - {"Date"}:
+                        assert head.headers[name] == packed.headers[name]
+                for answer in (plain, packed):
+                    assert "Accept-Encoding" in answer.headers["Vary"].split(", ")
+                if tag := plain.headers.get("ETag"):
+                    assert packed.headers["ETag"] != tag
+                    for accepted, current in (("identity", plain), (coding, packed)):
+                        accept |= {
+                            "Accept_Encoding": accepted,
+                            "If_None_Match": current.headers["ETag"],
+                        }
+                        async with raw(service, path, **accept) as (known, nothing):
+                            assert (known.status, nothing) == (304, b"")
+                            assert known.headers["ETag"] == current.headers["ETag"]
+                            assert known.headers["Vary"] == current.headers["Vary"]
 
 
 async def test_what_is_short_or_goes_on_is_not(service: Client) -> None:

@@ -73,18 +73,19 @@ async def test_pages_stay_when_a_run_is_added(
     assert [run["id"] for run in await get(client, following)] == [*(43, 41, 39)]
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *("limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=2"),
-        *("after=0", "after=x", f"after={2**63}", "after=" + "9" * 5000),
-        *("after=%D9%A1", "order=id", "limit=1.0"),
-    ],
-)
-async def test_what_makes_no_page(client: Client, query: str) -> None:
-    async with client.get(f"/runs?{query}") as response:
-        assert response.status == 400
-        assert response.content_type == "application/problem+json"
+REFUSED = [
+    *("limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=2"),
+    *("after=0", "after=x", f"after={2**63}", "after=" + "9" * 5000),
+    *("after=%D9%A1", "order=id", "limit=1.0"),
+]
+
+
+async def test_what_makes_no_page(subtests: pytest.Subtests, client: Client) -> None:
+    for query in REFUSED:
+        with subtests.test(query=query):
+            async with client.get(f"/runs?{query}") as response:
+                assert response.status == 400
+                assert response.content_type == "application/problem+json"
 
 
 async def test_numbers_that_no_run_has(client: Client) -> None:

@@ -20,35 +20,36 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 OURS = [path for path in FILES.values() if path.parent == FOLDER]
 
 
-@pytest.mark.parametrize(
-    ("accept", "kind"),
-    [
-        (BROWSER, "text/html"),
-        ("text/html", "text/html"),
-        ("text/*", "text/html"),
-        ("application/json", "application/json"),
-        ("*/*", "application/json"),
-        ("text/html;q=0.5, application/json", "application/json"),
-        ("", "application/json"),
-        ("image/png", "application/json"),
-        ("*", "application/json"),
-        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "text/html"),
-        ("image/gif, *; q=.2", "application/json"),
-    ],
-)
+ACCEPTED = [
+    (BROWSER, "text/html"),
+    ("text/html", "text/html"),
+    ("text/*", "text/html"),
+    ("application/json", "application/json"),
+    ("*/*", "application/json"),
+    ("text/html;q=0.5, application/json", "application/json"),
+    ("", "application/json"),
+    ("image/png", "application/json"),
+    ("*", "application/json"),
+    ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "text/html"),
+    ("image/gif, *; q=.2", "application/json"),
+]
+
+
 async def test_browsers_get_the_page_and_programs_the_index(
-    client: Client, accept: str, kind: str
+    subtests: pytest.Subtests, client: Client
 ) -> None:
-    async with client.get("/", headers={"Accept": accept}) as response:
-        assert response.status == 200
-        assert response.content_type == kind
-        assert response.headers["Vary"].split(", ")[0] == "Accept"
-        if kind == "application/json":
-            endpoints = await response.json()
-            assert endpoints["feature"] == "/features/{key}"
-            resources = client.app.router.resources()
-            paths = {resource.canonical for resource in resources}
-            assert {*endpoints.values()} == paths - {"/", "/static/{file}"}
+    for accept, kind in ACCEPTED:
+        with subtests.test(accept=accept, kind=kind):
+            async with client.get("/", headers={"Accept": accept}) as response:
+                assert response.status == 200
+                assert response.content_type == kind
+                assert response.headers["Vary"].split(", ")[0] == "Accept"
+                if kind == "application/json":
+                    endpoints = await response.json()
+                    assert endpoints["feature"] == "/features/{key}"
+                    resources = client.app.router.resources()
+                    paths = {resource.canonical for resource in resources}
+                    assert {*endpoints.values()} == paths - {"/", "/static/{file}"}
 
 
 async def test_the_page_and_its_modules_name_all_files(client: Client) -> None:
@@ -85,21 +86,25 @@ async def test_a_known_file_is_304(client: Client, path: str) -> None:
         assert response.status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/static/page.js", "/static/page.css"])
+GUARDED = ["/", "/static/page.js", "/static/page.css"]
+
+
 async def test_browsers_load_nothing_from_other_hosts(
-    client: Client, path: str
+    subtests: pytest.Subtests, client: Client
 ) -> None:
-    async with client.get(path, headers={"Accept": BROWSER}) as response:
-        policy = response.headers["Content-Security-Policy"]
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert response.headers["Referrer-Policy"] == "no-referrer"
-    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
-    assert rules.pop("img-src") == "'self' data:"
-    for name in ("script-src", "style-src", "connect-src"):
-        assert rules.pop(name) == "'self'"
-    for name in ("default-src", "base-uri", "form-action", "frame-ancestors"):
-        assert rules.pop(name) == "'none'"
-    assert rules == {}
+    for path in GUARDED:
+        with subtests.test(path=path):
+            async with client.get(path, headers={"Accept": BROWSER}) as response:
+                policy = response.headers["Content-Security-Policy"]
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert response.headers["Referrer-Policy"] == "no-referrer"
+            rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+            assert rules.pop("img-src") == "'self' data:"
+            for name in ("script-src", "style-src", "connect-src"):
+                assert rules.pop(name) == "'self'"
+            for name in ("default-src", "base-uri", "form-action", "frame-ancestors"):
+                assert rules.pop(name) == "'none'"
+            assert rules == {}
 
 
 @pytest.mark.parametrize("path", OURS, ids=[path.name for path in OURS])
@@ -114,22 +119,25 @@ def test_our_files_name_no_other_host_and_make_no_html(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "nothing",
-        "..%2Fservice.py",
-        "../service.py",
-        "%00",
-        "",
-        "vendor",
-        "//etc/passwd",
-    ],
-)
-async def test_there_are_no_other_files(client: Client, name: str) -> None:
-    async with client.get(URL(f"/static/{name}", encoded=True)) as response:
-        assert response.status == 404
-        assert response.content_type == "application/problem+json"
+STRANGE = [
+    "nothing",
+    "..%2Fservice.py",
+    "../service.py",
+    "%00",
+    "",
+    "vendor",
+    "//etc/passwd",
+]
+
+
+async def test_there_are_no_other_files(
+    subtests: pytest.Subtests, client: Client
+) -> None:
+    for name in STRANGE:
+        with subtests.test(name=name):
+            async with client.get(URL(f"/static/{name}", encoded=True)) as response:
+                assert response.status == 404
+                assert response.content_type == "application/problem+json"
 
 
 async def test_the_page_needs_no_token_and_its_data_does(

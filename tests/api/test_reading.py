@@ -97,29 +97,28 @@ async def test_head_reads_nothing(client: Client) -> None:
         assert response.content_type == "application/json"
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/nowhere", 404),
-        ("GET", "/runs/1", 404),
-        ("GET", "/runs/one", 404),
-        ("GET", "/runs/99999999999999999999", 404),
-        ("GET", "/features?limit=x", 400),
-        ("GET", "/runs?page=2", 400),
-        ("DELETE", "/features", 405),
-        ("PUT", "/trigger_etl", 405),
-    ],
-)
-async def test_errors_are_problems(
-    client: Client, method: str, path: str, status: int
-) -> None:
-    async with client.request(method, path) as response:
-        assert response.status == status
-        assert response.content_type == "application/problem+json"
-        body = json.loads(await response.read())
-    assert body["status"] == status
-    members = ["type", "title", "status", "detail"]
-    members += ["message", "code", "details", "hint"]
-    if path == "/trigger_etl":
-        members += ["result", "run"]
-    assert list(body) == members
+ERRORS = [
+    ("GET", "/nowhere", 404),
+    ("GET", "/runs/1", 404),
+    ("GET", "/runs/one", 404),
+    ("GET", "/runs/99999999999999999999", 404),
+    ("GET", "/features?limit=x", 400),
+    ("GET", "/runs?page=2", 400),
+    ("DELETE", "/features", 405),
+    ("PUT", "/trigger_etl", 405),
+]
+
+
+async def test_errors_are_problems(subtests: pytest.Subtests, client: Client) -> None:
+    for method, path, status in ERRORS:
+        with subtests.test(method=method, path=path, status=status):
+            async with client.request(method, path) as response:
+                assert response.status == status
+                assert response.content_type == "application/problem+json"
+                body = json.loads(await response.read())
+            assert body["status"] == status
+            members = ["type", "title", "status", "detail"]
+            members += ["message", "code", "details", "hint"]
+            if path == "/trigger_etl":
+                members += ["result", "run"]
+            assert list(body) == members

@@ -62,20 +62,24 @@ async def count_runs(connection: AsyncConnection) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("headers", FOREIGN)
 async def test_a_page_of_another_site_changes_nothing(
+    subtests: pytest.Subtests,
     client: Client,
     connection: AsyncConnection,
     data_dir: Path,
-    headers: dict[str, str],
 ) -> None:
     before = (data_dir / "users.csv").read_bytes()
-    for method, path in ACTS:
-        assert await status_of(client, method, path, headers) == 403, (method, path)
-    assert await count_runs(connection) == 0
-    assert (data_dir / "users.csv").read_bytes() == before
-    for path in READS[:4:3]:  # which it may not read the answers of
-        assert await status_of(client, "GET", path, headers) == 200
+    for headers in FOREIGN:
+        with subtests.test(headers=headers):
+            for method, path in ACTS:
+                assert await status_of(client, method, path, headers) == 403, (
+                    method,
+                    path,
+                )
+            assert await count_runs(connection) == 0
+            assert (data_dir / "users.csv").read_bytes() == before
+            for path in READS[:4:3]:  # which it may not read the answers of
+                assert await status_of(client, "GET", path, headers) == 200
 
 
 async def test_the_reason_is_given(client: Client) -> None:
@@ -142,25 +146,26 @@ async def test_any_origin_may_with_a_token_alone(start_service: StartService) ->
     assert await status_of(client, "POST", "/trigger_etl", headers) == 200
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost",
-        "localhost:5000",
-        "LocalHost.",
-        "app.localhost:5000",
-        "127.0.0.1",
-        "127.0.0.1:1",
-        "[::1]:5000",
-        "192.0.2.1:5000",
-        "[2001:db8::1]",
-        "",
-    ],
-)
-async def test_known_hosts(client: Client, host: str) -> None:
-    for path in READS:
-        if path != "/features/1":
-            assert await status_of(client, "GET", path, {"Host": host}) == 200
+LOCAL = [
+    "localhost",
+    "localhost:5000",
+    "LocalHost.",
+    "app.localhost:5000",
+    "127.0.0.1",
+    "127.0.0.1:1",
+    "[::1]:5000",
+    "192.0.2.1:5000",
+    "[2001:db8::1]",
+    "",
+]
+
+
+async def test_known_hosts(subtests: pytest.Subtests, client: Client) -> None:
+    for host in LOCAL:
+        with subtests.test(host=host):
+            for path in READS:
+                if path != "/features/1":
+                    assert await status_of(client, "GET", path, {"Host": host}) == 200
 
 
 STRANGE = [
@@ -179,17 +184,30 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("host", STRANGE)
 async def test_other_hosts_get_nothing(
-    client: Client, connection: AsyncConnection, host: str
+    subtests: pytest.Subtests, client: Client, connection: AsyncConnection
 ) -> None:
     """As after DNS rebinding; the page itself is then of the same origin."""
-    headers = {"Host": host, "Sec-Fetch-Site": "same-origin", "Origin": "http://x"}
-    for method, path in [*ACTS, *(("GET", path) for path in [*READS, "/nothing"])]:
-        assert await status_of(client, method, path, headers) in (400, 421), path
-    assert await count_runs(connection) == 0
-    for path in ("/healthz", "/readyz"):
-        assert await status_of(client, "GET", path, {"Host": host}) in (200, 400)
+    for host in STRANGE:
+        with subtests.test(host=host):
+            headers = {
+                "Host": host,
+                "Sec-Fetch-Site": "same-origin",
+                "Origin": "http://x",
+            }
+            for method, path in [
+                *ACTS,
+                *(("GET", path) for path in [*READS, "/nothing"]),
+            ]:
+                assert await status_of(client, method, path, headers) in (400, 421), (
+                    path
+                )
+            assert await count_runs(connection) == 0
+            for path in ("/healthz", "/readyz"):
+                assert await status_of(client, "GET", path, {"Host": host}) in (
+                    200,
+                    400,
+                )
 
 
 async def test_hosts_that_are_named(start_service: StartService) -> None:

@@ -72,14 +72,19 @@ FORMS: dict[str, Form] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-async def test_form(form: Form, client: Client, data_dir: Path) -> None:
+async def test_forms(subtests: pytest.Subtests, client: Client, data_dir: Path) -> None:
     await trigger(client)
     shipped = await features(client)
-    for path in data_dir.glob("*.csv"):
-        lines = path.read_text().strip().splitlines()
-        records = [[value.strip() for value in line.split(",")] for line in lines]
-        path.write_bytes(form(records))
-    answer = await trigger(client)
-    assert [file["records"] for file in answer["run"]["files"]] == [3, 11, 10]
-    assert await features(client) == shipped
+    files = {path: path.read_text() for path in data_dir.glob("*.csv")}
+    for name, form in FORMS.items():
+        with subtests.test(form=name):
+            for path, text in files.items():
+                lines = text.strip().splitlines()
+                records = [
+                    [value.strip() for value in each.split(",")] for each in lines
+                ]
+                path.write_bytes(form(records))
+            answer = await trigger(client, full="true")
+            loaded = [file["records"] for file in answer["run"]["files"]]
+            assert loaded == [3, 11, 10]
+            assert await features(client) == shipped
