@@ -29,7 +29,7 @@ async def test_every_row_is_streamed(
     await connection.execute(FILL)
     rows = await features(client)
     assert [row["user_id"] for row in rows] == list(range(1, ROWS + 1))
-    assert rows[6]["name"] == "User 7" + 100 * "x"
+    assert rows[6]["name"] == "User 7" + 700 * "x"
     assert rows[6]["email"] == '\t"\\'
 
 

@@ -26,11 +26,12 @@ alter table features
 comment on column features.part is 'A part';
 """
 
-ROWS = 200_000
+#: More bytes than all buffers on their way hold, in few rows.
+ROWS = 40_000
 
 FILL = f"""
 insert into features
 select
-    number, 'User ' || number || repeat('x', 100), e'\\t"\\\\', '2024-01-01', 1, 1, 0.1
+    number, 'User ' || number || repeat('x', 700), e'\\t"\\\\', '2024-01-01', 1, 1, 0.1
 from generate_series(1, {ROWS}) as number
 """
