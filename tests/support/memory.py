@@ -14,7 +14,7 @@ from pathlib import Path
 
 #: A file system in memory, on Linux. In a container it is often small, or may hold no
 #: programs.
-MEMORY = Path("/dev/shm")
+MEMORY = Path("/dev/shm")  # noqa: S108 (mkdtemp makes the folders in it)
 
 #: Bytes that have to be free there: for what processes that test at once take, several
 #: times.
