@@ -6,11 +6,9 @@ many clients cost the database one query. Knows no chart by name.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -32,7 +30,7 @@ from etl.http.representations import Representation, coding_of
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
 from etl.postgres.transactions import SNAPSHOT, local, transaction
-from etl.reading.reader import PublishedVersion, read_published
+from etl.reading.reader import DataLoader, PublishedVersion, read_published
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
 #: What a chart may cost, and the most points that a reader can tell apart.
@@ -80,17 +78,21 @@ def _chart(file: SqlFile) -> Chart:
 
 
 class Charts:
-    """The data of each chart as JSON, as it was last read."""
+    """The data of each chart as JSON, as it was last read; one query at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._loader = DataLoader(self._load)
         self._kept: dict[str, tuple[str, bytes]] = {}
 
     async def read(self, chart: Chart) -> tuple[PublishedVersion, bytes]:
         """The published version and the chart of it. Raises ChartError."""
+        return await self._loader.load(chart, None)
+
+    async def _load(
+        self, chart: Chart, requests: Sequence[None]
+    ) -> list[tuple[PublishedVersion, bytes]]:
         async with (
-            self._locks[chart.name],
             self._database.readers.connection() as connection,
             transaction(connection, SNAPSHOT),
         ):
@@ -102,7 +104,7 @@ class Charts:
                 data = {"name": chart.name, "title": chart.title, "points": points}
                 body = json.dumps(data).encode()
                 self._kept[chart.name] = key, body
-        return published, body
+        return [(published, body)] * len(requests)
 
 
 CHARTS = web.AppKey("charts", Charts)
@@ -149,7 +151,7 @@ async def _read_points(connection: AsyncConnection, file: SqlFile) -> list[Point
         message = f"{file.path}: it took longer than {TIMEOUT_SECONDS} s"
         raise ChartError(message, 504) from error
     except psycopg.Error as error:
-        if is_lost(error):
+        if is_lost(error) or isinstance(error, psycopg.errors.LockNotAvailable):
             raise  # the file is not at fault
         if error.sqlstate is None:  # a message of psycopg, about its own API
             raise ChartError(f"{file.path}: {RULE}") from error

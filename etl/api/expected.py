@@ -82,7 +82,7 @@ async def open_files(app: web.Application) -> AsyncIterator[None]:
 
 
 async def expected_files(request: web.Request) -> list[ExpectedFile]:
-    async with request.app[DATABASE].readers.connection() as connection:
+    async with request.app[DATABASE].records.connection() as connection:
         rows = await connection.execute(
             "select file, columns from etl.expected_files order by file"
         )

@@ -55,7 +55,7 @@ async def runs(request: web.Request) -> web.Response:
     limit = positive(request, "limit", most=MAX_RUNS)
     after = positive(request, "after", most=MAX_NUMBER)
     one_more = limit + 1 if limit else None
-    async with request.app[DATABASE].readers.connection() as connection:
+    async with request.app[DATABASE].records.connection() as connection:
         records = await read_runs(connection, older_than=after, limit=one_more)
     page = records[:limit]
     following = {"after": str(page[-1]["id"])} if len(page) < len(records) else {}
@@ -189,7 +189,7 @@ async def _run(request: web.Request) -> tuple[RunSummary, Run | None]:
 async def _summary(request: web.Request) -> RunSummary:
     """The summary of the run that the path names, or 404."""
     number = _number(request)
-    async with request.app[DATABASE].readers.connection() as connection:
+    async with request.app[DATABASE].records.connection() as connection:
         if summaries := await read_runs(connection, number):
             return summaries[0]
     raise RequestError(f"there is no run {request.match_info['id']!r}", 404)

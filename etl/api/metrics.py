@@ -145,7 +145,11 @@ async def metrics(request: web.Request) -> web.Response:
     """All metrics as text, also while the database is unavailable."""
     refuse_parameters(request)
     database = request.app[DATABASE]
-    pools = {"readers": database.readers, "runners": database.runners}
+    pools = {
+        "readers": database.readers,
+        "records": database.records,
+        "runners": database.runners,
+    }
     scrape = Scrape(request.app[METRICS], await _read_measures(database), pools)
     headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
     return web.Response(body=generate_latest(scrape), headers=headers)
@@ -154,7 +158,7 @@ async def metrics(request: web.Request) -> web.Response:
 async def _read_measures(database: Database) -> dict[str, float | None]:
     """The row of etl.measures, empty where the database is unavailable."""
     try:
-        async with database.readers.connection() as connection:
+        async with database.records.connection() as connection:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute("table etl.measures")
             return await cursor.fetchone() or {}

@@ -105,7 +105,7 @@ class Table:
 async def openapi(request: web.Request) -> web.Response:
     """The document, with the columns of now."""
     refuse_parameters(request)
-    async with request.app[DATABASE].readers.connection() as connection:
+    async with request.app[DATABASE].records.connection() as connection:
         table = await read_table(connection)
     document = describe(table, request.app[SETTINGS])
     return web.json_response(document, headers={"Cache-Control": "no-cache"})

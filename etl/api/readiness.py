@@ -47,7 +47,7 @@ class Readiness:
     async def _find_reason(self) -> str | None:
         checked = UNAVAILABLE
         try:
-            async with self._database.readers.connection() as connection:
+            async with self._database.records.connection() as connection:
                 await connection.execute("select 1 from etl.feature_columns limit 1")
             checked = "no run can begin"
             # A run in progress has its connections, and may take all there are.

@@ -83,7 +83,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         app[CHARTS] = Charts(database)
         app[EVENTS] = Events(database)
         app[READINESS] = Readiness(database, app[RUNNER])
-        async with database.readers.connection() as connection:
+        async with database.records.connection() as connection:
             app[READER] = Reader(database, await read_catalog(connection))
         yield
         await app[RUNNER].stop()
@@ -91,7 +91,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 async def _watch(app: web.Application) -> AsyncIterator[None]:
     settings, counter = app[SETTINGS], app[METRICS].watch_runs
-    async with app[DATABASE].readers.connection() as connection:
+    async with app[DATABASE].records.connection() as connection:
         paths = await source_paths(connection, settings.data_dir)
     watcher = Watcher(app[RUNNER], paths, settings.watch, counter.inc)
     app[WATCHER] = watcher

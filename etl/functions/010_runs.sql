@@ -15,6 +15,21 @@ where
     and locks.objid in (1, 2);
 comment on view etl.locks is 'Server processes that lead a run, or work for one';
 
+-- The one lock that readers wait for. Temporary tables are locked by who made them.
+create or replace view etl.locked_tables as
+select distinct tables.oid::regclass::text as name
+from pg_locks as locks
+inner join pg_database as databases on locks.database = databases.oid
+inner join pg_class as tables on locks.relation = tables.oid
+where
+    databases.datname = current_database()
+    and locks.mode = 'AccessExclusiveLock'
+    and locks.granted
+    and tables.relkind in ('r', 'p', 'v', 'm', 'f')
+    and tables.relpersistence <> 't'
+order by name;
+comment on view etl.locked_tables is 'Tables and views that nobody else can read now';
+
 -- A run as it is now: interrupted if its leader is gone, whatever its row says. The
 -- given row may be older than the lock is free. So where the lock is free, the row is
 -- read again, which a volatile function does in a snapshot of its own.

@@ -16,6 +16,7 @@ from psycopg.errors import QueryCanceled
 from psycopg_pool import PoolTimeout
 
 from etl.errors import RequestError
+from etl.postgres.pools import TableLocked
 from etl.postgres.sqlerrors import one_line
 
 #: Seconds after which a client may retry when the service is unavailable.
@@ -98,6 +99,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         log.warning("%s %s: took too long", request.method, request.path)
         detail = "this takes too long: ask for less, or for an order that has an index"
         return problem_of(request, 504, detail)
+    except TableLocked as error:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return problem_of(request, 503, f"{error}: try again in a moment")
     except (OperationalError, PoolTimeout) as error:
         log.warning("%s %s: %s", request.method, request.path, one_line(error))
         detail = "the database is unavailable: try again in a moment"

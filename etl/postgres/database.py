@@ -35,8 +35,10 @@ MIN_VERSION = 160000
 #: Seconds that a start waits for a database that is unavailable.
 START_WAIT_SECONDS = 60
 
-#: Connections that answer requests.
-MIN_READERS, MAX_READERS = 2, 20
+#: Connections that read ``features``, and those that read what the service knows of
+#: itself. A table that somebody has locked keeps all of the first waiting, and none of
+#: the others.
+MIN_READERS, MAX_READERS, MAX_RECORDS = 2, 20, 4
 
 #: The project's own pipeline has the database that initdb creates.
 OWN_SQL, OWN_DATABASE = PROJECT / "sql", "postgres"
@@ -70,14 +72,17 @@ class MissingDatabase(DatabaseError):
 class Database:
     """Where the database is, and a pool for each kind of work.
 
-    ``readers`` answer requests. ``runners`` work for runs: one leads, others load and
-    build, one may still vacuum after the run before, and one checks that a run can
-    begin. All are autocommit. ``location`` is for messages, without the password.
+    ``readers`` read rows of ``features``, or rejects; ``records`` all else that
+    requests ask for: runs, columns, versions. ``runners`` work for runs: one leads,
+    others load and build, one may still vacuum after the run before, and one checks
+    that a run can begin. All are autocommit. ``location`` is for messages, without the
+    password.
     """
 
     conninfo: str
     location: str
     readers: Pool
+    records: Pool
     runners: Pool
 
 
@@ -94,9 +99,10 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         workers = max(settings.load_workers, settings.build_workers)
         async with (
             Pool(*reading, MIN_READERS, MAX_READERS) as readers,
+            Pool(*reading, 1, MAX_RECORDS) as records,
             Pool(conninfo, RUN_SETTINGS, 1, workers + 3, release_locks) as runners,
         ):
-            yield Database(conninfo, location_of(conninfo), readers, runners)
+            yield Database(conninfo, location_of(conninfo), readers, records, runners)
 
 
 @asynccontextmanager

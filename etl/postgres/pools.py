@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.errors import LockNotAvailable
 from psycopg_pool import AsyncConnectionPool
 
 T = TypeVar("T")
@@ -50,13 +51,19 @@ RUN_SETTINGS = {
 }
 
 #: For the connections that answer requests: they write nothing, and what takes longer
-#: than a reader waits is ended; a stream has bounds of its own.
+#: than a reader waits is ended; a stream has bounds of its own. A lock is waited for
+#: less long than a connection, so that those who queue behind such readers get theirs.
 READ_SETTINGS = {
     **COMMON_SETTINGS,
     "application_name": "features-etl",
     "default_transaction_read_only": "on",
     "statement_timeout": "30s",
+    "lock_timeout": "2s",
 }
+
+
+class TableLocked(LockNotAvailable):
+    """A lock was waited for too long; the message names the tables that are locked."""
 
 
 async def configure(connection: AsyncConnection, session: Mapping[str, str]) -> None:
@@ -108,11 +115,14 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
     ) -> AsyncIterator[AsyncConnection]:
         """A connection while in here; the pool rolls back what is left open on it.
 
-        Raises PoolTimeout after ``timeout`` seconds, by default the pool's own.
+        Raises PoolTimeout after ``timeout`` seconds, by default the pool's own, and
+        TableLocked for what is raised in here where a lock was waited for too long.
         """
         taking = self._start_task(self.getconn(timeout))
         try:
             yield await asyncio.shield(taking)
+        except LockNotAvailable as error:
+            raise TableLocked(await _what_is_locked(taking.result())) from error
         finally:
             await asyncio.shield(self._start_task(self._give_back(taking)))
 
@@ -146,6 +156,16 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
         self._running.add(task)  # the event loop refers to it weakly
         task.add_done_callback(self._running.discard)
         return task
+
+
+async def _what_is_locked(connection: AsyncConnection) -> str:
+    """Says which tables other sessions have locked, against readers too."""
+    tables = []
+    with suppress(psycopg.Error):
+        await connection.rollback()
+        rows = await connection.execute("table etl.locked_tables")
+        tables = [name for (name,) in await rows.fetchall()]
+    return f"another session has locked {', '.join(tables) or 'a table'}"
 
 
 async def release_locks(connection: AsyncConnection) -> None:

@@ -142,7 +142,7 @@ class Reader:
     async def refresh(self) -> None:
         """Read the catalog again if the table has changed since it was read."""
         if (await self.published()).columns != self.catalog.digest:
-            async with self._database.readers.connection() as connection:
+            async with self._database.records.connection() as connection:
                 self.catalog = await read_catalog(connection)
 
     async def published(self, catalog: Catalog | None = None) -> PublishedVersion:
@@ -166,7 +166,7 @@ class Reader:
     async def _load_versions(
         self, _: None, requests: Sequence[None]
     ) -> list[PublishedVersion]:
-        async with self._database.readers.connection() as connection:
+        async with self._database.records.connection() as connection:
             return [await read_published(connection)] * len(requests)
 
     async def _load_rows(

@@ -101,7 +101,7 @@ class Events:
     async def _read(self, summary: RunSummary) -> RunSummary:
         """The summary as it is now, or the same while the database is unavailable."""
         try:
-            async with self._database.readers.connection() as connection:
+            async with self._database.records.connection() as connection:
                 (summary,) = await read_runs(connection, summary["id"]) or [summary]
         except (psycopg.Error, PoolTimeout) as error:
             log.info("run %d: cannot read it: %s", summary["id"], one_line(error))

@@ -152,7 +152,7 @@ class Runner:
             if summary is not None:
                 raise RunInProgress(summary)
             await asyncio.sleep(BEGIN_PAUSE_SECONDS)
-        async with self._database.readers.connection() as connection:
+        async with self._database.records.connection() as connection:
             if await is_migrating(connection):
                 raise DatabaseUnavailable(MIGRATING)
         raise RunInProgress(None)

@@ -149,7 +149,7 @@ async def test_the_database_reports_what_another_server_did(
 async def test_pools(client: Client) -> None:
     await get(client, "/runs")
     samples = await scrape(client)
-    for pool, most in (("readers", 20), ("runners", 5)):
+    for pool, most in (("readers", 20), ("records", 4), ("runners", 5)):
         used = value(samples, "etl_pool_connections", pool=pool, state="used")
         idle = value(samples, "etl_pool_connections", pool=pool, state="idle")
         assert used is not None

@@ -29,6 +29,8 @@ async def waits_for_a_lock(connection: AsyncConnection, count: int = 1) -> None:
     """Until so many statements of this database wait for a lock."""
     async with asyncio.timeout(30):
         while True:
+            # In a transaction, the sessions that it has seen first are all it sees.
+            await connection.execute("select pg_stat_clear_snapshot()")
             rows = await connection.execute(
                 "select count(*) from pg_stat_activity"
                 " where wait_event_type = 'Lock' and datname = current_database()"
