@@ -28,7 +28,7 @@ from etl.http.bodies import expect_nothing, finish
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
-from etl.http.sending import MAX_STREAMS, STREAMS
+from etl.http.streams import STREAMS, Streams
 from etl.postgres.database import open_database
 from etl.reading.catalog import read_catalog
 from etl.reading.reader import Reader
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[TRUSTED] = settings.trusted_proxies
     app[METRICS] = counts
-    app[STREAMS] = asyncio.Semaphore(MAX_STREAMS)
+    app[STREAMS] = Streams()
     app.cleanup_ctx.extend([_database, open_files])
     if settings.watch:
         app.cleanup_ctx.append(_watch)

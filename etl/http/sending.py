@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from math import inf
 
 import psycopg
 from aiohttp import web
 from psycopg import AsyncConnection, pq
 
-from etl.http.problems import TooSlow, problem
-from etl.postgres.database import MAX_READERS, Database
+from etl.http.addresses import client_address
+from etl.http.problems import TooSlow
+from etl.http.streams import STREAMS, Stream
+from etl.postgres.database import Database
 
 #: Seconds that a client may take for one chunk before its connection is closed, and
 #: Postgres for one before the answer breaks off.
@@ -27,12 +31,10 @@ STREAM_SECONDS = 3600.0
 #: Seconds that a server may take to cancel a statement whose client has left.
 CANCEL_SECONDS = 2.0
 
-#: Streams at once: a slow client keeps its connection to the database for long, and
-#: other requests need one too.
-MAX_STREAMS = MAX_READERS - 4
-
-#: Held while rows are sent.
-STREAMS = web.AppKey("streams", asyncio.Semaphore)
+#: Bytes that the kernel holds beyond those on their way to the client. By itself it
+#: holds megabytes, and takes the next ones when a third of them is gone: at 50 KB/s
+#: that is half a minute, in which a client would seem to read nothing.
+MAX_UNSENT_BYTES = 1 << 17
 
 
 #: Sets the headers of a response and returns the chunks of its body.
@@ -46,17 +48,13 @@ async def send_rows(
 ) -> web.StreamResponse:
     """Answer with what ``open_rows`` opens in one snapshot; to HEAD without the body.
 
-    Raises TooSlow where Postgres has no first chunk in time.
+    Raises TooSlow where Postgres has no first chunk in time, and TooManyStreams.
     """
-    streams = request.app[STREAMS]
-    if streams.locked():
-        return problem(503, f"{MAX_STREAMS} clients read many rows already")
     response = web.StreamResponse()
-    async with (
-        streams,
-        database.readers.connection() as connection,
-        contextlib.AsyncExitStack() as stack,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        streaming = request.app[STREAMS].begin(client_address(request))
+        stream = stack.enter_context(streaming)
+        connection = await stack.enter_async_context(database.readers.connection())
         try:
             async with asyncio.timeout(STREAM_SECONDS):
                 await connection.execute(
@@ -64,7 +62,7 @@ async def send_rows(
                 )
                 chunks = await open_rows(connection, response)
                 await stack.enter_async_context(contextlib.aclosing(chunks))
-                await _send(request, response, connection, chunks)
+                await _send(request, response, connection, chunks, stream)
                 await connection.execute("commit")
         except BaseException:
             await _abandon(connection)
@@ -81,6 +79,7 @@ async def _send(
     response: web.StreamResponse,
     connection: AsyncConnection,
     chunks: AsyncGenerator[bytes],
+    stream: Stream,
 ) -> None:
     if request.method == "HEAD":
         await response.prepare(request)
@@ -93,9 +92,15 @@ async def _send(
     except TimeoutError:
         raise TooSlow from None
     await response.prepare(request)
+    if request.transport is not None:
+        link = request.transport.get_extra_info("socket")
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
+    clock = asyncio.get_running_loop().time
     while chunk:
+        stream.taking_since = clock()
         async with asyncio.timeout(STALLED_SECONDS):
             await response.write(chunk)
+        stream.taking_since = inf
         async with asyncio.timeout(STALLED_SECONDS):
             chunk = await anext(chunks, b"")
 

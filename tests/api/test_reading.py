@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from ipaddress import ip_network
 
 import pytest
-from aiohttp import ClientPayloadError
+from aiohttp import ClientPayloadError, ClientResponse
 from psycopg import AsyncConnection
 
-from etl.http.sending import MAX_STREAMS
-from tests.support.client import Client, features, trigger
+from etl.http.streams import MAX_STREAMS, MAX_STREAMS_OF_CLIENT
+from tests.support.client import Client, StartService, features, trigger
 from tests.support.tables import FILL, ROWS
 
 
@@ -76,14 +77,29 @@ async def test_a_client_that_leaves_frees_its_connection(
 
 
 async def test_slow_readers_leave_connections_for_others(
-    client: Client, connection: AsyncConnection
+    start_service: StartService, connection: AsyncConnection
 ) -> None:
+    """And streams for those with another address."""
+    client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
     await connection.execute(FILL)
-    answers = [await client.get("/features") for _ in range(MAX_STREAMS)]
-    assert {answer.status for answer in answers} == {200}
-    async with client.get("/features") as response:
-        assert response.status == 503
-        assert "read many rows already" in await response.text()
+    answers: list[ClientResponse] = []
+
+    async def read(address: str) -> ClientResponse:
+        headers = {"X-Forwarded-For": f"192.0.2.66, {address}"}
+        answers.append(await client.get("/features", headers=headers))
+        return answers[-1]
+
+    for address in ("192.0.2.1", "192.0.2.2"):
+        for _ in range(MAX_STREAMS_OF_CLIENT):
+            assert (await read(address)).status == 200
+        refused = await read(address)
+        assert refused.status == 503
+        assert refused.headers["Retry-After"]
+        assert "for your address" in await refused.text()
+    assert len(answers) == MAX_STREAMS + 2
+    refused = await read("192.0.2.3")
+    assert refused.status == 503
+    assert "for all clients" in await refused.text()
     for path in ("/readyz", "/features/1", "/runs"):
         async with client.get(path) as response:
             assert response.status == 200

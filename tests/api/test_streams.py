@@ -8,11 +8,13 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import AsyncGenerator
+from math import inf
 
 import pytest
 from psycopg import AsyncConnection
 
-from tests.support.client import Client, features, stalled_reader, trigger
+from etl.http.streams import STREAMS
+from tests.support.client import Client, app_of, features, stalled_reader, trigger
 from tests.support.locks import waits_for_a_lock
 from tests.support.tables import FILL, ROWS
 
@@ -32,6 +34,15 @@ async def until_nobody_reads(connection: AsyncConnection) -> None:
             if await rows.fetchone() == (0,):
                 return
             await asyncio.sleep(0.02)
+
+
+async def ends_incomplete(reader: asyncio.StreamReader) -> None:
+    """Require that what is left of an answer does not end as a whole one does."""
+    end = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := await reader.read(1 << 16):
+            end = (end + chunk)[-8:]
+    assert b"\r\n0\r\n\r\n" not in end
 
 
 @pytest.mark.parametrize(
@@ -97,11 +108,28 @@ async def test_a_stalled_reader_is_closed(
     monkeypatch.setattr(f"etl.http.sending.{bound}", 0.2)
     async with stalled_reader(client) as reader:
         await until_nobody_reads(connection)
-        end = b""
-        with contextlib.suppress(ConnectionResetError):
-            while chunk := await reader.read(1 << 16):
-                end = (end + chunk)[-8:]
-        assert b"\r\n0\r\n\r\n" not in end
+        await ends_incomplete(reader)
+
+
+async def test_a_slow_reader_gives_its_stream_to_others(
+    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But only where none is free, and none before it is slow."""
+    await connection.execute(FILL)
+    streams = app_of(client)[STREAMS]
+    async with stalled_reader(client) as reader:
+        async with asyncio.timeout(30):
+            while inf in [each.taking_since for each in streams.in_progress]:
+                await asyncio.sleep(0.02)
+        monkeypatch.setattr("etl.http.streams.MAX_STREAMS_OF_CLIENT", 1)
+        async with client.get("/features?format=csv") as response:
+            assert response.status == 503
+        monkeypatch.setattr("etl.http.streams.SLOW_SECONDS", 0)
+        async with client.get("/features?format=csv") as response:
+            assert response.status == 200
+            assert len((await response.read()).splitlines()) == ROWS + 1
+        await ends_incomplete(reader)
+    await until_nobody_reads(connection)
 
 
 async def test_a_reader_gets_the_rows_it_began_with(
