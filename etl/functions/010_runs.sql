@@ -30,6 +30,36 @@ where
 order by name;
 comment on view etl.locked_tables is 'Tables and views that nobody else can read now';
 
+-- Who waits for a row has locked it already, against all others that wait; that lock
+-- alone knows the table.
+create or replace view etl.lock_waits as
+select
+    coalesce(
+        coalesce(waiting.relation, rows.relation)::regclass::text, waiting.locktype
+    )
+    || ' is locked by '
+    || string_agg(
+        coalesce(
+            'process ' || holders.pid || ' ('
+            || concat_ws(
+                ', ', nullif(holders.application_name, ''), 'user ' || holders.usename
+            )
+            || ')',
+            'a prepared transaction'
+        ),
+        ', ' order by holders.pid
+    ) as description
+from etl.locks as ours
+inner join pg_locks as waiting on ours.pid = waiting.pid and not waiting.granted
+left join pg_locks as rows
+    on ours.pid = rows.pid and rows.locktype = 'tuple' and rows.granted
+cross join lateral unnest(pg_blocking_pids(ours.pid)) as blocking (pid)
+left join pg_stat_activity as holders on blocking.pid = holders.pid
+where blocking.pid not in (select locks.pid from etl.locks)
+group by ours.pid, waiting.relation, rows.relation, waiting.locktype;
+comment on view etl.lock_waits is
+'What a run waits for now, and who has locked it: tables, rows of them, or else';
+
 -- A run as it is now: interrupted if its leader is gone, whatever its row says. The
 -- given row may be older than the lock is free. So where the lock is free, the row is
 -- read again, which a volatile function does in a snapshot of its own.

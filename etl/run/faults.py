@@ -21,6 +21,7 @@ from etl.errors import (
     ServiceFault,
 )
 from etl.postgres.folders import home_folder, keep_reserve, release_reserve
+from etl.postgres.pools import RUN_SETTINGS
 from etl.postgres.process import last_logged
 from etl.postgres.sqlerrors import is_lost, one_line
 from etl.run.records import Run
@@ -50,6 +51,11 @@ async def fault_of(run: Run, settings: Settings, error: BaseException) -> RunFau
             return DataFault(message)
         case psycopg.errors.DiskFull():
             return _disk_full(run, one_line(error))
+        case psycopg.errors.LockNotAvailable():
+            return ServiceFault(
+                f"{run.sql_file or run.phase}: waited for a lock for over "
+                f"{RUN_SETTINGS['lock_timeout']}: {run.waits_for or one_line(error)}"
+            )
         case asyncio.CancelledError():
             return Interrupted(INTERRUPTED)
         case OperationalError() if is_lost(error):

@@ -9,7 +9,6 @@ import psycopg
 from psycopg import AsyncConnection, DataError, IntegrityError, Rollback, sql
 
 from etl.errors import DataFault, ServiceFault
-from etl.postgres.pools import RUN_SETTINGS
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import transaction
 from etl.run.records import Run, save_run
@@ -66,10 +65,6 @@ async def publish(
         ) from error
     except (DataError, IntegrityError) as error:
         raise DataFault(f"publish: {one_line(error)}") from error
-    except psycopg.errors.LockNotAvailable as error:
-        waited = RUN_SETTINGS["lock_timeout"]
-        message = f"publish: another session locked features for over {waited}"
-        raise ServiceFault(message) from error
     finally:
         await settle()
 

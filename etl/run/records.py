@@ -54,6 +54,7 @@ class Run:
     to_vacuum: set[str] = field(default_factory=set)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     sql_file: str | None = None
+    waits_for: str | None = None
     began: float = field(default_factory=time.monotonic)
     on_phase: list[Callable[[], None]] = field(default_factory=list)
     _phase: str | None = field(default=None, init=False)

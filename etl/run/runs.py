@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import psycopg
 from psycopg import AsyncConnection, OperationalError, sql
@@ -31,6 +31,9 @@ BEGIN_TRIES, BEGIN_PAUSE_SECONDS = 20, 0.05
 
 #: Seconds that a stop waits for the end of the run that it interrupts.
 STOP_SECONDS = 3.0
+
+#: Seconds between two looks at which lock the run waits for: some, while it waits.
+LOOK_SECONDS = 5.0
 
 #: Why no run can begin while another server has the lead to change the schema.
 MIGRATING = "another server's start is changing the schema: try again in a moment"
@@ -163,6 +166,7 @@ class Runner:
         """Wait for the work of a run, record its end, and then give back the lead."""
         RUN.set(run.id)  # for the log lines of this task
         try:
+            await self._look_at_locks(run, work)
             await work
         except (Exception, asyncio.CancelledError) as error:
             # Work that is told to end may fail with any error on its way to it.
@@ -182,6 +186,15 @@ class Runner:
             run.done.set()
         if not self._is_stopping:
             self._cleanup = asyncio.create_task(self._clean_up(run.to_vacuum))
+
+    async def _look_at_locks(self, run: Run, work: asyncio.Task[None]) -> None:
+        """Until the work ends, know for which lock it waits: its error does not say."""
+        while not (await asyncio.wait([work], timeout=LOOK_SECONDS))[0]:
+            with suppress(psycopg.Error, PoolTimeout):
+                async with self._database.records.connection() as connection:
+                    rows = await connection.execute("table etl.lock_waits")
+                    if waits := [wait for (wait,) in await rows.fetchall()]:
+                        run.waits_for = "; ".join(waits)  # until the next wait
 
     async def _record_end(self, run: Run) -> None:
         """Record how a run ended; if that fails, others see the run interrupted.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, DataError, IntegrityError
-from psycopg.errors import DiskFull, ProgramLimitExceeded
+from psycopg.errors import DiskFull, LockNotAvailable, ProgramLimitExceeded
 
 from etl.errors import DataFault, ServiceFault, all_together
 from etl.postgres.sqlerrors import NO_STATEMENT, describe, had_no_statement, is_lost
@@ -67,14 +67,14 @@ def timed(file: SqlFile, sent_before: int = 0) -> Iterator[Step]:
 
     ``sent_before`` characters were sent before its text. Raises DataFault where a
     value, a constraint or a size stops the file, ServiceFault where the file is wrong;
-    psycopg.Error where the connection is lost, or the disk full.
+    psycopg.Error where the connection is lost, the disk full, or a lock not available.
     """
     began = time.perf_counter()
     step = Step(file.path, file.sha256)
     try:
         yield step
     except psycopg.Error as error:
-        if is_lost(error) or isinstance(error, DiskFull):
+        if is_lost(error) or isinstance(error, DiskFull | LockNotAvailable):
             raise
         message = describe(file, error, sent_before)
         if isinstance(error, DataError | IntegrityError | ProgramLimitExceeded):

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres.pools import RUN_SETTINGS
 from tests.support.client import (
     Client,
     StartService,
@@ -219,21 +218,6 @@ async def test_a_worker_that_loses_its_connection_fails_its_run(
     assert answer["run"]["state"] == "failed"
     async with client.get("/runs/1") as response:
         assert await response.json() == answer["run"]
-
-
-async def test_a_locked_row_is_not_waited_for_forever(
-    start_service: StartService,
-    connection: AsyncConnection,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(RUN_SETTINGS, "lock_timeout", "100ms")
-    client = await start_service()
-    await trigger(client)
-    async with connection.transaction():
-        await connection.execute("select from features limit 1 for update")
-        failed = await trigger(client, 500, full="true")
-    assert "another session locked features for over 100ms" in failed["result"]
-    await trigger(client)
 
 
 async def test_listeners_while_the_database_goes_away(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from psycopg import AsyncConnection
 
 from etl.postgres.database import MAX_READERS
-from etl.postgres.pools import READ_SETTINGS
+from etl.postgres.pools import READ_SETTINGS, RUN_SETTINGS
 from tests.support.client import StartService, get, trigger
 from tests.support.locks import held_up, waits_for_a_lock
 
@@ -72,3 +74,40 @@ async def test_readers_of_a_locked_table_give_up(
     for path in READERS:
         async with client.get(path) as response:
             assert response.status == 200, path
+
+
+#: Where a run meets a lock, what takes it, and whether the run does everything again.
+LOCKS = [
+    ("load", "lock staging.users", "true"),
+    ("build", "lock features_next", "true"),
+    ("build/030_features.sql", "lock staging.compounds", "false"),
+    ("publish", "select from features limit 1 for update", "true"),
+]
+
+
+@pytest.mark.parametrize(("where", "statement", "full"), LOCKS)
+async def test_a_run_says_who_has_locked_what_it_waited_for(
+    start_service: StartService,
+    connection: AsyncConnection,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    statement: str,
+    full: str,
+) -> None:
+    monkeypatch.setitem(RUN_SETTINGS, "lock_timeout", "1s")
+    monkeypatch.setattr("etl.run.runs.LOOK_SECONDS", 0.02)
+    client = await start_service()
+    await trigger(client)
+    with (data_dir / "users.csv").open("a") as users:
+        users.write("\n99,Zoe,zoe@example.com,2024-01-01\n")
+    await connection.execute("set application_name = 'a migration'")
+    async with connection.transaction():
+        await connection.execute(statement.encode())
+        failed = await trigger(client, 500, full=full)
+    table = re.findall("staging.[a-z]+|features[a-z_]*", statement)[0]
+    holder = f"process {connection.info.backend_pid} (a migration, user "
+    expected = f"{where}: waited for a lock for over 1s: {table} is locked by {holder}"
+    assert failed["result"].startswith(expected), failed["result"]
+    assert failed["run"]["error"] == failed["result"]
+    await trigger(client)
