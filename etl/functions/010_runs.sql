@@ -88,16 +88,14 @@ select
     current_run.phase,
     runs.started_at,
     current_run.finished_at,
+    -- The clock may have been set since it began.
     case
-        when current_run.state = 'running' or current_run.finished_at is not null
-            then round(
-                extract(
-                    epoch
-                    from coalesce(current_run.finished_at, clock_timestamp())
-                    - runs.started_at
-                ),
-                3
+        when current_run.state = 'running'
+            then greatest(
+                round(extract(epoch from clock_timestamp() - runs.started_at), 3),
+                current_run.seconds
             )
+        else current_run.seconds
     end as seconds,
     current_run.files,
     current_run.steps,
@@ -197,7 +195,7 @@ $$;
 create or replace function etl.update_run(
     run_id bigint, new_state text, new_error text, new_phase text,
     new_files json, new_steps json, new_warnings json, is_unchanged boolean,
-    new_results json
+    new_results json, new_seconds double precision
 ) returns json
 language sql as $$
     select etl.require_rows_of_nodes(run_id)
@@ -223,6 +221,7 @@ language sql as $$
     set
         state = new_state,
         finished_at = case when new_state <> 'running' then clock_timestamp() end,
+        seconds = round(new_seconds::numeric, 3),
         error = new_error,
         phase = new_phase,
         files = new_files,

@@ -133,11 +133,11 @@ async def save_run(
     results = [{"file": path, **vars(each)} for path, each in run.results.items()]
     cursor = await connection.execute(
         "select etl.update_run(%s, %s, %s, %s, %s::json, %s::json, %s::json, %s,"
-        " %s::json)",
+        " %s::json, %s)",
         [
             *(run.id, state, error, run.phase),
             *map(json.dumps, [files, steps, run.warnings]),
-            *(run.unchanged, json.dumps(results)),
+            *(run.unchanged, json.dumps(results), time.monotonic() - run.began),
         ],
     )
     (summary,) = await cursor.fetchone() or ({},)

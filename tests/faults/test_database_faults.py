@@ -12,6 +12,7 @@ from tests.support.client import (
     Client,
     StartService,
     begun,
+    end_of,
     features,
     get,
     start,
@@ -91,6 +92,23 @@ async def test_a_run_whose_leader_is_gone_is_interrupted(
     assert (await trigger(client))["run"]["id"] == 2
     found = await connection.execute("select state from etl.runs where id = 1")
     assert await found.fetchall() == [("interrupted",)]
+
+
+async def test_a_clock_that_is_set_back_makes_no_run_take_less_than_nothing(
+    client: Client, connection: AsyncConnection, database: str
+) -> None:
+    """It then began in the future."""
+    other = await AsyncConnection.connect(database, autocommit=True)
+    async with other, held_up(connection):
+        number = await start(client)
+        await other.execute(
+            "update etl.runs set started_at = started_at + interval '1 hour'"
+        )
+        assert 0 <= (await get(client, f"/runs/{number}"))["seconds"] < 60
+    run = await end_of(client, number)
+    assert run["state"] == "succeeded"
+    assert run["started_at"] > run["finished_at"]
+    assert 0 < run["seconds"] < 60
 
 
 async def test_a_run_that_ends_while_it_is_read_is_not_interrupted(
