@@ -104,7 +104,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem_of(request, 503, f"{error}: try again in a moment")
     except (OperationalError, PoolTimeout) as error:
         log.warning("%s %s: %s", request.method, request.path, one_line(error))
-        detail = "the database is unavailable: try again in a moment"
+        detail = "the database is unavailable or too busy: try again in a moment"
         return problem_of(request, 503, detail)
     except (ConnectionError, TimeoutError):
         log.info("%s %s: the client disconnected", request.method, request.path)
