@@ -8,16 +8,18 @@ import sys
 from pathlib import Path
 
 from etl.signals import hold_signals
+from etl.standardstreams import open_streams, print_error
 
 
 def main() -> int:
     """Returns the exit code: 0, 1 after a failed run, 2 if it cannot start, or 130."""
     hold_signals()  # before the imports, which take a while
+    open_streams()
     try:
         from etl.service import start
     except ImportError as error:
         message = " ".join(str(error).split())
-        print(f"{message}: use ./run.sh, which installs it", file=sys.stderr)
+        print_error(f"{message}: use ./run.sh, which installs it")
         return 2
     parser = argparse.ArgumentParser(
         description="Turns CSV files into the table features inside Postgres.",

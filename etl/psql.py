@@ -25,6 +25,7 @@ from etl.postgres.folders import client_binaries
 from etl.postgres.process import EmbeddedError
 from etl.postgres.sqlerrors import one_line
 from etl.settings import PROJECT, Settings, SettingsError
+from etl.standardstreams import open_streams, print_error
 from etl.terminal import command
 
 #: What ``--show`` gives to psql.
@@ -37,6 +38,7 @@ NOTHING_LOADED, CANNOT_CONNECT = 1, 2
 
 def main(arguments: Sequence[str]) -> int:
     """Returns psql's exit code, 1 before the first run, or 2 without a connection."""
+    open_streams()
     shows = [*arguments[:1]] == ["--show"]
     rest = [*arguments[shows:]]
     pipeline = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
@@ -45,10 +47,10 @@ def main(arguments: Sequence[str]) -> int:
         return asyncio.run(_psql(settings, rest, shows=shows and not rest))
     except MissingDatabase:
         run = command("./run.sh --once", pipeline)
-        print(f"nothing is loaded yet: {run}", file=sys.stderr)
+        print_error(f"nothing is loaded yet: {run}")
         return NOTHING_LOADED
     except (SettingsError, DatabaseError, EmbeddedError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print_error(" ".join(str(error).split()))
         return CANNOT_CONNECT
 
 

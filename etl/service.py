@@ -10,7 +10,6 @@ import contextlib
 import errno
 import logging
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,13 +40,8 @@ from etl.run.runs import RunInProgress, Runner
 from etl.settings import Settings, SettingsError, unused_names
 from etl.signals import until_signal
 from etl.sqlfiles import SqlFileError
-from etl.terminal import (
-    print_text,
-    show_features,
-    show_files,
-    show_progress,
-    show_rejects,
-)
+from etl.standardstreams import print_error, print_text
+from etl.terminal import show_features, show_files, show_progress, show_rejects
 
 #: Exit codes: a run that failed, a start that could not be, and a stop signal.
 FAILED, CANNOT_START, INTERRUPTED = 1, 2, 130
@@ -65,6 +59,7 @@ def start(
     environ: Mapping[str, str], pipeline: Path | None = None, *, once: bool = False
 ) -> int:
     """Serve a pipeline until a stop signal, or do one run. Returns the exit code."""
+    descriptors = raise_descriptor_limit()  # Postgres gets it too
     try:
         settings = Settings.from_environ(environ, pipeline)
         is_json = settings.log_format == "json"
@@ -73,26 +68,26 @@ def start(
         if names := unused_names(environ):
             host = "DB_HOST" if names[0].startswith("DB_") else "PGHOST"
             log.warning("%s: ignored, since %s is not set", ", ".join(names), host)
-        work = _run_once(settings, pipeline) if once else _serve(settings)
+        most = max_connections(descriptors)
+        work = _run_once(settings, pipeline) if once else _serve(settings, most)
         return asyncio.run(until_signal(work))
     except START_FAULTS as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print_error(" ".join(str(error).split()))
         return CANNOT_START
     except asyncio.CancelledError:
         if once:
-            print("interrupted", file=sys.stderr)
+            print_error("interrupted")
         return INTERRUPTED if once else 0
 
 
-async def _serve(settings: Settings) -> int:
-    """Serve until it is cancelled."""
+async def _serve(settings: Settings, most: int) -> int:
+    """Serve ``most`` connections of clients at once until it is cancelled."""
     with await _bind(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         _warn_if_unprotected(settings, host)
         runner = create_runner(settings)
         try:
             await runner.setup()
-            most = max_connections(raise_descriptor_limit())
             async with accepting_clients(runner.server, listener, most):
                 address = f"[{host}]" if ":" in host else host
                 print_text(f"Serving on http://{address}:{port}")
@@ -131,10 +126,10 @@ async def _run_once(settings: Settings, pipeline: Path | None) -> int:
             run = await runner.start()
         except RunInProgress as other:
             number = other.summary["id"] if other.summary else "?"
-            print(f"run {number} of another server is in progress", file=sys.stderr)
+            print_error(f"run {number} of another server is in progress")
             return FAILED
         except DatabaseUnavailable as error:
-            print(error, file=sys.stderr)
+            print_error(str(error))
             return FAILED
         try:
             await show_progress(run)
@@ -142,7 +137,7 @@ async def _run_once(settings: Settings, pipeline: Path | None) -> int:
                 # Without the database, the error alone is printed.
                 with contextlib.suppress(psycopg.Error, PoolTimeout):
                     await show_rejects(database, run)
-                print(f"run {run.id} failed: {run.fault}", file=sys.stderr)
+                print_error(f"run {run.id} failed: {run.fault}")
                 return FAILED
             show_files(run)
             await show_rejects(database, run)

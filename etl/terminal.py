@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +27,7 @@ from etl.reading.statements import first_rows
 from etl.run.records import Run
 from etl.run.rejects import START, rejects_of
 from etl.run.streams import LoadedFile
+from etl.standardstreams import print_text
 
 #: Rows of features to print, rejects, and characters of a value in one of these.
 FIRST_ROWS, FIRST_REJECTS, MAX_VALUE = 10, 5, 60
@@ -196,13 +195,3 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     return console
-
-
-def print_text(text: str = "") -> None:
-    """Print lines; to nowhere once the terminal has closed, or the reader of a pipe has
-    left, as `head` does.
-    """
-    try:
-        print(text, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -273,6 +273,23 @@ def test_wrong_settings_are_one_line_and_exit_2(state: Path, tmp_path: Path) -> 
     assert not postgres_runs(state)
 
 
+def test_too_few_descriptors_are_one_line(state: Path) -> None:
+    """A soft limit is raised, a hard one is not."""
+    for limit, code in (("-n", 2), ("-Sn", 0)):
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f'ulimit {limit} 32; exec "$@"', "sh", *SERVER, "--once"],
+            env=environment(STATE_DIR=state),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert ended.returncode == code, ended.stderr
+        if code:
+            assert ended.stderr.count("\n") == 1
+            assert "insufficient file descriptors available" in ended.stderr
+
+
 def test_a_malformed_url_does_not_show_its_password(state: Path) -> None:
     ended = run_server(STATE_DIR=state, DATABASE_URL="postgresql://u:hush@[::1:5/d")
     assert ended.returncode == 2
