@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from etl import parsers
 
@@ -30,8 +31,13 @@ DB_NAMES = {
 #: libpq's variables that say by themselves where a Postgres is.
 LIBPQ_NAMES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
 
-#: Those that only add to it.
-LIBPQ_DETAILS = ("PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
+#: Those that only add to it: what libpq sends to the server, and its parameters.
+LIBPQ_DETAILS = tuple(
+    dict.fromkeys(
+        ["PGDATESTYLE", "PGTZ", "PGGEQO"]
+        + [each.envvar.decode() for each in Conninfo.get_defaults() if each.envvar]
+    )
+)
 
 #: More streams than this only queue for the same disks and locks.
 MAX_WORKERS = 64

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Collection
@@ -26,7 +27,7 @@ from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
 from etl.postgres.pools import RUN_SETTINGS, Pool, configure, release_locks
 from etl.postgres.roles import make_reader, reading_as
 from etl.postgres.sqlerrors import one_line
-from etl.settings import PROJECT, Settings
+from etl.settings import LIBPQ_DETAILS, PROJECT, Settings
 from etl.sqlfiles import read_pipeline
 
 #: 16 brought pg_input_is_valid.
@@ -121,6 +122,8 @@ async def serving_postgres(
     # Blocking is right here: nothing is served yet, or any more, and a start that is
     # cancelled half-way would leave a server behind that nobody stops.
     cluster = embedded.start(settings.state_dir)
+    for name in LIBPQ_DETAILS:  # libpq would apply them to each connection
+        os.environ.pop(name, None)
     try:
         name = await _embedded_database(cluster.conninfo, settings, create=create)
         async with embedded.kept_running(cluster):

@@ -333,9 +333,17 @@ def test_a_database_by_the_variables_of_libpq_is_named(
 
 def test_names_without_a_host_are_warned_of(state: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {"DB_USER": "ann", "DB_PASS": "hush", "STATE_DIR": state}
-    ended = run_server("--once", **names)
-    assert ended.returncode == 0
-    assert ended.stderr == "DB_USER, DB_PASS: ignored, since DB_HOST is not set\n"
+    # Were they not ignored, there would be no connection to the embedded Postgres.
+    details = {"PGTZ": "nowhere", "PGOPTIONS": "--bogus", "PGREQUIREAUTH": "gss"}
+    for given, ignored in (
+        (names, "DB_USER, DB_PASS: ignored, since DB_HOST is not set\n"),
+        (
+            {**details, "STATE_DIR": state},
+            "PGTZ, PGOPTIONS, PGREQUIREAUTH: ignored, since PGHOST is not set\n",
+        ),
+    ):
+        ended = run_server("--once", **given)
+        assert (ended.returncode, ended.stderr) == (0, ignored)
     log = tmp_path / "log"
     with serving(log, **names):
         pass
