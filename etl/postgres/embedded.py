@@ -7,7 +7,8 @@ What is in ``STATE_DIR``:
 
 - ``postgres/``: ``data``, ``log`` and the socket. Where ``STATE_DIR`` is closed to the
   user that root runs the server as, a link to such a folder below ``/var/lib``.
-- ``start.lock``: held by a process while it starts or stops the server.
+- ``start.lock``: held by a process while it starts or stops the server, and by the
+  programs that it runs for that.
 - ``users.lock``: shared by every process that uses the server; the last one stops it.
 """
 
@@ -18,7 +19,7 @@ import fcntl
 import logging
 import os
 import shutil
-import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ from typing import IO
 from psycopg.conninfo import make_conninfo
 
 from etl.postgres import folders, process
-from etl.postgres.process import EmbeddedError, is_running
+from etl.postgres.process import EmbeddedError, files_of_owner, is_running
 from etl.postgres.tuning import server_settings
 
-#: Seconds for Postgres to stop.
-STOP_SECONDS = 60
+#: Seconds for Postgres to stop, and for the start or stop by another process: as long
+#: as a start may take.
+STOP_SECONDS, LOCK_SECONDS = 60, process.START_SECONDS
 
 #: How long and how often restart() tries: a stop of the service waits for it.
 RESTART = {"seconds": 3, "tries": 3}
@@ -85,23 +87,15 @@ def start(state_dir: Path) -> Cluster:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         with _locked(state_dir), ExitStack() as on_failure:
-            share = on_failure.enter_context((state_dir / "users.lock").open("wb"))
+            share = on_failure.enter_context((state_dir / "users.lock").open("ab"))
             fcntl.flock(share, fcntl.LOCK_SH)
             owner = folders.server_user(state_dir)
             binaries = folders.server_binaries(owner)
             home = folders.make_home(state_dir, owner)
-            sockets = folders.socket_folder(home, owner)
+            sockets = folders.socket_folder(home)
             cluster = Cluster(state_dir, share, owner, binaries, home, sockets)
-            if not cluster.data.exists():
-                _make_cluster(cluster)
-            version = (cluster.data / "PG_VERSION").read_text().strip()
-            if version != folders.MAJOR_VERSION:
-                raise EmbeddedError(
-                    f"STATE_DIR: {cluster.data} was made by PostgreSQL {version}, this "
-                    f"is {folders.MAJOR_VERSION}: set another STATE_DIR, or remove it"
-                )
-            _start_if_ended(cluster)
-            folders.keep_reserve(home)
+            with files_of_owner(home):
+                _start(cluster)
             on_failure.pop_all()  # the share is kept until stop()
             return cluster
     except OSError as error:
@@ -109,23 +103,35 @@ def start(state_dir: Path) -> Cluster:
         raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
 
 
+def _start(cluster: Cluster) -> None:
+    if not cluster.data.exists():
+        _make_cluster(cluster)
+    folders.check_version(cluster.data)
+    try:
+        _start_if_ended(cluster)
+    except EmbeddedError:
+        _remove_socket_folder(cluster)
+        raise
+    folders.keep_reserve(cluster.home)
+
+
 def stop(cluster: Cluster) -> None:
     """Give up the share in the cluster, and stop the server if it was the last one."""
-    with _locked(cluster.state_dir):
+    with _locked(cluster.state_dir), files_of_owner(cluster.home):
         try:
             fcntl.flock(cluster.share, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # another process still uses it
         finally:
             cluster.share.close()
-        command = [str(cluster.binaries / "pg_ctl"), "-D", str(cluster.data)]
-        command += ["-w", "-t", str(STOP_SECONDS), "stop", "-m"]
+        stopping = ("-w", "-t", str(STOP_SECONDS), "stop", "-m")
         if is_running(cluster.data):  # it may have been killed
             try:
-                process.run_as([*command, "fast"], cluster.owner)
+                _pg_ctl(cluster, *stopping, "fast")
             except EmbeddedError:  # as on a disk that is full; the next start recovers
                 if is_running(cluster.data):
-                    process.run_as([*command, "immediate"], cluster.owner)
+                    _pg_ctl(cluster, *stopping, "immediate")
+        _remove_socket_folder(cluster)
 
 
 def restart(cluster: Cluster) -> None:
@@ -135,13 +141,9 @@ def restart(cluster: Cluster) -> None:
     processes that share the cluster the first one starts it. Raises EmbeddedError where
     it does not start.
     """
-    with _locked(cluster.state_dir):
+    with _locked(cluster.state_dir), files_of_owner(cluster.home):
         if not cluster.share.closed:
-            try:
-                _start_if_ended(cluster, **RESTART)
-            except EmbeddedError:
-                if not is_running(cluster.data):
-                    raise
+            _start_if_ended(cluster, **RESTART)
 
 
 def fit(cluster: Cluster) -> None:
@@ -150,9 +152,9 @@ def fit(cluster: Cluster) -> None:
     Those that only a start can change remain as they are. Takes the reserve again
     where it was released.
     """
-    with _locked(cluster.state_dir):
+    with _locked(cluster.state_dir), files_of_owner(cluster.home):
         if _write_configuration(cluster) and is_running(cluster.data):
-            os.kill(process.postmaster(cluster.data), signal.SIGHUP)
+            _pg_ctl(cluster, "reload")
         folders.keep_reserve(cluster.home)
 
 
@@ -209,15 +211,32 @@ async def _keep_running(cluster: Cluster, max_restarts: int) -> None:
 
 @contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
-    """Starting and stopping are one process's business at a time."""
-    with (state_dir / "start.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Starting and stopping are one process's business at a time.
+
+    The programs that it runs inherit the lock. So what is left of a start that was
+    killed, such as its initdb, has ended when the next one gets it.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    with (state_dir / "start.lock").open("ab") as lock:  # empties no link's file
+        os.set_inheritable(lock.fileno(), True)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EmbeddedError(
+                        f"STATE_DIR: {state_dir}: another process has been starting or "
+                        f"stopping its Postgres for {LOCK_SECONDS} s"
+                    ) from None
+                time.sleep(0.05)
         yield
 
 
 def _make_cluster(cluster: Cluster) -> None:
     unfinished = cluster.home / "data.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if unfinished.exists():  # of a start that was killed
+        shutil.rmtree(unfinished)
     command = [str(cluster.binaries / "initdb"), "-D", str(unfinished)]
     # The socket's folder is the gate; C.UTF-8 sorts the same way on every machine.
     command += ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
@@ -232,7 +251,19 @@ def _start_if_ended(cluster: Cluster, **limits: int) -> None:
     if not is_running(cluster.data):
         _write_configuration(cluster)
         process.forget_dead_server(cluster.data, cluster.sockets)
+        folders.make_socket_folder(cluster.sockets, cluster.home)
         process.start_server(cluster.binaries, cluster.home, cluster.owner, **limits)
+
+
+def _pg_ctl(cluster: Cluster, *arguments: str) -> None:
+    command = [str(cluster.binaries / "pg_ctl"), "-D", str(cluster.data)]
+    process.run_as([*command, *arguments], cluster.owner)
+
+
+def _remove_socket_folder(cluster: Cluster) -> None:
+    """Leave nothing in the temporary folder."""
+    if cluster.sockets != cluster.home and not is_running(cluster.data):
+        shutil.rmtree(cluster.sockets, ignore_errors=True)
 
 
 def _write_configuration(cluster: Cluster) -> bool:
@@ -242,22 +273,23 @@ def _write_configuration(cluster: Cluster) -> bool:
     """
     data = cluster.data
     free = shutil.disk_usage(data).free + folders.bytes_below(data / "pg_wal")
-    settings = {
+    is_home = cluster.sockets == cluster.home
+    settings = {  # without a path that might need quotes: Postgres works in data
         "listen_addresses": "",
-        "unix_socket_directories": str(cluster.sockets),
+        "unix_socket_directories": ".." if is_home else str(cluster.sockets),
         "unix_socket_permissions": "0700",
         "port": "5432",
-        "log_directory": str(cluster.home / "log"),
+        "log_directory": "../log",
         **server_settings(folders.bytes_below(data / "base"), free),
     }
     text = "# Rewritten at every start: change settings with ALTER SYSTEM.\n"
     for name, value in settings.items():
-        quoted = value.replace("\\", "\\\\").replace("'", "''")
-        text += f"{name} = '{quoted}'\n"
+        text += f"{name} = '{value}'\n"
     path = data / "features-etl.conf"
     if path.exists() and path.read_text() == text:
         return False
     unfinished = path.with_suffix(".unfinished")  # as on a disk that is full
+    unfinished.unlink(missing_ok=True)
     unfinished.write_text(text)
     unfinished.chmod(0o644)  # the folder above is closed
     unfinished.rename(path)

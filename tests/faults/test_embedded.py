@@ -1,19 +1,30 @@
-"""The embedded Postgres where its user may not go, and two starters at once."""
+"""The embedded Postgres: where its user may not go, what it may not see or overwrite,
+two starters at once, and one that was killed.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from etl.postgres import embedded, folders
-from etl.postgres.process import EmbeddedError
+from etl.postgres.process import EmbeddedError, last_logged
+from tests.support.processes import SECONDS, SERVER, environment, run_server, until
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root starts it as another user"
+)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")
+@as_root
 def test_root_opens_no_folder_for_it(
     tmp_path: Path, state_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,13 +53,120 @@ def test_starters_at_once_share_one_server(state_folder: Path) -> None:
         assert (clusters[0].data / "postmaster.pid").exists() == (left > 0)
 
 
-def test_a_long_path_moves_the_socket(state_folder: Path) -> None:
-    cluster = embedded.start(state_folder / ("long" * 30))
+@as_root
+def test_root_follows_no_link_of_the_servers_user(state: Path, tmp_path: Path) -> None:
+    """Links in its folder lead to files that are closed to it; all remain as they were,
+    and root reads none of them.
+    """
+    tmp_path.chmod(0o700)
+    mine = tmp_path / "mine"
+    mine.write_text("9999-01-01 00:00:00.000 UTC [1] FATAL:  secret")
+    (tmp_path / "PG_VERSION").write_text("18")
+    cluster = embedded.start(state)
+    (cluster.home / "reserve").unlink()
+    (cluster.home / "reserve").symlink_to(tmp_path / "new")
+    embedded.stop(cluster)
+    with cluster.data.joinpath("features-etl.conf").open("a") as configuration:
+        configuration.write("# so that it is written again\n")
+    for name in ("data/features-etl.unfinished", "start.log", "log/links.log"):
+        (cluster.home / name).unlink(missing_ok=True)
+        (cluster.home / name).symlink_to(mine)
+    embedded.stop(embedded.start(state))
+    assert (cluster.data / "features-etl.conf").stat().st_uid != 0
+    with pytest.raises(PermissionError):
+        last_logged(cluster.home, "FATAL", 0)
+    cluster.data.rename(cluster.data.with_name("moved"))
+    cluster.data.symlink_to(tmp_path)
+    with pytest.raises(EmbeddedError, match="STATE_DIR: .*: Permission denied"):
+        embedded.start(state)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["PG_VERSION", "mine"]
+    assert mine.read_text().endswith("secret")
+
+
+def test_any_path_will_do(state_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell acts on it, libpq takes it for one folder, and nothing of it is left,
+    also after a start that failed. Postgres sees none of our secrets.
+    """
+    for name in ("API_TOKEN", "DATABASE_URL", "DB_PASS", "PGPASSWORD", "ANY_OTHER"):
+        monkeypatch.setenv(name, "hush")
+    state_dir = state_folder / "any-path"
+    cluster = embedded.start(state_dir)
+    embedded.stop(cluster)
+    for name in (
+        'it\'s "quoted" `touch made` $(touch made), $HOME\\',
+        os.fsdecode(b"no UTF-8 \xff"),
+        "long" * 30,
+    ):
+        state_dir = state_dir.rename(state_folder / name)
+        cluster = embedded.start(state_dir)
+        try:
+            assert cluster.sockets.is_dir()
+            with psycopg.connect(cluster.conninfo) as connection:
+                assert "hush" not in environment_of_a_backend(connection)
+        finally:
+            embedded.stop(cluster)
+        assert not cluster.sockets.exists()
+        assert (cluster.home / "log").is_dir()
+    for folder in (cluster.data, cluster.home, cluster.binaries, Path("/"), Path()):
+        assert not (folder / "made").exists()
+    (cluster.data / "global" / "pg_control").unlink()
+    with pytest.raises(EmbeddedError, match="Postgres did not start: .*pg_control"):
+        embedded.start(state_dir)
+    assert not cluster.sockets.exists()
+    with pytest.raises(EmbeddedError, match="STATE_DIR: a line break in"):
+        embedded.start(state_folder / "line\nbreak")
+    # initdb has a shell read the path of the programs.
+    monkeypatch.setattr(folders, "client_binaries", lambda: Path("/$(touch made)/bin"))
+    monkeypatch.setattr(folders, "_open_to_all", lambda path: True)
+    with pytest.raises(EmbeddedError, match="initdb cannot be run there"):
+        embedded.start(state_folder / "no-programs")
+
+
+def environment_of_a_backend(connection: psycopg.Connection) -> str:
+    connection.execute("create temporary table variables (variable text)")
+    connection.execute("copy variables from program 'env' (encoding 'latin1')")
+    rows = connection.execute("table variables").fetchall()
+    assert any(variable.startswith("PGDATA=") for (variable,) in rows)
+    return "\n".join(variable for (variable,) in rows)
+
+
+def test_a_start_waits_for_what_a_killed_one_has_left(state: Path) -> None:
+    """The first start is killed while its initdb works."""
+    first = subprocess.Popen([*SERVER], env=environment(PORT=0, STATE_DIR=state))
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+    found: list[int] = []
+
+    def initdb_works() -> bool:
+        for number in map(int, children.read_text().split()):
+            with suppress(OSError):
+                if b"/initdb\0" in Path(f"/proc/{number}/cmdline").read_bytes():
+                    found.append(number)
+        return bool(found)
+
+    until(initdb_works)
+    os.kill(found[0], signal.SIGSTOP)
     try:
-        with psycopg.connect(cluster.conninfo) as connection:
-            connection.execute("select 1")
+        first.kill()
+        first.wait(SECONDS)
+        with (state / "start.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
-        embedded.stop(cluster)
+        os.kill(found[0], signal.SIGCONT)
+    ended = run_server("--once", STATE_DIR=state)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    left = {path.name for path in (state / "postgres").iterdir()}
+    assert left == {"data", "log", "reserve", "start.log"}
+
+
+def test_a_start_does_not_wait_forever(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOCK_SECONDS", 0)
+    state.mkdir()
+    with (state / "start.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(EmbeddedError, match="another process has been starting or"):
+            embedded.start(state)
 
 
 def test_data_of_another_version_is_named(state_folder: Path) -> None:

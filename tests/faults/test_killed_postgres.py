@@ -168,11 +168,11 @@ def test_one_that_is_killed_while_it_starts(
     embedded.stop(cluster)
     tried = []
 
-    def run_as(command: list[str], owner: str | None) -> None:
+    def run_as(command: list[str], *others: Any, **options: Any) -> None:
         tried.append(command)
         if len(tried) < 3:
             raise process.EmbeddedError("pg_ctl: could not start server")
-        run(command, owner)
+        run(command, *others, **options)
 
     run = process.run_as
     monkeypatch.setattr(process, "run_as", run_as)
