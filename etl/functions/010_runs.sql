@@ -198,6 +198,10 @@ create or replace function etl.update_run(
     new_results json, new_seconds double precision
 ) returns json
 language sql as $$
+    -- The end of a run is reported, so a crash of this server must not take it back.
+    select set_config('synchronous_commit', 'local', true)
+    where new_state <> 'running' and current_setting('synchronous_commit') = 'off';
+
     select etl.require_rows_of_nodes(run_id)
     where new_state = 'succeeded' and not is_unchanged;
 

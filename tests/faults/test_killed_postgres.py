@@ -67,11 +67,14 @@ def test_it_is_started_again(
     with serving(log, STATE_DIR=state) as (process, url):
         first = get(f"{url}/trigger_etl")
         for times in (1, 2):
+            get(f"{url}/trigger_etl")
+            last = kept(url)
             kill(data, only_first=only_first)
             # The connections of one whose first process is gone may answer for a while.
             until(partial(is_restarted, log, times))
             until(lambda: answer(f"{url}/readyz")[0] == 200)
             assert answer(f"{url}/healthz")[0] == 200
+            assert get(f"{url}/runs/{last['id']}")["state"] == "succeeded"
         assert len(get(f"{url}/features")) == 10
         run = get(f"{url}/trigger_etl")["run"]
         assert run["id"] > first["run"]["id"]
