@@ -131,8 +131,9 @@ language sql stable as $$
 $$;
 
 -- Empties a table. TRUNCATE makes new files, which costs some milliseconds; deleting a
--- few rows costs none, but gives no space back, nor that of rows whose transaction
--- failed: for these it is to truncate always.
+-- few rows costs none, but gives no space back: it is done until the server counts many
+-- dead rows. Those whose transaction failed are counted too late: after these it is to
+-- truncate always.
 create or replace function etl.empty_table(
     target regclass, always boolean default false
 ) returns void
@@ -144,7 +145,7 @@ begin
         'select count(*) from (select 1 from %s limit 1001) as first_rows', target
     )
     into first_rows;
-    if always or first_rows > 1000 then
+    if always or first_rows > 1000 or pg_stat_get_dead_tuples(target) > 10000 then
         execute format('truncate %s', target);
     elsif first_rows > 0 then
         execute format('delete from %s', target);

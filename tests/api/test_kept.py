@@ -311,3 +311,22 @@ async def test_a_table_that_the_build_changes_is_loaded_each_time(
     await trigger(client)
     names = {row["most_common_compound_name"] for row in await features(client)}
     assert names == {"Compound A", "Compound B"}
+
+
+@pytest.mark.plain_postgres("the coordinator counts no rows of a distributed table")
+async def test_a_small_table_does_not_grow_with_the_runs(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """Few rows are deleted, and no autovacuum comes: now and then it is truncated."""
+    await trigger(client)
+    size = "select pg_table_size('features_next')"
+    sizes: list[int] = []
+    for _ in range(12):
+        await connection.execute("select etl.empty_table('features_next')")
+        await connection.execute("select pg_stat_force_next_flush()")
+        sizes += await (await connection.execute(size)).fetchone() or ()
+        await connection.execute(
+            "insert into features_next (user_id, total_experiments, avg_experiments,"
+            " experiments_pct) select generate_series(1, 1000), 0, 0, 0"
+        )
+    assert sizes[-1] < max(sizes) / 2
