@@ -22,6 +22,17 @@ T = TypeVar("T")
 #: Seconds that a request waits for a connection before it answers 503.
 POOL_WAIT_SECONDS = 3
 
+#: A firewall or a proxy may drop a connection and tell neither side. It ends where for
+#: a minute nothing that was sent arrives, and no answer of an idle one, which is asked
+#: after 10 seconds and then every 5. With a shorter bound, a server that is busy with
+#: its disk would be taken for gone.
+LOST_MILLISECONDS = 60_000
+CLIENT_SIDE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "tcp_user_timeout": LOST_MILLISECONDS,
+}
+
 #: For every connection: what is sent and read does not depend on what an administrator
 #: has set. (Before PostgreSQL 17 there is no transaction_timeout.)
 COMMON_SETTINGS = {
@@ -48,6 +59,11 @@ RUN_SETTINGS = {
     "jit": "off",
     "work_mem": "64MB",
     "max_parallel_workers_per_gather": "0",
+    # The server's side of it: a leader that was cut off would keep its lock for hours.
+    # Not for readers: a client that reads slowly would look like one that is gone.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_user_timeout": str(LOST_MILLISECONDS),
 }
 
 #: For the connections that answer requests: they write nothing, and what takes longer
@@ -96,7 +112,11 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
     ) -> None:
         super().__init__(
             conninfo,
-            kwargs={"autocommit": True, "connect_timeout": POOL_WAIT_SECONDS},
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": POOL_WAIT_SECONDS,
+                **CLIENT_SIDE,
+            },
             min_size=min_size,
             max_size=max_size,
             open=False,

@@ -7,6 +7,8 @@ the embedded one does not.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +16,17 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
+from etl.api.app_keys import DATABASE
 from etl.settings import Settings
 from etl.sqlfiles import SqlFileError
-from tests.support.client import Client, StartService, features, get, trigger
+from tests.support.client import (
+    Client,
+    StartService,
+    app_of,
+    features,
+    get,
+    trigger,
+)
 from tests.support.named import open_named
 from tests.support.tcpserver import TcpServer, quoted, tcp_server
 
@@ -64,6 +74,26 @@ async def test_the_oldest_version_under_unhelpful_settings(
     assert rows[0]["signup_date"] == "2023-01-01"
     async with service.get("/runs") as response:
         assert (await response.json())[0]["started_at"].endswith("+00:00")
+
+
+async def test_a_connection_that_is_lost_on_the_way_ends_on_both_sides(
+    service: Client,
+) -> None:
+    """A firewall that drops it tells neither: the kernel of each asks, or gives up."""
+    database = app_of(service)[DATABASE]
+    for pool in (database.readers, database.runners):
+        async with pool.connection() as connection:
+            with socket.socket(fileno=os.dup(connection.fileno())) as link:
+                keeps = link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                idle = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                lost = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert (bool(keeps), idle, lost) == (True, 10, 60_000)
+            rows = await connection.execute(
+                "select current_setting('tcp_keepalives_idle'),"
+                " current_setting('tcp_user_timeout')"
+            )
+            here = ("10", "60000") if pool is database.runners else ("7200", "0")
+            assert await rows.fetchone() == here
 
 
 async def test_a_role_needs_the_rights_that_the_readme_names(
