@@ -48,6 +48,7 @@ def serving(
     log: Path | None = None,
     arguments: Sequence[str] = (),
     wrapper: Sequence[str] = (),
+    server: str = SERVER[-1],
     **settings: object,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The server as a process of its own, and its address once it serves.
@@ -56,7 +57,7 @@ def serving(
     """
     with (log or Path(os.devnull)).open("w") as stderr:
         process = subprocess.Popen(
-            [*wrapper, *SERVER, *arguments],
+            [*wrapper, sys.executable, server, *arguments],
             env=environment(**{"PORT": 0, **settings}),
             cwd="/",
             stdout=subprocess.PIPE,
