@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import zip_longest
 
@@ -83,6 +84,7 @@ def is_local(request: web.Request) -> bool:
     return address.is_loopback and not _is_in(address, _trusted(request))
 
 
+@lru_cache(1024)
 def ip_of(text: str) -> Address | None:
     """The address that a text is; one of IPv4 also where it is written as IPv6."""
     try:
@@ -114,9 +116,10 @@ def page_links(request: web.BaseRequest, **following: str) -> dict[str, str]:
     if following or len(first) < len(given):
         links["first"] = first
     found: list[str] = []
+    service = absolute_url(request, "")
     for relation, query in links.items():
         path = request.rel_url.with_query(query).raw_path_qs
-        link = f'<{absolute_url(request, path)}>; rel="{relation}"'
+        link = f'<{service}{path}>; rel="{relation}"'
         if len(", ".join([*found, link])) <= MAX_LINK:
             found.append(link)
     return {"Link": ", ".join(found)} if found else {}
