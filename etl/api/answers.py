@@ -78,11 +78,7 @@ async def _rows(request: web.Request, database: Database) -> web.StreamResponse:
             return not_modified
         answer = _Answer(query, after, form)
         if query.format not in ("csv", "ndjson"):
-            async with (
-                database.readers.connection() as connection,
-                in_timezone(connection, asked.timezone),
-            ):
-                page = await answer.page(connection)
+            page = await answer.page(request.app[READER])
             if page is not None:
                 return page
         return await send_rows(request, database, answer.open_rows)
@@ -183,15 +179,15 @@ class _Answer:
     after: str | None
     form: Representation
 
-    async def page(self, connection: AsyncConnection) -> web.Response | None:
+    async def page(self, reader: Reader) -> web.Response | None:
         """All rows that the query asks for; None if they are too many for a page."""
         query = self.query
         limit = min(query.most_rows, 1 if query.is_single else MAX_PAGE_ROWS)
-        page = await read_page(connection, query, self.after, limit, with_rows=True)
+        page = await reader.page(query, self.after, limit)
         found = page.found if query.limit is None else min(page.found, query.limit)
         if query.is_single and found != 1:
             counting = replace(query, count="exact")
-            counted = await read_page(connection, counting, None, 0, with_rows=False)
+            counted = await reader.page(counting, None, 0, with_rows=False)
             number = _between(query, counted.total or 0)
             raise NotAcceptable(
                 f"one row is asked for, and there are {number}",

@@ -85,7 +85,8 @@ class DataLoader(Generic[K, Q, A]):
 
     While one statement is in progress, further requests of its kind wait, and then
     share the next one: none waits for more than one before its own, and none is
-    answered from a snapshot older than itself.
+    answered from a snapshot older than itself. A statement is cancelled when nobody
+    waits for it any more.
     """
 
     def __init__(
@@ -102,32 +103,44 @@ class DataLoader(Generic[K, Q, A]):
             self._waiting[kind].append((request, future))
         else:
             self._waiting[kind] = [(request, future)]
-            task = asyncio.create_task(self._run(kind))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(kind)
         return await future
 
-    async def _run(self, kind: K) -> None:
+    def _start(self, kind: K) -> None:
+        task = asyncio.create_task(self._answer(kind))
+        self._tasks.add(task)  # the event loop refers to it weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, kind: K) -> None:
+        """Answer those that wait now, then start on those that have come meanwhile."""
+        await asyncio.sleep(0)  # requests that have arrived already join
         waiting = self._waiting[kind]
-        batch: list[tuple[Q, asyncio.Future[A]]] = []
+        batch, waiting[:] = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
+        task = asyncio.current_task()
+
+        def cancel_if_unwanted(_: asyncio.Future[A]) -> None:
+            if task and all(future.cancelled() for _, future in batch):
+                task.cancel()
+
+        for _, future in batch:
+            future.add_done_callback(cancel_if_unwanted)
         try:
-            while waiting:
-                await asyncio.sleep(0)  # requests that have arrived already join
-                batch, waiting[:] = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
-                try:
-                    answers = await self._load(kind, [request for request, _ in batch])
-                except Exception as error:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                else:
-                    for (_, future), answer in zip(batch, answers, strict=True):
-                        if not future.done():
-                            future.set_result(answer)
+            answers = await self._load(kind, [request for request, _ in batch])
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
         finally:
-            del self._waiting[kind]
-            for _, future in (*batch, *waiting):
+            for _, future in batch:
                 future.cancel()  # if it is not done
+            if waiting:
+                self._start(kind)
+            else:
+                del self._waiting[kind]
 
 
 class Reader:
@@ -138,6 +151,7 @@ class Reader:
         self.catalog = catalog
         self._versions = DataLoader(self._load_versions)
         self._rows = DataLoader(self._load_rows)
+        self._pages = DataLoader(self._load_pages)
 
     async def refresh(self) -> None:
         """Read the catalog again if the table has changed since it was read."""
@@ -163,11 +177,31 @@ class Reader:
         published, row = await self._rows.load((query, alone), key)
         return checked(query.catalog, published), row
 
+    async def page(
+        self, query: Query, after: str | None, limit: int, *, with_rows: bool = True
+    ) -> Page:
+        """A page of up to ``limit`` rows, or what is known of them without any.
+
+        Clients that ask for the same page at once share it. Raises StaleCatalog.
+        """
+        return await self._pages.load((query, after, limit, with_rows), None)
+
     async def _load_versions(
         self, _: None, requests: Sequence[None]
     ) -> list[PublishedVersion]:
         async with self._database.records.connection() as connection:
             return [await read_published(connection)] * len(requests)
+
+    async def _load_pages(
+        self, kind: tuple[Query, str | None, int, bool], requests: Sequence[None]
+    ) -> list[Page]:
+        query, after, limit, with_rows = kind
+        async with (
+            self._database.readers.connection() as connection,
+            in_timezone(connection, query.asked.timezone),
+        ):
+            page = await read_page(connection, query, after, limit, with_rows=with_rows)
+        return [page] * len(requests)
 
     async def _load_rows(
         self, kind: tuple[Query, object], keys: Sequence[str]
