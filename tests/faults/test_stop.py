@@ -23,7 +23,14 @@ from etl.settings import PROJECT
 from etl.signals import STOP_SIGNALS
 from tests.support.client import Client, app_of, end_of, get, trigger
 from tests.support.locks import locked, waits_for_a_lock
-from tests.support.processes import SECONDS, answer, environment, postgres_runs, serving
+from tests.support.processes import (
+    SECONDS,
+    answer,
+    environment,
+    postgres_runs,
+    serving,
+    until,
+)
 
 SERVER = str(PROJECT / "server.py")
 
@@ -93,24 +100,49 @@ def test_all_who_wait_or_listen_get_their_last_word(database: str) -> None:
         assert one.execute("select from etl.locks").fetchall() == []
 
 
+SLEEPING = """
+select from pg_stat_activity
+where wait_event = 'PgSleep' and datname = current_database()
+"""
+
+#: Whoever reads features waits until the gate is open, and for no lock, which would end
+#: sooner.
+GATE = """
+insert into features (user_id, total_experiments, avg_experiments, experiments_pct)
+values (1, 0, 0, 0);
+create table gate ();
+insert into gate default values;
+create function is_open() returns boolean volatile language plpgsql as $$
+begin
+    while exists (select 1 from gate) loop
+        perform pg_sleep(0.02);
+    end loop;
+    return true;
+end;
+$$;
+create policy gate on features using (is_open());
+alter table features enable row level security, force row level security;
+"""
+
+
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_a_request_is_answered_or_let_go_of(database: str, is_answered: bool) -> None:
     """What can be answered in a few seconds is; the others do not keep the server."""
-    lock = "lock table features in access exclusive mode"
     with (
         ThreadPoolExecutor() as threads,
+        psycopg.connect(database, autocommit=True) as connection,
         serving(DATABASE_URL=database) as (process, url),
     ):
-        with locked(database, lock) as until_waited_for:
-            reading = threads.submit(answer, f"{url}/features")
-            until_waited_for()
-            process.terminate()
-            until_closed(url)
-            if not is_answered:
-                assert process.wait(SECONDS) == 0
+        connection.execute(GATE.encode())
+        reading = threads.submit(answer, f"{url}/features?select=user_id")
+        until(lambda: bool(connection.execute(SLEEPING).fetchall()))
+        process.terminate()
+        until_closed(url)
+        if is_answered:
+            connection.execute("delete from gate")
         assert process.wait(SECONDS) == 0
         if is_answered:
-            assert reading.result(SECONDS) == (200, b"[]\n")
+            assert reading.result(SECONDS) == (200, b'[\n{"user_id":1}\n]\n')
         else:
             assert isinstance(reading.exception(SECONDS), OSError)
 
