@@ -58,6 +58,10 @@ async def fault_of(run: Run, settings: Settings, error: BaseException) -> RunFau
             )
         case asyncio.CancelledError():
             return Interrupted(INTERRUPTED)
+        case psycopg.errors.InvalidTransactionState():  # of etl.attach_worker
+            return DatabaseUnavailable(
+                f"the connection that led the run was lost: {one_line(error)}"
+            )
         case OperationalError() if is_lost(error):
             panic = None if settings.database else await _panic(run, settings)
             if panic and os.strerror(ENOSPC) in panic:
