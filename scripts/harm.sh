@@ -3,4 +3,4 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 use_venv requirements.txt
 export PYTHONPATH=$project
-exec "$python" -m harm "$@"
+exec "$python" -m tests.support.harm "$@"

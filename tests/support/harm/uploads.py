@@ -14,10 +14,10 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 
-from harm.data import HEADERS
-from harm.disk import small_disk
-from harm.report import Report
-from harm.service import Service, running
+from tests.support.harm.data import HEADERS
+from tests.support.harm.disk import small_disk
+from tests.support.harm.report import Report
+from tests.support.harm.service import Service, running
 from tests.support.processes import SECONDS, until
 
 DISK_MEGABYTES = 16

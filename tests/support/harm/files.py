@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from random import Random
 
-from harm.data import HEADERS
-from harm.report import Report, shortened
-from harm.service import Service
+from tests.support.harm.data import HEADERS
+from tests.support.harm.report import Report, shortened
+from tests.support.harm.service import Service
 
 DELIMITERS = (*[","] * 12, "\t", ";", "|", ":", " ", "\x1f", '"')
 LINE_ENDS = (*["\n"] * 12, "\r\n", "\r\n", "\r", "\n\r", "\n\n", "\v", "\x85", "\u2028")

@@ -22,8 +22,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from etl.settings import PROJECT
-from harm.data import USERS, Data
-from harm.report import Report, Violation
+from tests.support.harm.data import USERS, Data
+from tests.support.harm.report import Report, Violation
 from tests.support.processes import SECONDS, answer, environment, serving
 
 PHASES = ("load", "clean", "build", "check", "publish")

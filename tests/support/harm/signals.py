@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from harm.attempts import MOMENTS, Attempts, repeat
-from harm.report import Report
-from harm.service import Service, running
+from tests.support.harm.attempts import MOMENTS, Attempts, repeat
+from tests.support.harm.report import Report
+from tests.support.harm.service import Service, running
 from tests.support.processes import answer, until
 
 #: These stop the service and its Postgres; the exit code is 0.

@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 
 from etl.settings import PROJECT
-from harm.data import Data
-from harm.report import Report
-from harm.service import Service
+from tests.support.harm.data import Data
+from tests.support.harm.report import Report
+from tests.support.harm.service import Service
 from tests.support.processes import SECONDS, environment
 
 NEWER = """-- What a newer version needs.

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from random import Random
 
-from harm.attempts import Attempts, Strike, anytime, repeat
-from harm.data import Data
-from harm.report import Report, Violation
-from harm.service import Service, kill, running
+from tests.support.harm.attempts import Attempts, Strike, anytime, repeat
+from tests.support.harm.data import Data
+from tests.support.harm.report import Report, Violation
+from tests.support.harm.service import Service, kill, running
 from tests.support.processes import until
 
 #: A first start takes about as long: it makes a cluster.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from harm import (
+from tests.support.harm import (
     disk,
     dropped,
     files,
@@ -25,8 +25,8 @@ from harm import (
     upgrades,
     uploads,
 )
-from harm.attempts import MOMENTS
-from harm.report import Report, Violation, summary
+from tests.support.harm.attempts import MOMENTS
+from tests.support.harm.report import Report, Violation, summary
 
 #: A part harms the service so many times, in a folder of its own.
 Part = Callable[[Path, Random, int, Report], None]

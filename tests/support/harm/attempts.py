@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from random import Random
 
-from harm.data import Data
-from harm.report import Report, Violation, shortened
-from harm.service import PHASES, Service
+from tests.support.harm.data import Data
+from tests.support.harm.report import Report, Violation, shortened
+from tests.support.harm.service import PHASES, Service
 from tests.support.processes import SECONDS
 
 #: Does harm to a service, and says in a few words which.

@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 from urllib.parse import quote_from_bytes, urlsplit
 
-from harm.report import Report
-from harm.service import Service, running
+from tests.support.harm.report import Report
+from tests.support.harm.service import Service, running
 
 ORDINARY = ("GET", "GET", "GET", "POST")
 METHODS = (

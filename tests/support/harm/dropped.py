@@ -16,10 +16,10 @@ from random import Random
 
 import psutil
 
-from harm.attempts import Attempts, anytime, repeat
-from harm.data import Data
-from harm.report import Report
-from harm.service import Service
+from tests.support.harm.attempts import Attempts, anytime, repeat
+from tests.support.harm.data import Data
+from tests.support.harm.report import Report
+from tests.support.harm.service import Service
 from tests.support.processes import SECONDS, answer
 from tests.support.tcpserver import tcp_server
 

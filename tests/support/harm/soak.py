@@ -12,10 +12,10 @@ from random import Random
 from threading import Event
 from urllib.parse import urlsplit
 
-from harm.data import Data
-from harm.plot import plot
-from harm.report import Report, shortened
-from harm.service import Service, running
+from tests.support.harm.data import Data
+from tests.support.harm.plot import plot
+from tests.support.harm.report import Report, shortened
+from tests.support.harm.service import Service, running
 
 #: Requests for each run, by so many clients that keep their connections.
 REQUESTS_A_RUN, CLIENTS = 100, 3

@@ -10,11 +10,11 @@ from random import Random
 
 from psycopg.conninfo import make_conninfo
 
-from harm.attempts import Attempts, Strike, anytime, repeat
-from harm.data import Data
-from harm.proxy import Proxy
-from harm.report import Report, shortened
-from harm.service import Service
+from tests.support.harm.attempts import Attempts, Strike, anytime, repeat
+from tests.support.harm.data import Data
+from tests.support.harm.proxy import Proxy
+from tests.support.harm.report import Report, shortened
+from tests.support.harm.service import Service
 from tests.support.tcpserver import tcp_server
 
 

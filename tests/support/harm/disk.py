@@ -12,9 +12,9 @@ from random import Random
 
 import psycopg
 
-from harm.attempts import Attempts, anytime, repeat
-from harm.report import Report
-from harm.service import Service, running
+from tests.support.harm.attempts import Attempts, anytime, repeat
+from tests.support.harm.report import Report
+from tests.support.harm.service import Service, running
 from tests.support.processes import SECONDS
 
 MEGABYTES = 250
