@@ -482,8 +482,31 @@ def composed(env_file: Path, *files: str) -> Iterator[Composed]:
 def database_of(service: Service) -> str:
     """User, database and port of the Postgres that the service uses."""
     return ask_database(
-        service, "select current_user, current_database(), current_setting('port')"
+        service, "select session_user, current_database(), current_setting('port')"
     )
+
+
+#: Whether the service may become a superuser, and whose its tables are.
+RIGHTS = """
+select
+    (select bool_or(rolsuper) from pg_roles
+        where pg_has_role(session_user, oid, 'member')),
+    (select string_agg(distinct tableowner, ' ') from pg_tables
+        where schemaname in ('etl', 'staging', 'appended', 'public'))
+"""
+
+#: The roles that may log in by the network.
+WITH_A_PASSWORD = """
+select string_agg(rolname, ' ') from pg_authid where rolpassword is not null
+"""
+
+
+def require_no_superuser(service: Composed, login: str) -> None:
+    """The service may become no superuser, and its password is of no other role."""
+    assert ask_database(service, RIGHTS) == "f|features_owner"
+    psql = ("exec", "-T", "db", "psql", "-U", "features_admin", "-At", "postgres")
+    found = output(*service.command, *psql, "-c", WITH_A_PASSWORD, PORT=service.port)
+    assert found == login
 
 
 def ask_database(service: Service, query: str) -> str:
@@ -502,6 +525,7 @@ def test_compose_needs_no_env_file(tmp_path: Path) -> None:
         assert "/app/data" in mounts
         assert "volume" not in mounts
         require_features_after_a_run(service)
+        require_no_superuser(service, "postgres")
         output(*service.command, "stop", "db", PORT=service.port)
         wait_for_health(service, "unhealthy")
         output(*service.command, "start", "db", PORT=service.port)
@@ -519,6 +543,34 @@ def test_compose_honours_an_env_file(tmp_path: Path) -> None:
         assert database_of(service) == "ann|lab|6543"
         assert "LOAD_WORKERS=2" in service.inspect("Config.Env")
         require_features_after_a_run(service)
+        require_no_superuser(service, "ann")
+
+
+#: The Postgres of docker-compose.yml before it had the roles.
+EARLIER = """
+services:
+  db:
+    environment:
+      POSTGRES_USER: ${DB_USER:-postgres}
+    volumes: !override
+      - db:/var/lib/postgresql
+"""
+
+
+def test_compose_takes_the_volume_of_an_earlier_version(tmp_path: Path) -> None:
+    """Where the role that logs in is the superuser, and remains it."""
+    nothing, earlier = tmp_path / "empty.env", tmp_path / "earlier.yml"
+    nothing.touch()
+    earlier.write_text(EARLIER)
+    with composed(nothing, str(earlier)) as service:
+        require_features_after_a_run(service)
+        service.down()
+        earlier.write_text("{}")
+        service.up()
+        require_features(service)
+        files = service.get("/trigger_etl")["run"]["files"]
+        assert {file["load"] for file in files} == {"kept"}
+        assert ask_database(service, RIGHTS) == "t|postgres"
 
 
 CITUS = "docker-compose.citus.yml"
