@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
 
+from etl.api.app_keys import DATABASE
 from tests.support.client import (
     Client,
     StartService,
+    app_of,
     begun,
     end_of,
     features,
@@ -21,6 +24,7 @@ from tests.support.client import (
 from tests.support.databases import OwnPostgres
 from tests.support.events import listening, until
 from tests.support.locks import held_up, waits_for_a_lock
+from tests.support.processes import SECONDS
 
 
 async def status(client: Client, path: str) -> int:
@@ -206,6 +210,35 @@ async def test_a_leader_that_loses_its_connection_fails_its_run(
     assert answer["run"]["state"] == "failed"
     assert answer["result"].startswith("the connection to the database was lost")
     await trigger(client)
+
+
+async def test_a_leader_that_is_lost_before_its_first_worker_attaches(
+    client: Client, connection: AsyncConnection, database: str
+) -> None:
+    """Another server then leads a run of its own, and the worker is refused."""
+    pool = app_of(client)[DATABASE].runners
+    pool.timeout = SECONDS  # as long as this test holds all but the leader's
+    other = await AsyncConnection.connect(database, autocommit=True)
+    async with other:
+        async with AsyncExitStack() as held:
+            for _ in range(pool.max_size - 1):
+                await held.enter_async_context(pool.connection())
+            running = asyncio.create_task(trigger(client, 503))
+            await begun(client)
+            async with asyncio.timeout(SECONDS):
+                while not pool.get_stats()["requests_waiting"]:
+                    await asyncio.sleep(0.01)
+            await connection.execute(
+                "select pg_terminate_backend(pid) from etl.locks where leads"
+            )
+            await _until_nothing_leads(connection)
+            await other.execute("select etl.begin_run(false, false, false)")
+        answer = await running
+    lost = "the connection that led the run was lost: run 1 has ended"
+    assert answer["result"].startswith(lost)
+    assert answer["run"]["state"] == "interrupted"
+    await _until_nothing_leads(connection)
+    assert (await trigger(client))["run"]["id"] == 3
 
 
 @pytest.mark.plain_postgres("a distributed table takes no trigger")
