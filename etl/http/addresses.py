@@ -94,6 +94,18 @@ def ip_of(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def network_of(client: str | None) -> str | None:
+    """What one client alone has: its address, or of IPv6 the /64 in which it is.
+
+    A machine with IPv6 has such a network as a rule, and may send from any address in
+    it. A text that is no address stays as it is.
+    """
+    address = ip_of(client or "")
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), 64), strict=False))
+    return str(address) if address else client
+
+
 def absolute_url(request: web.BaseRequest, path: str) -> str:
     """The URL of a path of this service, as the client of this request reaches it."""
     hop = _outermost(request, _trusted(request))

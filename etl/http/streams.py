@@ -16,11 +16,12 @@ from typing import Any
 from aiohttp import web
 
 from etl.errors import RequestError
+from etl.http.addresses import network_of
 from etl.postgres.database import MAX_READERS
 
 #: Streams at once: a slow client keeps its connection to the database for long, and
-#: other requests need one too. One address may have half of them: behind a proxy that
-#: is not trusted, many clients share one.
+#: other requests need one too. One address, or of IPv6 one /64, may have half of them:
+#: behind a proxy that is not trusted, many clients share one.
 MAX_STREAMS = MAX_READERS - 4
 MAX_STREAMS_OF_CLIENT = MAX_STREAMS // 2
 
@@ -62,7 +63,8 @@ class Streams:
         Where none is free, the slowest of those that are in the way is cancelled.
         Raises TooManyStreams if that one is not slow.
         """
-        own = [each for each in self.in_progress if each.client == client]
+        network = network_of(client)
+        own = [each for each in self.in_progress if network_of(each.client) == network]
         if len(own) >= MAX_STREAMS_OF_CLIENT:
             self._cancel_slowest(own, "for your address")
         elif len(self.in_progress) >= MAX_STREAMS:

@@ -79,7 +79,7 @@ async def test_a_client_that_leaves_frees_its_connection(
 async def test_slow_readers_leave_connections_for_others(
     start_service: StartService, connection: AsyncConnection
 ) -> None:
-    """And streams for those with another address."""
+    """And streams for those with another address, or of IPv6 in another /64."""
     client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
     await connection.execute(FILL)
     # More than a system keeps for a client that does not read: 32 MB, say.
@@ -91,10 +91,10 @@ async def test_slow_readers_leave_connections_for_others(
         answers.append(await client.get("/features", headers=headers))
         return answers[-1]
 
-    for address in ("192.0.2.1", "192.0.2.2"):
-        for _ in range(MAX_STREAMS_OF_CLIENT):
-            assert (await read(address)).status == 200
-        refused = await read(address)
+    for addresses in ("192.0.2.1", "2001:db8::{}"):
+        for number in range(MAX_STREAMS_OF_CLIENT):
+            assert (await read(addresses.format(number))).status == 200
+        refused = await read(addresses.format("ffff"))
         assert refused.status == 503
         assert refused.headers["Retry-After"]
         assert "for your address" in await refused.text()

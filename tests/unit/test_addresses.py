@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from etl import parsers
-from etl.http.addresses import TRUSTED, absolute_url, client_address, page_links
+from etl.http.addresses import (
+    TRUSTED,
+    absolute_url,
+    client_address,
+    network_of,
+    page_links,
+)
 
 PROXIES = "127.0.0.1,10.0.0.0/8,2001:db8:1::/48"
 
@@ -223,3 +229,20 @@ def test_whatever_a_client_sends_its_address_is_the_proxys_word(
         request = request_of((name, f"{given_}, {added}"))
         assert client_address(request) in ("192.0.2.1", "unknown")
         assert absolute_url(request, "/").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::3", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::3", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+        (None, None),
+    ],
+)
+def test_the_network_of_a_client(client: str | None, network: str | None) -> None:
+    assert network_of(client) == network
