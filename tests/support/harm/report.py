@@ -27,7 +27,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     skipped: str = ""
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=lambda: time.monotonic())
 
     def require(self, holds: bool, promise: str, *details: object) -> None:
         """Note a violation where a promise does not hold."""
@@ -39,11 +39,17 @@ class Report:
             )
 
     def rounds(self, times: int) -> Iterator[int]:
-        """So many times, but no longer than the part may take; prints how far it is."""
+        """So many times, but no longer than the part may take; prints how far it is.
+
+        None begins that, if it takes as long as the longest before, would end too late.
+        """
+        longest = 0.0
         for number in range(times):
-            if self.taken > self.seconds:
+            began = time.monotonic()
+            if began + longest > self._began + self.seconds:
                 return
             yield number
+            longest = max(longest, time.monotonic() - began)
             self.done += 1
             if self.done % max(times // 20, 1) == 0:
                 print(f"… {self.line}", flush=True)

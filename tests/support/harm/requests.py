@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -93,8 +94,8 @@ STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
 AT_ONCE = 20
 
-#: Seconds without a byte, after which a client of these gives up.
-SILENCE = 5
+#: Seconds without a byte, and of an answer, after which a client of these gives up.
+SILENCE, LONGEST = 5, 30
 
 
 def requests(folder: Path, rng: Random, times: int, report: Report) -> None:
@@ -109,7 +110,7 @@ def requests(folder: Path, rng: Random, times: int, report: Report) -> None:
 
 def _batch(service: Service, batch: list[bytes], report: Report) -> None:
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        statuses = list(threads.map(partial(_send, service.url), batch))
+        statuses = list(threads.map(partial(send, service.url), batch))
     for request, status in zip(batch, statuses, strict=True):
         is_good = status not in ("500", "502")
         report.require(is_good, "none gets 500", status, request[:500])
@@ -157,16 +158,18 @@ def _quoted(rng: Random, value: str) -> str:
     return quote_from_bytes(value.encode()) if rng.random() < 0.8 else value
 
 
-def _send(url: str, request: bytes) -> str:
+def send(url: str, request: bytes) -> str:
     """The worst status that a request got, or how else it ended."""
     place = urlsplit(url)
-    received = b""
+    received, deadline = b"", time.monotonic() + LONGEST
     with socket.create_connection((place.hostname, place.port), SILENCE) as connection:
-        with suppress(ConnectionError):
-            connection.sendall(request)
         try:
+            with suppress(ConnectionError):
+                connection.sendall(request)
             while part := connection.recv(1 << 16):
                 received += part
+                if time.monotonic() > deadline:
+                    break
         except TimeoutError:
             return "silence"
         except ConnectionError:

@@ -162,11 +162,16 @@ class Service:
         return int(body["run"]["id"])
 
     def follow(self, run: int, phase: str | None = None) -> dict[str, Any] | None:
-        """Wait until a run is in a phase or beyond it; its record if it has ended."""
-        url = f"{self.url}/runs/{run}/events"
+        """Wait until a run is in a phase or beyond it; its record if it has ended.
+
+        Raises Violation.
+        """
+        url, deadline = f"{self.url}/runs/{run}/events", time.monotonic() + 2 * SECONDS
         with urllib.request.urlopen(url, timeout=SECONDS) as stream:
             event = ""
             for line in stream:
+                if time.monotonic() > deadline:
+                    raise Violation(f"run {run} does not end in {2 * SECONDS} s")
                 name, _, value = line.decode().strip().partition(": ")
                 if name == "event":
                     event = value
