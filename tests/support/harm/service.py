@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,9 @@ from tests.support.harm.report import Report, Violation
 from tests.support.processes import SECONDS, answer, environment, serving
 
 PHASES = ("load", "clean", "build", "check", "publish")
+
+#: What a server logs of an unexpected error: its line, and all up to the next.
+TRACEBACK = re.compile(r"^.*\n(?=Traceback \()(?:(?!\d{4}-).*\n)*", re.M)
 
 #: Of all rows, read past the service.
 DIGEST = "select md5(string_agg(features::text, ',' order by features)) from features"
@@ -97,8 +101,8 @@ class Service:
         self._running.close()
         self.process = None
         logged = self.log.read_text(errors="replace")
-        if "Traceback (" in logged:
-            self.tracebacks.append(logged[logged.index("Traceback (") - 300 :][:2000])
+        if found := TRACEBACK.search(logged):
+            self.tracebacks.append(f"{found[0][:500]} … {found[0][-1000:]}")
         return code
 
     def close(self, server: Path = PROJECT / "server.py") -> None:
