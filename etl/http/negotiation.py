@@ -29,7 +29,10 @@ OF_READING = {
 }
 
 #: Preferences of PostgREST that say how rows are written, and nothing of reading them.
-OF_WRITING = re.compile("(return|missing|resolution|tx|max-affected)=.+")
+OF_WRITING = re.compile(
+    "return=(representation|minimal|headers-only)|missing=(default|null)"
+    "|resolution=(merge|ignore)-duplicates|tx=(commit|rollback)|max-affected=.*"
+)
 
 #: What else there is: the page for people.
 KINDS = {**MEDIA_TYPES, **VENDOR_TYPES, "html": "text/html"}

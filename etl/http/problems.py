@@ -81,7 +81,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except RequestError as error:
-        answer = problem_of(request, error.status, str(error), **error.members)
+        members = error.members
+        if error.status == 406:  # where nothing closer is known
+            accepted = request.headers.get("Accept", "")
+            message = f"None of these media types are available: {accepted}"
+            members = {"message": message, **members}
+        answer = problem_of(request, error.status, str(error), **members)
         answer.headers.update(error.headers)
         return answer
     except web.HTTPException as error:
@@ -118,7 +123,7 @@ def _unknown_path(path: str) -> dict[str, str | None]:
     """What PostgREST says of a path without a route: it would be a table's."""
     name = path.strip("/")
     if name.startswith("rpc/"):
-        what, code = f"function {name.removeprefix('rpc/')}", "PGRST202"
+        what, code = f"function public.{name.removeprefix('rpc/')}", "PGRST202"
     elif "/" not in name:
         what, code = f"table 'public.{name}'", "PGRST205"
     else:
@@ -131,6 +136,7 @@ def _not_allowed(request: web.Request, methods: Iterable[str]) -> web.Response:
     answer = web.Response()
     if request.method != "OPTIONS":
         detail = f"Method Not Allowed: {request.method} {request.path}"
-        answer = problem_of(request, 405, detail)
+        message = f"Unsupported HTTP method: {request.method}"
+        answer = problem_of(request, 405, detail, message=message)
     answer.headers["Allow"] = ", ".join(sorted({"OPTIONS", *methods}))
     return answer

@@ -10,6 +10,8 @@ from functools import cached_property
 
 from psycopg import AsyncConnection
 
+from etl.errors import BadParameter, truncated
+
 
 @dataclass(frozen=True, eq=False)
 class Column:
@@ -53,6 +55,16 @@ class Catalog:
     def names(self) -> str:
         """The columns' names, for messages."""
         return ", ".join(self.by_name)
+
+    def find(self, name: str) -> Column:
+        """The column of this name; raises BadParameter if there is none."""
+        if name in self.by_name:
+            return self.by_name[name]
+        raise BadParameter(
+            f"there is no column {truncated(name)}; allowed: {self.names}",
+            code="42703",
+            message=f"column features.{name} does not exist",
+        )
 
 
 async def read_catalog(connection: AsyncConnection) -> Catalog:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from etl.errors import BadParameter, truncated
-from etl.reading.catalog import Catalog, Column
+from etl.reading.catalog import Catalog
 from etl.reading.scanner import UNPARSABLE, Scanner
 from etl.reading.tree import (
     AGGREGATES,
@@ -23,6 +23,7 @@ from etl.reading.tree import (
     Filter,
     Item,
     Junction,
+    Path,
     Term,
 )
 
@@ -69,7 +70,7 @@ _OPERATION = _pattern(
     rf"|({'|'.join((*OPERATORS, 'in', 'is'))}))\."
 )
 _STATE = re.compile("|".join(IS_VALUES), re.IGNORECASE)
-_LIST = _pattern(rf"\s*+\(({_ELEMENT}(?:,{_ELEMENT})*+)\)\s*+")
+_LIST = _pattern(rf"\s*+\(\s*+({_ELEMENT}(?:,{_ELEMENT})*+)\)\s*+")
 _ELEMENTS = _pattern(rf"(?:\A|,)({_ELEMENT})(?=,|\Z)")
 _JUNCTION = _pattern(r"\s*+(not\.)?(and|or)\s*+\(")
 _CLOSING = _pattern(r"\s*+\)\s*+")
@@ -78,8 +79,9 @@ _DOT = _pattern(r"\.")
 _COMMA = _pattern(r"\s*+,")
 _END = _pattern(r"\s*+\Z")
 
-#: After the name of a filter: some clients number those on one column, as ``name[1]``.
-_NUMBERED = _pattern(r"\s*+(?:\[[0-9]+\])?\Z")
+#: After the name of a filter: some clients number those on one column, as ``name[1]``,
+#: and as ``name[0][1]`` if there are more than two.
+_NUMBERED = _pattern(r"\s*+(?:\[[0-9]+\])*+\Z")
 
 #: A value up to the end, and one in a junction: quoted, an array, or up to a comma.
 _LAST = _pattern(r".*")
@@ -132,7 +134,8 @@ def parse_filter(catalog: Catalog, name: str, text: str) -> Filter:
     scanner, names = Scanner("filter", text), Scanner("parameter", name)
     if name not in catalog.by_name and (embedded := names.take(_EMBEDDED_FIELD)):
         raise _not_embedded(embedded[1])
-    if not _OPERATION.match(text):
+    operation = scanner.take(_OPERATION)
+    if operation is None:
         known = name in catalog.by_name or name.startswith('"')
         raise scanner.error(
             OPERATION,
@@ -143,10 +146,10 @@ def parse_filter(catalog: Catalog, name: str, text: str) -> Filter:
             f" and the columns {catalog.names}",
         )
     if name in catalog.by_name:
-        return _filter(scanner, Field(catalog.by_name[name]), _LAST)
+        return _filter(scanner, Field(catalog.by_name[name]), operation, _LAST)
     field = _field(catalog, names)
     names.expect(_NUMBERED, '"->", "->>" or end of input')
-    return _filter(scanner, field, _LAST)
+    return _filter(scanner, field, operation, _LAST)
 
 
 def parse_junction(catalog: Catalog, name: str, text: str) -> Filter | Junction:
@@ -157,17 +160,6 @@ def parse_junction(catalog: Catalog, name: str, text: str) -> Filter | Junction:
     condition = _condition(catalog, scanner, MAX_DEPTH)
     scanner.expect(_END, "end of input")
     return condition
-
-
-def find_column(catalog: Catalog, name: str) -> Column:
-    """The column of this name."""
-    if name in catalog.by_name:
-        return catalog.by_name[name]
-    raise BadParameter(
-        f"there is no column {truncated(name)}; allowed: {catalog.names}",
-        code="42703",
-        message=f"column features.{name} does not exist",
-    )
 
 
 def unquoted(text: str) -> str:
@@ -185,12 +177,14 @@ def _item(catalog: Catalog, scanner: Scanner) -> Item:
         aggregate: str | None = "count"
     else:
         if embedded := scanner.take(_EMBEDDED):
+            related = f"relationship between 'features' and '{embedded[1]}'"
             raise BadParameter(
                 f"select: features is one table, and {truncated(embedded[1])} is none"
                 " of its columns",
                 code="PGRST200",
-                message="Could not find a relationship between 'features' and"
-                f" '{embedded[1]}' in the schema cache",
+                message=f"Could not find a {related} in the schema cache",
+                details=f"Searched for a foreign key {related} in the schema"
+                f" '{catalog.schema}', but no matches were found.",
             )
         field, cast = _field(catalog, scanner), _cast(scanner)
         found = scanner.take(_AGGREGATE)
@@ -207,24 +201,32 @@ def _cast(scanner: Scanner) -> str | None:
 
 
 def _field(catalog: Catalog, scanner: Scanner) -> Field:
+    name, path = _name_and_path(scanner)
+    return Field(catalog.find(name), path)
+
+
+def _name_and_path(scanner: Scanner, others: str = "") -> tuple[str, Path]:
+    """What a field is, before its column is looked up; ``others`` may be there too."""
     scanner.take(_SPACES)
-    name = scanner.expect(NAME, "field name (* or [a..z0..9_$])")[0]
-    column = find_column(catalog, unquoted(name.strip()))
+    name = scanner.expect(NAME, f"field name (* or [a..z0..9_$]){others}")[0]
     path: list[tuple[str, str | int]] = []
     while step := scanner.take(_STEP):
         arrow, index, key = step.groups()
         path.append((arrow, int(index) if index else unquoted(key.strip())))
     scanner.take(_SPACES)
-    return Field(column, tuple(path))
+    return unquoted(name.strip()), tuple(path)
 
 
 def _condition(catalog: Catalog, scanner: Scanner, depth: int) -> Filter | Junction:
     """A junction or, in one, a filter as ``field.operator.value``."""
     found = scanner.take(_JUNCTION)
     if found is None:
-        field = _field(catalog, scanner)
+        others = ", negation operator (not) or logic operator (and, or)"
+        name, path = _name_and_path(scanner, others)
         scanner.expect(_DOT, "delimiter (.)")
-        return _filter(scanner, field, _INNER)
+        operation = scanner.expect(_OPERATION, OPERATION)
+        # Looked up only now: what is no condition is that, and no unknown column.
+        return _filter(scanner, Field(catalog.find(name), path), operation)
     if depth == 0:
         raise BadParameter(
             f"logic tree: over {MAX_DEPTH} parentheses in one another", code=UNPARSABLE
@@ -236,10 +238,14 @@ def _condition(catalog: Catalog, scanner: Scanner, depth: int) -> Filter | Junct
     return Junction(found[2], tuple(conditions), is_negated=bool(found[1]))
 
 
-def _filter(scanner: Scanner, field: Field, values: re.Pattern[str]) -> Filter:
-    negated, quantifiable, quantifier, search, language, other = scanner.expect(
-        _OPERATION, OPERATION
-    ).groups()
+def _filter(
+    scanner: Scanner,
+    field: Field,
+    operation: re.Match[str],
+    values: re.Pattern[str] = _INNER,
+) -> Filter:
+    """The value of an operation that was read, up to the end if it is the last."""
+    negated, quantifiable, quantifier, search, language, other = operation.groups()
     operator = quantifiable or search or other
     modifier = quantifier or language
     if operator == "in":
@@ -279,4 +285,5 @@ def _not_embedded(name: str) -> BadParameter:
         ' a dot in its name in quotes, as "a.b"',
         code="PGRST108",
         message=f"'{name}' is not an embedded resource in this request",
+        hint=f"Verify that '{name}' is included in the 'select' query parameter.",
     )

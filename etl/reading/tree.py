@@ -39,15 +39,18 @@ SEARCHES = {
 #: What ``is`` takes instead of a value; the last three only for a boolean.
 IS_VALUES = ("null", "not_null", "true", "false", "unknown")
 
+#: Arrows, each with a key or an index, from a column to what is in it.
+Path = tuple[tuple[str, str | int], ...]
+
 AGGREGATES = ("sum", "avg", "count", "max", "min")
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column, or what is in it at the end of a path of arrows, each with a key."""
+    """A column, or what is in it at the end of a path."""
 
     column: Column
-    path: tuple[tuple[str, str | int], ...] = ()
+    path: Path = ()
 
     @property
     def type(self) -> str:

@@ -268,9 +268,11 @@ async def test_preferences(table: Client) -> None:
     )
     assert status == 200
     assert headers["Preference-Applied"] == "count=exact, handling=lenient"
-    status, _, body = await ask(table, "", Prefer="handling=strict, a, return=minimal")
+    status, _, body = await ask(
+        table, "", Prefer="handling=strict, a, return=minimal, return=all, tx=rollback"
+    )
     assert (status, body["code"]) == (400, "PGRST122")
-    assert body["details"] == "Invalid preferences: a"
+    assert body["details"] == "Invalid preferences: a, return=all"
     status, _, body = await ask(table, "", Prefer="handling=strict", Range="bytes=0-1")
     assert status == 400
     status, headers, rows = await ask(
@@ -360,7 +362,7 @@ ERRORS = [
     ("/features?user_id=eq.1&format=xml", 400, "PGRST100", "format is one of"),
     ("/features/1?select=nothing", 400, "42703", "column features.nothing does"),
     ("/nothing", 404, "PGRST205", "Could not find the table 'public.nothing'"),
-    ("/rpc/nothing", 404, "PGRST202", "Could not find the function nothing"),
+    ("/rpc/nothing", 404, "PGRST202", "Could not find the function public.nothing"),
     ("/a/b/c", 404, "PGRST125", "Invalid path specified in request URL"),
 ]
 

@@ -540,7 +540,16 @@ ERRORS = [
             message='invalid value for parameter "TimeZone": "Nowhere/None"',
         ),
     ),
-    (".select().geojson()", error(406, "PGRST107")),
+    (
+        ".select().geojson()",
+        error(
+            406,
+            "PGRST107",
+            message="None of these media types are available: application/geo+json",
+            details=None,
+            hint=None,
+        ),
+    ),
     (".select().explain()", error(406, "PGRST107")),
     (".select().explain({ analyze: true, format: 'json' })", error(406, "PGRST107")),
     (".select().setHeader('Accept', 'text/unknown')", error(406, "PGRST107")),
@@ -552,16 +561,41 @@ ONE_TABLE = "the service offers one table: there is nothing to embed"
 
 #: Calls of PostgREST that cannot apply here, with the reason, and the error they get.
 INAPPLICABLE = [
-    (READ_ONLY, ".insert({ user_id: 7 })", error(405, "PGRST117")),
+    (
+        READ_ONLY,
+        ".insert({ user_id: 7 })",
+        error(405, "PGRST117", message="Unsupported HTTP method: POST"),
+    ),
     (READ_ONLY, ".insert([{ user_id: 7 }]).select()", error(405, "PGRST117")),
     (READ_ONLY, ".upsert({ user_id: 1, name: 'x' })", error(405, "PGRST117")),
     (READ_ONLY, ".update({ name: 'x' }).eq('user_id', 1)", error(405, "PGRST117")),
     (READ_ONLY, ".delete().eq('user_id', 1)", error(405, "PGRST117")),
     (NO_FUNCTIONS, "db.rpc('nope')", error(404, "PGRST202")),
     (NO_FUNCTIONS, "db.rpc('nope', { a: 1 }, { get: true })", error(404, "PGRST202")),
-    (ONE_TABLE, ".select('user_id,other(*)')", error(400, "PGRST200")),
+    (
+        ONE_TABLE,
+        ".select('user_id,other(*)')",
+        error(
+            400,
+            "PGRST200",
+            message="Could not find a relationship between 'features' and 'other' in"
+            " the schema cache",
+            details="Searched for a foreign key relationship between 'features' and"
+            " 'other' in the schema 'public', but no matches were found.",
+            hint=None,
+        ),
+    ),
     (ONE_TABLE, ".select('user_id,...other(name)')", error(400, "PGRST200")),
-    (ONE_TABLE, ".select().eq('other.name', 'x')", error(400, "PGRST108")),
+    (
+        ONE_TABLE,
+        ".select().eq('other.name', 'x')",
+        error(
+            400,
+            "PGRST108",
+            message="'other' is not an embedded resource in this request",
+            hint="Verify that 'other' is included in the 'select' query parameter.",
+        ),
+    ),
     (
         ONE_TABLE,
         ".select().or('a.eq.1', { referencedTable: 'other' })",

@@ -72,10 +72,15 @@ FILTERS = [
     ("{ user_id: 99 }", users()),
     ("{ user_id: 'x' }", error(400, "22P02")),
     ("{ nope: 1 }", error(400, "42703")),
-    # Two filters on one column are name[0]=… and name[1]=…: what follows a name that is
-    # complete is nothing to PostgREST (pTreePath does not ask for the end of input).
+    # Two filters on one column are name[0]=… and name[1]=…, of three the first is
+    # name[0][0]=…: what follows a name that is complete is nothing to PostgREST
+    # (pTreePath does not ask for the end of input).
     ("{ 'name@ilike': 'ada love' }", users(1)),
     ("{ 'name@ilike': 'ada baker' }", users()),
+    ("{ 'name@ilike': 'bob bobby jr. baker' }", users(2)),
+    ("{ 'user_id@gt': 2, 'user_id@lt': 5, 'user_id@neq': 4 }", users(3)),
+    # The client writes what is in it as and.(…), which is no condition.
+    ("{ '@or': { user_id: 1, '@and': { user_id: 2 } } }", error(400, "PGRST100")),
 ]
 
 SINGULAR = "Cannot coerce the result to a single JSON object"

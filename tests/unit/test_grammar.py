@@ -130,6 +130,7 @@ def test_order(text: str, terms: str) -> None:
         ("name", 'in.("a,b",c d,"e")', 'name in {"a,b","c d","e"}'),
         ("name", r'in.("a\"\\",b)', r'name in {"a\"\\","b"}'),
         ("name", 'in.(a"b,)', r'name in {"a\"b",""}'),
+        ("name", 'in.( "a,b", c)', 'name in {"a,b"," c"}'),
         ("name", "is.NOT_NULL", "name is not_null"),
         ("name", "isdistinct.x", "name isdistinct x"),
         ("name", "fts(english).a & b", "name fts(english) a & b"),
@@ -137,6 +138,7 @@ def test_order(text: str, terms: str) -> None:
         ("tags", "cs.{a,b}", "tags cs {a,b}"),
         ("extra->a", "eq.1", "extra->'a' eq 1"),
         ("name[1]", "eq.x", "name eq x"),
+        ("name[0][1]", "eq.x", "name eq x"),
         (r'"o.d\"d"', "eq.x", 'o.d"d eq x'),
     ],
 )
@@ -176,7 +178,22 @@ def test_junctions(name: str, text: str, expected: str) -> None:
             "or",
             "()",
             '"failed to parse logic tree (())" (line 1, column 4)',
-            'unexpected ")" expecting field name (* or [a..z0..9_$])',
+            'unexpected ")" expecting field name (* or [a..z0..9_$]), negation operator'
+            " (not) or logic operator (and, or)",
+        ),
+        # What is no condition is that, and no column that is unknown.
+        (
+            "or",
+            "(xor(id.eq.1))",
+            '"failed to parse logic tree ((xor(id.eq.1)))" (line 1, column 7)',
+            'unexpected "(" expecting delimiter (.)',
+        ),
+        (
+            "or",
+            "(id.eq.1,not.xor(id.eq.2))",
+            '"failed to parse logic tree ((id.eq.1,not.xor(id.eq.2)))" (line 1,'
+            " column 16)",
+            'unexpected "x" expecting "not" or operator (eq, gt, ...)',
         ),
         (
             "or",
