@@ -69,10 +69,13 @@ async def _read_body(request: web.Request) -> list[tuple[str, str]]:
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the body did not arrive") from None
     except web.RequestPayloadError:
-        reason = "the body is not in the encoding that it names"
-        raise web.HTTPBadRequest(reason=reason) from None
+        raise web.HTTPBadRequest(reason="the body ends early") from None
     if not body:
         return []
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.lower() != "identity":
+        reason = f"Content-Encoding: {truncated(coding)}: send the body unpacked"
+        raise web.HTTPUnsupportedMediaType(reason=reason)
     kind = request.content_type
     if kind not in (JSON_TYPE, FORM_TYPE):
         raise web.HTTPUnsupportedMediaType(

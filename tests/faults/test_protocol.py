@@ -172,6 +172,14 @@ def test_pipelined_requests_are_answered_in_their_order(service: Service) -> Non
     assert [each.status for each in found] == [200, 400, 200]
 
 
+def test_no_body_is_unpacked(service: Service) -> None:
+    """Not even one that nobody reads: this one is not what it says that it is."""
+    packed = b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain"
+    line = b"POST /nowhere HTTP/1.1\r\n"
+    answers = service.send(line + HOST + packed + GOOD[:-2] + LAST + b"\r\n")
+    assert [each.status for each in answers] == [404, 200]
+
+
 def test_nothing_that_was_sent_is_repeated(service: Service) -> None:
     """It may be a token with a byte in it that no header may have."""
     secret = b"GET / HTTP/1.1\r\n" + HOST + b"Authorization: Bearer hush\0\r\n\r\n"
