@@ -87,7 +87,9 @@ def start(state_dir: Path) -> Cluster:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         with _locked(state_dir), ExitStack() as on_failure:
-            share = on_failure.enter_context((state_dir / "users.lock").open("ab"))
+            share = on_failure.enter_context(
+                folders.open_lock(state_dir / "users.lock")
+            )
             fcntl.flock(share, fcntl.LOCK_SH)
             owner = folders.server_user(state_dir)
             binaries = folders.server_binaries(owner)
@@ -217,7 +219,7 @@ def _locked(state_dir: Path) -> Iterator[None]:
     killed, such as its initdb, has ended when the next one gets it.
     """
     deadline = time.monotonic() + LOCK_SECONDS
-    with (state_dir / "start.lock").open("ab") as lock:  # empties no link's file
+    with folders.open_lock(state_dir / "start.lock") as lock:
         os.set_inheritable(lock.fileno(), True)
         while True:
             try:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from etl.postgres.process import EmbeddedError, files_of_owner, run_as
 
@@ -110,6 +111,15 @@ def make_home(state_dir: Path, owner: str | None) -> Path:
     if "\n" in str(home):  # pg_ctl reads lines of postmaster.pid, which names it
         raise EmbeddedError(f"STATE_DIR: a line break in {str(home)!r}")
     return home
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open a file in order to lock it; it empties no file that a link leads to.
+
+    A new one is closed to other users. Whoever may open it may lock it, and would hold
+    up every start and stop.
+    """
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
 
 
 def check_version(data: Path) -> None:

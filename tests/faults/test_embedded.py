@@ -48,6 +48,8 @@ def test_starters_at_once_share_one_server(state_folder: Path) -> None:
     with ThreadPoolExecutor() as pool:
         clusters = list(pool.map(embedded.start, [state_dir] * 3))
     assert len({cluster.conninfo for cluster in clusters}) == 1
+    for lock in state_dir.glob("*.lock"):  # which no other user may have instead
+        assert lock.stat().st_mode & 0o777 == 0o600
     for left in (2, 1, 0):
         embedded.stop(clusters[left])
         assert (clusters[0].data / "postmaster.pid").exists() == (left > 0)
