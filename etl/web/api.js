@@ -1,6 +1,6 @@
 // Asks the API, with a token where there is one, and reports its errors with their details.
 import { h } from "./dom.js";
-import { askForToken, token } from "./token.js";
+import { NO_TOKEN, askForToken, token } from "./token.js";
 
 /** What the API answers instead; `status` is 0 where nothing answers. */
 export class Problem extends Error {
@@ -17,7 +17,8 @@ export async function ask(path, { quiet = false, ...options } = {}) {
     const answer = await send(path, options);
     if (answer.ok) return answer;
     const problem = await problemOf(answer);
-    if (answer.status !== 401 || quiet || !(await askForToken(problem.message))) throw problem;
+    if (answer.status !== 401 || quiet) throw problem;
+    if (!(await askForToken())) throw new Problem(401, NO_TOKEN, problem.body);
   }
 }
 
@@ -42,10 +43,10 @@ export function problemNote(problem, ...actions) {
   return h("div", { class: "note bad", role: "alert" }, h("p", {}, problem.message), ...actions);
 }
 
-/** Makes a link to data work where it needs a token: a link alone can send none. */
-export function guardDownload(link) {
+/** Makes a link to data work where it `needsToken`: a link alone can send none. */
+export function guardDownload(link, needsToken = token) {
   link.addEventListener("click", async (event) => {
-    if (!token()) return;
+    if (!needsToken()) return;
     event.preventDefault();
     try {
       save(await (await ask(link.getAttribute("href"))).blob(), link.download);

@@ -1,6 +1,6 @@
 // Sends one file to the service, with its progress, and a token where one is needed.
 import { Problem, problemOf } from "./api.js";
-import { askForToken, token } from "./token.js";
+import { NO_TOKEN, askForToken, token } from "./token.js";
 
 /** Sends `file` as `name`, and calls `progress` with the bytes that are sent. Throws a
     Problem, or the reason of `signal` once that is aborted. */
@@ -9,7 +9,8 @@ export async function upload(file, name, progress, signal) {
     const answer = await put(file, name, progress, signal);
     if (answer.ok) return;
     const problem = await problemOf(answer);
-    if (answer.status !== 401 || !(await askForToken(problem.message))) throw problem;
+    if (answer.status !== 401) throw problem;
+    if (!(await askForToken())) throw new Problem(401, NO_TOKEN);
   }
 }
 
