@@ -1,13 +1,13 @@
 // The section Files: what the pipeline expects, what is there, and new files for it. Once
 // these are in place a dry run checks them, and people publish.
-import { Problem, ask, get, problemNote, read } from "./api.js";
+import { Problem, ask, get, guardDownload, problemNote, read } from "./api.js";
 import { announce, fill, find, h } from "./dom.js";
 import { dropZone } from "./drop.js";
 import { bytes, sentence } from "./format.js";
 import { wouldChange } from "./changes.js";
 import { time } from "./record.js";
 import { scrolling, table } from "./table.js";
-import { askForToken } from "./token.js";
+import { askForToken, token } from "./token.js";
 import { createUploads } from "./uploads.js";
 
 const COLUMNS = [
@@ -64,6 +64,7 @@ export function filesSection({ check, outdate }) {
 
   function show() {
     choose.hidden = isRefused();
+    choose.classList.toggle("primary", expected.some((file) => file.bytes === null));
     hint.classList.toggle("refused", isRefused());
     hint.textContent = isRefused() ? refusing() : "Drop CSV files anywhere on this page, or";
     const opened = new Set(
@@ -71,8 +72,16 @@ export function filesSection({ check, outdate }) {
     );
     fill(
       list,
-      expected.map((file) => item(file, opened.has(file.file))),
+      expected.map((file) => item(file, opened.has(file.file), isRefused() ? null : download(file))),
     );
+  }
+
+  /** A link to what is there, since another file takes its place. */
+  function download({ file, bytes: size }) {
+    if (size === null) return null;
+    const link = h("a", { href: `files/${encodeURIComponent(file)}`, download: file }, `Download ${file}`);
+    guardDownload(link, () => refusal.status === 401 || token());
+    return h("p", {}, link);
   }
 
   async function take(files, folders = []) {
@@ -82,7 +91,7 @@ export function filesSection({ check, outdate }) {
     const remarks = folders.map((name) => `${name} is a folder: drop the files that are in it.`);
     say(remarks.join(" "));
     if (refusal.status === 401 && files.length) {
-      if (!(await askForToken(refusal.reason))) return say("Nothing was sent: a token is needed.");
+      if (!(await askForToken())) return say("Nothing was sent: a token is needed.");
       await load();
     }
     files.forEach(uploads.add);
@@ -112,10 +121,19 @@ export function filesSection({ check, outdate }) {
     find("run-body").querySelector(".verdict, .note")?.scrollIntoView({ block: "nearest" });
   }
 
+  /** Whether the files are still those of a dry run; if not, they are checked again. */
+  async function confirm(run) {
+    await load();
+    const before = new Map(run.files.map((file) => [file.file, file.sha256]));
+    const changed = expected.filter((file) => file.sha256 !== before.get(file.file));
+    if (changed.length) checked(changed.map((file) => file.file));
+    return !changed.length;
+  }
+
   const say = (text) => announce(status, text);
 
   const loaded = load();
-  return { load, published: () => say("") };
+  return { load, confirm, published: () => say("") };
 }
 
 const these = (names) => `${words.format(names)} ${names.length > 1 ? "are" : "is"}`;
@@ -124,7 +142,7 @@ function conclusion(run) {
   if (run.state !== "succeeded")
     return "The check has failed, and the table is unchanged: see below what to correct, and drop the file again.";
   return wouldChange(run)
-    ? "The table is unchanged until you publish."
+    ? "The table is unchanged until you publish. If these changes are not what you want, drop other files."
     : "Publishing would change no row of the table.";
 }
 
@@ -138,8 +156,8 @@ async function isWatched() {
   }
 }
 
-/** An expected file: what is there, and its columns on demand. */
-function item(file, open) {
+/** An expected file: what is there; and on demand a link to it, and its columns. */
+function item(file, open, download) {
   const there =
     file.bytes === null
       ? h("span", { class: "missing" }, "missing")
@@ -152,6 +170,7 @@ function item(file, open) {
       "details",
       { "data-file": file.file, open },
       h("summary", {}, h("strong", {}, file.file), " ", there),
+      download,
       scrolling(title, table(title, COLUMNS, file.columns)),
     ),
   );

@@ -35,16 +35,17 @@ export function conditionsOf(column) {
 
 export const takesValue = (id) => !id.startsWith("is.");
 
+/** Whether the value may not be empty: only a text can be. */
+export const needsValue = (id, kind) =>
+  takesValue(id) && !(kind === "text" && ["eq", "neq"].includes(id));
+
 /** The condition as the API is asked. */
 export function asked(id, value) {
   if (!takesValue(id)) return id;
   if (id === "contains") return `ilike.*${escaped(value)}*`;
   if (id === "begins") return `ilike.${escaped(value)}*`;
   if (id === "in")
-    return `in.(${value
-      .split(",")
-      .map((each) => quoted(each.trim()))
-      .join(",")})`;
+    return `in.(${elements(value).join(",")})`;
   return `${id}.${value}`;
 }
 
@@ -65,6 +66,12 @@ export function inWords(column, text) {
 
 /** A text of which no character means another; for * there is only the sign for any one. */
 const escaped = (text) => text.replace(/[\\%_]/g, "\\$&").replace(/\*/g, "_");
+
+/** What stands between commas, and in quotes where it has some itself, as the API wants it. */
+const elements = (list) =>
+  [...list.matchAll(/\s*("(?:[^"\\]|\\.)*"|[^\s,][^,]*?)\s*(?:,|$)/g)].map(([, text]) =>
+    /^".*"$/.test(text) ? text : quoted(text),
+  );
 
 const quoted = (text) =>
   /^[^",()\\\s]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`;

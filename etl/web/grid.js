@@ -90,6 +90,7 @@ export function createGrid(box, orderBy) {
   function clear() {
     table = null;
     fill(box);
+    box.hidden = true;
   }
 
   return { show, showSums, clear };

@@ -19,6 +19,7 @@ const features = featuresSection({
 const state = stateOfData();
 const run = runSection({
   shown: state.follow,
+  confirm: (dryRun) => files.confirm(dryRun),
   ended(record) {
     runs.load();
     files.load();

@@ -12,8 +12,9 @@ import { seconds, sentence } from "./format.js";
 const LOOK_MILLISECONDS = 4000;
 
 /** `shown` takes each run that is shown as the last one, `ended` one that has finished
-    since; `back` is called after an outage. */
-export function runSection({ shown, ended, back }) {
+    since; `back` is called after an outage. `confirm` says whether the files are still those
+    of a dry run that is to be published. */
+export function runSection({ shown, ended, back, confirm }) {
   const [body, status, banner] = [find("run-body"), find("run-status"), find("banner")];
   const [start, dry, cancel] = [find("start"), find("dry"), find("cancel")];
   const [allowEmpty, full] = [find("allow-empty"), find("full")];
@@ -145,7 +146,8 @@ export function runSection({ shown, ended, back }) {
       allowEmpty.checked = true;
       beginFromOutcome(run.dry_run);
     },
-    publish(run) {
+    async publish(run) {
+      if (!(await confirm(run))) return;
       allowEmpty.checked = run.allow_empty;
       beginFromOutcome(false);
     },
@@ -154,11 +156,11 @@ export function runSection({ shown, ended, back }) {
   /** Looks for what happened elsewhere; the latest record, or a Problem. */
   async function refresh(quiet) {
     const [latest] = await get("runs?limit=1", { quiet });
-    if (!banner.hidden) {
-      banner.hidden = true;
-      if (quiet) back();
-    }
+    const wasAway = !banner.hidden;
+    banner.hidden = true;
+    if (wasAway && quiet) back();
     if (following !== null) return;
+    if (wasAway && current !== null) fill(body, outcome(current, actions)); // without a problem
     if (latest?.state === "running") watch(latest);
     else if (current === null || latest?.id !== current?.id || latest?.state !== current?.state) {
       const isNews = current !== null;
@@ -206,6 +208,14 @@ function ending(run) {
 /** Whether a run failed for a file without records, as its error says. */
 const isForEmptyFiles = (run) => run.error?.endsWith("?allow_empty=true");
 
+/** What has become of the table; of a dry run that has succeeded more is to be said. */
+function ofTable(run) {
+  if (run.state !== "succeeded") return "The table stays as it was.";
+  if (run.dry_run) return null;
+  if (isUnchanged(run)) return "Nothing has changed: the table stays as it was.";
+  return "The table is published: it has the data of these files.";
+}
+
 /** What there is to say of the run that was last; `allow` begins one that may empty the
     table, and `publish` one that publishes what a dry run has checked. */
 function outcome(run, { allow, publish }) {
@@ -221,11 +231,7 @@ function outcome(run, { allow, publish }) {
       ),
     );
   }
-  const stays =
-    run.state !== "succeeded" && h("p", { class: "soft" }, "The table stays as it was.");
-  const unchanged =
-    isUnchanged(run) &&
-    h("p", { class: "soft" }, "Nothing has changed: the table stays as it was.");
+  const became = ofTable(run);
   const dry = run.state === "succeeded" && run.dry_run && verdict(run, publish);
   const left = rejectedIn(run);
   const again =
@@ -240,9 +246,8 @@ function outcome(run, { allow, publish }) {
     {},
     headline(run),
     notes(run),
-    stays,
+    became && h("p", { class: "soft" }, became),
     again,
-    unchanged,
     dry,
     files(run),
     left > 0 && rejects(run),

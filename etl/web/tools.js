@@ -1,7 +1,10 @@
 // What is above the table: a form that adds a filter, those in use, the columns' menu.
 import { asName } from "./columns.js";
 import { fill, find, h } from "./dom.js";
-import { asked, conditionsOf, inWords, takesValue } from "./filters.js";
+import { asked, conditionsOf, inWords, needsValue, takesValue } from "./filters.js";
+
+/** A number as the API takes it: with a point, and nothing between thousands. */
+const NUMBER = "\\s*[+\\-]?(\\d+\\.?\\d*|\\.\\d+)\\s*";
 
 /** Changes `view` as one asks for; its `show` takes the columns that there are. */
 export function createTools(view) {
@@ -41,6 +44,10 @@ export function createTools(view) {
     const isList = operator.value === "in";
     find("filter-value-label").hidden = !takesValue(operator.value);
     input.type = kind === "date" && !isList ? "date" : "text";
+    const isNumber = kind === "number" && !isList;
+    input.required = needsValue(operator.value, kind);
+    input.pattern = isNumber ? NUMBER : ".*";
+    input.title = isNumber ? "A number, such as 12 or 0.5" : "";
     input.inputMode = kind === "number" ? "decimal" : "text";
     input.placeholder = isList ? "one, another" : "";
   }

@@ -114,9 +114,15 @@ def test_files_that_are_dropped_are_checked_and_then_published(
     expect(page.locator("#uploads > li")).to_have_count(0)
     assert {name: (data_dir / name).read_text() for name in NAMES} == SHIPPED
     assert violations(page) == []
+    path = data_dir / "compounds.csv"  # changed by other means
+    path.write_text(path.read_text().replace("Compound A", "Another"))
+    verdict(page).get_by_role("button", name="Publish").click()
+    headline = page.locator("#run .headline")
+    expect(headline).to_contain_text("Run 2 (dry) ✓ succeeded")
+    expect(status(page)).to_contain_text("compounds.csv is in place")
     verdict(page).get_by_role("button", name="Publish").click()
     expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
-    expect(page.locator("#run .headline")).to_contain_text("Run 2 ✓ succeeded")
+    expect(headline).to_contain_text("Run 3 ✓ succeeded")
     expect(verdict(page)).to_have_count(0)
     expect(status(page)).to_have_text("")
 
@@ -227,6 +233,9 @@ def test_an_unexpected_name_is_asked_about(
     page.locator("#expected summary").first.click()
     columns = page.get_by_role("table", name="Columns of compounds.csv")
     expect(columns).to_contain_text("compound_id")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download compounds.csv").click()
+    assert Path(download.value.path()).read_text() == SHIPPED["compounds.csv"]
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert violations(page) == []
 

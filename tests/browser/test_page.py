@@ -283,10 +283,17 @@ FILTERS = [
     ("name", "contains", "AR", ["Carol"]),
     ("name", "begins with", "j", ["Judy"]),
     ("name", "contains", "%", []),
-    ("name", "is one of", "Eve, Bob", ["Bob", "Eve"]),
+    ("name", "is one of", '"Eve", Bob', ["Bob", "Eve"]),
     ("total_experiments", "is at least", "2", ["Alice"]),
     ("signup_date", "is on or after", "2023-09-01", ["Ivan", "Judy"]),
     ("most_common_compound_id", "is null", None, []),
+]
+
+#: Values with which there is no such filter.
+NO_FILTERS = [
+    ("name", "contains", ""),
+    ("user_id", "is one of", ""),
+    ("user_id", "is", "1,000"),
 ]
 
 
@@ -310,6 +317,10 @@ def test_filters_fit_their_columns(watched: Watched, url: str) -> None:
             expect(words).to_contain_text("No rows under these filters")
             words.get_by_role("button", name="Remove all filters").click()
         expect(status).to_have_text("Rows 1 to 10 of 10")
+    for name, condition, value in NO_FILTERS:
+        add_filter(page, name, condition, value)
+        expect(page.locator("#filter-value:invalid")).to_be_focused()
+        expect(chips).to_have_count(0)
 
 
 def test_pages_go_on_and_back(watched: Watched, url: str) -> None:
@@ -578,8 +589,11 @@ def test_an_unavailable_database_is_shown(
         ).click()
         words = page.locator("#features-message")
         expect(words).to_contain_text("the database is unavailable")
+        page.get_by_role("button", name="Start a run").first.click()
+        expect(page.locator("#run-body .note")).to_contain_text("unavailable")
         assert violations(page) == []
         admin.execute(f'alter database "{name}" allow_connections true'.encode())
         come_back(page)
         expect(banner).to_be_hidden()
+        expect(page.locator("#run-body .note")).to_have_count(0)
         expect(page.locator("#features-status")).to_have_text("Rows 1 to 10 of 10")
