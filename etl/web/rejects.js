@@ -51,7 +51,7 @@ function downloads(run) {
     {},
     "Download these lines as CSV: ",
     links.flatMap((link, index) => [index > 0 && ", ", link]),
-    ". Correct them, put them into the file in place of the bad ones, and load it again.",
+    ". Correct them, and drop that file on this page: its records take the place of the bad ones.",
   );
 }
 

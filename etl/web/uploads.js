@@ -1,6 +1,7 @@
 // The files that are on their way to the service, a line for each; and whether a file is
 // meant that has another name than any that is expected.
 import { Problem, problemNote } from "./api.js";
+import { correct, correctedName } from "./corrections.js";
 import { fill, find, h } from "./dom.js";
 import { bytes } from "./format.js";
 import { upload } from "./upload.js";
@@ -12,11 +13,17 @@ const words = new Intl.ListFormat("en");
     nothing is on its way any more. */
 export function createUploads({ taking, arrived, settled }) {
   const box = find("uploads");
-  let lines = []; // {name, state, element, stop}; state is asking, sending, done or failed
+  let lines = []; // {name, corrects, state, element, stop}; state is asking, sending, done or failed
 
   function add(file) {
-    if (taking().names.includes(file.name)) send(file, file.name, newLine());
-    else ask(file, newLine());
+    const { names } = taking();
+    const line = newLine();
+    const corrected = correctedName(file.name, names);
+    if (names.includes(file.name)) send(file, file.name, line);
+    else if (corrected) {
+      line.corrects = true;
+      send(file, corrected, line);
+    } else ask(file, line);
   }
 
   function newLine() {
@@ -48,6 +55,7 @@ export function createUploads({ taking, arrived, settled }) {
     const choice = h(
       "select",
       {},
+      !guess && h("option", { value: "" }, "choose a file"),
       names.map((name) => h("option", { selected: name === guess }, name)),
     );
     show(
@@ -65,7 +73,7 @@ export function createUploads({ taking, arrived, settled }) {
           "div",
           { class: "bar" },
           h("label", { class: "row" }, "Use it as ", choice),
-          action("Use it", () => send(file, choice.value, line)),
+          action("Use it", () => (choice.value ? send(file, choice.value, line) : choice.focus())),
           action("Leave it out", () => leaveOut(line)),
         ),
       ),
@@ -76,24 +84,26 @@ export function createUploads({ taking, arrived, settled }) {
     lines.filter((each) => each !== line && each.name === name).forEach(remove);
     line.name = name;
     line.state = "sending";
-    const { limit } = taking();
-    if (file.size > limit) {
-      const size = `${bytes(file.size)}, and the service takes ${bytes(limit)} at most`;
-      return fail(file, line, new Problem(413, `It has ${size}.`));
-    }
     const bar = h("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
     const said = h("span", { class: "said" });
     const cancel = action("Cancel", () => leaveOut(line));
     cancel.setAttribute("aria-label", `Cancel the upload of ${name}`);
     show(line, title(file, line), bar, said, cancel);
-    const progress = (sent) => {
-      bar.value = file.size ? Math.min(sent / file.size, 1) : 1;
-      const isSent = sent >= file.size;
-      said.textContent = isSent ? "Sent" : `${bytes(sent)} of ${bytes(file.size)}`;
-    };
-    progress(0);
+    let whole = file;
+    let tag = null;
     try {
-      await upload(file, name, progress, line.stop.signal);
+      if (line.corrects) {
+        said.textContent = "Corrected records";
+        ({ whole, tag } = await correct(file, name));
+      }
+      requireSize(whole);
+      const progress = (sent) => {
+        bar.value = whole.size ? Math.min(sent / whole.size, 1) : 1;
+        const isSent = sent >= whole.size;
+        said.textContent = isSent ? "Sent" : `${bytes(sent)} of ${bytes(whole.size)}`;
+      };
+      progress(0);
+      await upload(whole, name, tag, progress, line.stop.signal);
     } catch (problem) {
       if (line.stop.signal.aborted) return;
       if (!(problem instanceof Problem)) throw problem;
@@ -101,8 +111,17 @@ export function createUploads({ taking, arrived, settled }) {
     }
     line.state = "done";
     arrived();
-    show(line, title(file, line), h("span", { class: "said" }, `✓ In place, ${bytes(file.size)}`));
+    show(line, title(file, line), h("span", { class: "said" }, `✓ In place, ${bytes(whole.size)}`));
     settle();
+  }
+
+  function requireSize({ size }) {
+    const { limit } = taking();
+    if (size <= limit) return;
+    throw new Problem(
+      413,
+      `It has ${bytes(size)}, and the service takes ${bytes(limit)} at most.`,
+    );
   }
 
   function fail(file, line, problem) {
@@ -163,11 +182,11 @@ function keepFocus(line) {
   if (line.element.contains(document.activeElement)) find("choose").focus();
 }
 
-/** The expected name that is in a name such as "Rows (1).csv"; the first if none is. */
+/** The expected name that is in a name such as "Rows (1).csv", if one is. */
 function guessName(given, names) {
   const letters = (name) => name.toLowerCase().replace(/\.csv$/, "").replace(/[^\p{L}\p{N}]/gu, "");
   const found = names
     .filter((name) => letters(given).includes(letters(name)))
     .sort((one, other) => other.length - one.length);
-  return found[0] ?? names[0];
+  return found[0];
 }

@@ -223,6 +223,8 @@ def test_an_unexpected_name_is_asked_about(
         "user_experiments.csv, and users.csv."
     )
     expect(asked.get_by_role("combobox")).to_have_value("users.csv")
+    other.get_by_role("button", name="Use it").click()
+    expect(other.get_by_role("combobox")).to_be_focused()
     assert violations(page) == []
     other.get_by_role("button", name="Leave it out").click()
     assert (data_dir / "users.csv").read_text() == SHIPPED["users.csv"]

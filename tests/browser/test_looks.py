@@ -111,14 +111,15 @@ def test_the_sentence_leaves_out_rejects_and_sums_up_many_files(
     )
 
 
-def test_bad_lines_are_downloaded_corrected_and_loaded_again(
-    watched: Watched, serve: Serve, data_dir: Path
+def test_bad_lines_are_downloaded_corrected_and_dropped_again(
+    watched: Watched, serve: Serve, data_dir: Path, tmp_path: Path
 ) -> None:
     url = serve(max_rejects=RejectLimit.parse("50%"))
     users = data_dir / "users.csv"
-    header, first, *others = users.read_text().lstrip().splitlines(keepends=True)
-    wrong = first.replace("2023", "in 2023")
-    users.write_text("".join([header, wrong, *others]))
+    header, first, *others = users.read_text().strip().splitlines(keepends=True)
+    wrong = first.replace("2023", "in 2023").replace("Alice", '"A.\nB."')
+    last = others.pop()
+    users.write_text("".join([header, wrong, *others, "x,,,\n", last]))
     page = watched.open(url)
     run_to_end(page)
     rejects = page.locator("#run .rejects")
@@ -129,11 +130,24 @@ def test_bad_lines_are_downloaded_corrected_and_loaded_again(
         rejects.get_by_role("link", name="users.csv", exact=True).click()
     assert download.value.suggested_filename == "users.rejects.csv"
     found = Path(download.value.path()).read_text()
-    assert found == header + wrong
-    users.write_text(found.replace("in 2023", "2023") + "".join(others))
-    page.get_by_role("button", name="Start a run").first.click()
+    assert found == header + wrong + "x,,,\n"
+    corrected = wrong.replace("in 2023", "2023")
+    path = tmp_path / "users.rejects (1).csv"
+    path.write_text(f'"user_id","name";"email"\n{corrected}')
+    page.locator("#chosen").set_input_files(path)
+    expect(page.locator(".upload.failed")).to_contain_text("keep the columns and")
+    path.write_text(f'"user_id","name","email","signup_date"\r\n{corrected}')
+    page.locator("#chosen").set_input_files(path)
+    expect(page.locator("#run .verdict")).to_contain_text("Publishing would add 1 row")
+    assert users.read_text() == "".join([header, *others, last, "\n", corrected])
+    page.get_by_role("button", name="Publish").click()
     expect(page.locator("#state")).to_have_text(re.compile(rf"^{LOADED}\.$"))
+    expect(page.locator("#run-body")).to_contain_text("The table is published")
     expect(rejects).to_have_count(0)
+    page.locator("#chosen").set_input_files(path)  # once more
+    expect(page.locator(".upload.failed")).to_contain_text(
+        "No run has left records out of users.csv as it is now"
+    )
 
 
 def test_times_of_the_page_go_on(watched: Watched, url: str) -> None:
