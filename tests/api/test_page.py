@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -84,6 +85,28 @@ async def test_a_known_file_is_304(client: Client, path: str) -> None:
         assert await response.read() == b""
     async with client.get(path, headers={**accept, "If-None-Match": '"x"'}) as response:
         assert response.status == 200
+
+
+async def test_a_file_is_read_again_only_when_it_has_changed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.css"
+    monkeypatch.setitem(FILES, "page.css", path)
+    first, second = "a { color: red }" * 100, "a { color: tan }" * 100
+    tags = set()
+    for content, time, answered in [
+        (first, 1, first),
+        (second, 1, first),  # nothing says that it has changed
+        (second, 2, second),
+        (first + second, 2, first + second),
+    ]:
+        path.write_text(content)
+        os.utime(path, (time, time))
+        async with client.get("/static/page.css") as response:
+            assert response.headers["Content-Encoding"] == "gzip"
+            assert await response.text() == answered
+            tags.add(response.headers["ETag"])
+    assert len(tags) == 3
 
 
 GUARDED = ["/", "/static/page.js", "/static/page.css"]
