@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class Kind:
     type: str
     is_array: bool
     is_row: bool
-    labels: Sequence[str] | None
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,10 @@ class Table:
     """
 
     catalog: Catalog
-    kinds: Sequence[Kind]
-    facets: Sequence[str]
+    kinds: tuple[Kind, ...]
+    facets: tuple[str, ...]
     description: str | None
-    sources: Sequence[str]
+    sources: tuple[str, ...]
 
 
 async def openapi(request: web.Request) -> web.Response:
@@ -107,8 +108,14 @@ async def openapi(request: web.Request) -> web.Response:
     refuse_parameters(request)
     async with request.app[DATABASE].records.connection() as connection:
         table = await read_table(connection)
-    document = describe(table, request.app[SETTINGS])
-    return web.json_response(document, headers={"Cache-Control": "no-cache"})
+    text = _written(table, request.app[SETTINGS])
+    return web.json_response(text=text, headers={"Cache-Control": "no-cache"})
+
+
+@lru_cache(maxsize=4)
+def _written(table: Table, settings: Settings) -> str:
+    """The document as JSON, kept while the table is the same: every page reads it."""
+    return json.dumps(describe(table, settings))
 
 
 async def read_table(connection: AsyncConnection) -> Table:
@@ -116,17 +123,20 @@ async def read_table(connection: AsyncConnection) -> Table:
     async with transaction(connection, SNAPSHOT):
         catalog = await read_catalog(connection)
         rows = await connection.execute(
-            "select type, is_array, is_row, labels from etl.feature_types"
-            " order by position"
+            "select type, is_array, is_row, coalesce(labels, '{}')"
+            " from etl.feature_types order by position"
         )
-        kinds = [Kind(*row) for row in await rows.fetchall()]
+        kinds = tuple(
+            Kind(name, is_array, is_row, tuple(labels))
+            for name, is_array, is_row, labels in await rows.fetchall()
+        )
         rows = await connection.execute(
             "select array(select name from etl.facet_columns order by position),"
             " obj_description(to_regclass('features'), 'pg_class'),"
             " array(select source from etl.sources order by source)"
         )
-        (others,) = await rows.fetchall()
-    return Table(catalog, kinds, *others)
+        ((facets, description, sources),) = await rows.fetchall()
+    return Table(catalog, kinds, tuple(facets), description, tuple(sources))
 
 
 def describe(table: Table, settings: Settings) -> Schema:

@@ -131,7 +131,11 @@ estimates as (
         on
             schemas.nspname = statistics.schemaname
             and tables.relname = statistics.tablename
-    where tables.oid = to_regclass('features') and not statistics.inherited
+    where
+        tables.oid = to_regclass('features')
+        -- By its name pg_stats reads these columns alone, and not those of all tables.
+        and statistics.tablename = 'features'
+        and not statistics.inherited
 )
 
 select
