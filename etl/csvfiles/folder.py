@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -203,7 +202,7 @@ class PartialFile:
             self._require_header(known)
             with suppress(OSError):
                 old = (self._folder / self.name).stat()
-                os.fchmod(self._file, stat.S_IMODE(old.st_mode))
+                os.fchmod(self._file, old.st_mode & 0o666)  # neither setuid nor sticky
             os.fsync(self._file)
 
     def rename(self) -> os.stat_result:
