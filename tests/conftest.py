@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from psycopg import AsyncConnection
@@ -28,6 +29,10 @@ from tests.support.client import Client, StartService
 from tests.support.databases import Postgres, new_database
 from tests.support.memory import temporary_folder
 from tests.support.named import NAMED, open_named
+
+# A busy machine may take any time for an example.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -197,7 +197,7 @@ async def test_any_query_agrees_with_sql(
         assert response.status == 200, (parameters, text)
         return json.loads(text)
 
-    @settings(max_examples=300, deadline=None, database=None)
+    @settings(max_examples=300, database=None)
     @given(questions())
     def collect(question: tuple[dict[str, str], str]) -> None:
         asked.append(question)

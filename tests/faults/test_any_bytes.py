@@ -39,7 +39,6 @@ PIECES = [
 #: Each session has examples of its own; more find what one session does not.
 HYPOTHESIS = settings(
     max_examples=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -92,7 +92,7 @@ def write(folder: Path, content: str | bytes) -> Path:
     return path
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=st.lists(
         st.tuples(st.integers(), st.text("ab\",;\n\t'", max_size=9)), max_size=20
@@ -172,7 +172,7 @@ def test_counts_regular_lines_of_numbers(lines: str, count: int | None) -> None:
     assert NUMBERS.count_regular(lines.encode()) == count
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     patterns=st.sampled_from([PATTERNS, NUMBERS, WITHOUT_SKELETON, TEXTS, ONE_TEXT]),
     lines=st.lists(st.text('1ab,;.\t \r"\\', max_size=9), max_size=5)
@@ -213,7 +213,7 @@ VALUES = st.sampled_from(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(
     columns=st.lists(st.sampled_from([KEY, SMALL, LIST, SIZE]), min_size=1, max_size=4),
     delimiter=st.sampled_from(",;\t"),
