@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from etl.settings import PROJECT
 from tests.support.browser import (
+    SCHEMES,
     Serve,
     Watched,
     held_up,
@@ -208,12 +209,10 @@ def test_a_check_that_fails_shows_what_to_correct(watched: Watched, url: str) ->
     expect(page.get_by_role("button", name="Publish")).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_unexpected_name_is_asked_about(
-    watched: Watched, url: str, data_dir: Path, scheme: str
+    watched: Watched, url: str, data_dir: Path
 ) -> None:
-    size = {"width": 360, "height": 740}
-    page = watched.open(url, viewport=size, color_scheme=scheme)
+    page = watched.open(url, viewport={"width": 360, "height": 740})
     drop(page, {"Users - Copy (1).csv": CHANGED, "notes.txt": "x"})
     asking = page.locator(".upload.asking")
     expect(asking).to_have_count(2)
@@ -225,7 +224,7 @@ def test_an_unexpected_name_is_asked_about(
     expect(asked.get_by_role("combobox")).to_have_value("users.csv")
     other.get_by_role("button", name="Use it").click()
     expect(other.get_by_role("combobox")).to_be_focused()
-    assert violations(page) == []
+    assert violations(page, *SCHEMES) == []
     other.get_by_role("button", name="Leave it out").click()
     assert (data_dir / "users.csv").read_text() == SHIPPED["users.csv"]
     page.locator(".upload").get_by_role("button", name="Use it").click()
@@ -239,7 +238,7 @@ def test_an_unexpected_name_is_asked_about(
         page.get_by_role("link", name="Download compounds.csv").click()
     assert Path(download.value.path()).read_text() == SHIPPED["compounds.csv"]
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    assert violations(page) == []
+    assert violations(page, *SCHEMES) == []
 
 
 def test_an_upload_shows_its_progress_and_is_cancelled(

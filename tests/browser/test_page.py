@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from etl.settings import RejectLimit
 from tests.support.browser import (
+    SCHEMES,
     Serve,
     Watched,
     come_back,
@@ -24,8 +25,6 @@ from tests.support.databases import Postgres
 pytestmark = pytest.mark.any_postgres
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-SCHEMES = ("light", "dark")
 
 
 def column(page: Page, number: int) -> list[str]:
@@ -447,13 +446,12 @@ def odd_data(data_dir: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.usefixtures("odd_data")
 def test_hostile_values_are_text_and_rejects_are_shown(
-    watched: Watched, serve: Serve, scheme: str
+    watched: Watched, serve: Serve
 ) -> None:
     url = serve(max_rejects=RejectLimit.parse("50%"))
-    page = watched.open(url, color_scheme=scheme)
+    page = watched.open(url)
     run_to_end(page)
     assert column(page, 2)[0] == HOSTILE
     left_out = page.locator("#run .rejects tbody tr")
@@ -468,7 +466,7 @@ def test_hostile_values_are_text_and_rejects_are_shown(
     page.get_by_role("button", name="#1").click()
     expect(page.locator("#history .rejects tbody tr")).to_have_count(10)
     assert page.locator("img[src=x]").count() == 0
-    assert violations(page) == []
+    assert violations(page, *SCHEMES) == []
     page.get_by_label("Rows per page").select_option("250")
     expect(page.locator("#features-status")).to_have_text("Rows 1 to 90 of 90")
     assert column(page, 1)[-1] == "9223372036854775807"
@@ -497,19 +495,17 @@ def test_the_history_has_pages_and_details(
     expect(old.locator("#history-status")).to_have_text("40 runs shown")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
 def test_nothing_is_wider_than_a_phone(
-    watched: Watched, url: str, data_dir: Path, scheme: str
+    watched: Watched, url: str, data_dir: Path
 ) -> None:
-    size = {"width": 360, "height": 740}
-    page = watched.open(url, viewport=size, color_scheme=scheme)
+    page = watched.open(url, viewport={"width": 360, "height": 740})
     run_to_end(page)
     page.get_by_role("button", name="#1").click()
     page.locator("#charts").scroll_into_view_if_needed()
     page.locator("#figures canvas").first.wait_for()
     width = "document.documentElement.scrollWidth"
     assert page.evaluate(width) == 360
-    assert violations(page) == []
+    assert violations(page, *SCHEMES) == []
     write(data_dir, "users.csv", "user_id,name,email,signup_date", "1," + "x" * 900)
     page.get_by_role("button", name="Start a run").first.click()
     expect(page.locator("#run .state")).to_have_text("✕ failed")
