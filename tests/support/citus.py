@@ -52,11 +52,12 @@ class Citus(Postgres):
         self._disconnect(name)  # a daemon of Citus would connect again
         self.execute(f"drop database {name} with (force)")
 
-    def execute(self, statement: str) -> None:
-        """Execute it on every node."""
+    def execute(self, *statements: str) -> None:
+        """Execute them on every node."""
         for server in self._servers():
             with psycopg.connect(server, autocommit=True) as connection:
-                connection.execute(statement.encode())
+                for statement in statements:
+                    connection.execute(statement.encode())
 
     def create(self, name: str, template: str) -> None:
         super().create(name, template)

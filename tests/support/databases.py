@@ -39,9 +39,10 @@ class Postgres:
     def conninfo(self, dbname: str) -> str:
         return make_conninfo(self.server, dbname=dbname)
 
-    def execute(self, statement: str) -> None:
+    def execute(self, *statements: str) -> None:
         with psycopg.connect(self.server, autocommit=True) as connection:
-            connection.execute(statement.encode())
+            for statement in statements:
+                connection.execute(statement.encode())
 
     @property
     def is_superuser(self) -> bool:
@@ -72,9 +73,9 @@ class Postgres:
         # An ordinary role may not force it where an autovacuum works, a superuser's.
         self.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            f" where datname = '{name}' and usename = current_user"
+            f" where datname = '{name}' and usename = current_user",
+            f"drop database {name}",
         )
-        self.execute(f"drop database {name}")
 
 
 async def migrate_shipped(conninfo: str) -> None:
