@@ -31,7 +31,11 @@ from tests.support.memory import temporary_folder
 from tests.support.named import NAMED, open_named
 
 # A busy machine may take any time for an example.
-hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("any machine")
 
 

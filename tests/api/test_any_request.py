@@ -40,9 +40,14 @@ where user_id < 5
 """
 
 
-@pytest.mark.parametrize("token", [None, "t0ken"])
+#: Its phases, and the token of the service. All values that the document names or
+#: forbids are most requests: these are asked once, where a token can be left out too.
+PHASES = [("examples,fuzzing,stateful", None), ("coverage", "t0ken")]
+
+
+@pytest.mark.parametrize(("phases", "token"), PHASES)
 def test_answers_are_as_described(
-    database: str, data_dir: Path, tmp_path: Path, token: str | None
+    database: str, data_dir: Path, tmp_path: Path, phases: str, token: str | None
 ) -> None:
     """With columns of all kinds, a rejected record, and with tokens or without."""
     users = data_dir / "users.csv"
@@ -60,6 +65,7 @@ def test_answers_are_as_described(
         command = [sys.executable, "-m", "schemathesis.cli", "run"]
         command += [f"{url}/openapi.json", "--max-examples", str(EXAMPLES)]
         command += ["--seed", "1", "--no-color", "--exclude-checks", EXCLUDED]
+        command += ["--phases", phases, "--suppress-health-check", "too_slow"]
         for name, value in sent.items():
             command += ["--header", f"{name}: {value}"]
         ended = subprocess.run(

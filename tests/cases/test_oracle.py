@@ -105,7 +105,7 @@ def service(database: str, tmp_path: Path) -> Iterator[Service]:
 
 @settings(
     max_examples=30,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(records=files(), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
 def test_pipeline_agrees_with_the_oracle(

@@ -92,7 +92,9 @@ def write(folder: Path, content: str | bytes) -> Path:
     return path
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     records=st.lists(
         st.tuples(st.integers(), st.text("ab\",;\n\t'", max_size=9)), max_size=20
