@@ -179,6 +179,14 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, str], str]:
 async def test_any_query_agrees_with_sql(
     start_service: StartService, connection: AsyncConnection
 ) -> None:
+    @settings(max_examples=300, database=None)
+    @given(questions())
+    def collect(question: tuple[dict[str, str], str]) -> None:
+        asked.append(question)
+
+    asked: Asked = []
+    await asyncio.to_thread(collect)
+    # Only now: the service draws random numbers, which Hypothesis warns of meanwhile.
     await connection.execute(COLUMNS)
     await connection.execute(ROWS)
     client = await start_service()
@@ -197,13 +205,6 @@ async def test_any_query_agrees_with_sql(
         assert response.status == 200, (parameters, text)
         return json.loads(text)
 
-    @settings(max_examples=300, database=None)
-    @given(questions())
-    def collect(question: tuple[dict[str, str], str]) -> None:
-        asked.append(question)
-
-    asked: Asked = []
-    await asyncio.to_thread(collect)
     for parameters, query in asked:
         assert await rows_by_http(parameters) == await rows_by_sql(query), (
             parameters,
