@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
 
 from aiohttp import web
@@ -44,6 +44,9 @@ BUCKETS = (
 
 #: The method and route of a request that no route takes.
 NO_ROUTE = ("none", "none")
+
+#: Kinds of requests whose metrics are cached: there are fewer of routes and statuses.
+MAX_KINDS = 1024
 
 #: The status of a request whose client left before its answer ended, as in nginx.
 NO_ANSWER = 499
@@ -87,6 +90,8 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        # prometheus_client takes longer to find them than to count.
+        self._of_requests = lru_cache(MAX_KINDS)(self._find_of_requests)
         self._runs = counter("etl_runs", "Runs ended by this process", ["state"])
         self.watch_runs = counter("etl_watch_runs", "Runs that WATCH started")
         self._phases = timer("etl_phase_duration_seconds", "Time of a phase", ["phase"])
@@ -103,8 +108,15 @@ class Metrics:
         """Count a finished request; those without a route share one label."""
         its = route and route.resource
         method, path = (route.method, its.canonical) if route and its else NO_ROUTE
-        self._requests.labels(method, path, status).inc()
-        self._seconds.labels(method, path).observe(seconds)
+        requests, durations = self._of_requests(method, path, status)
+        requests.inc()
+        durations.observe(seconds)
+
+    def _find_of_requests(
+        self, method: str, path: str, status: int
+    ) -> tuple[Counter, Histogram]:
+        requests = self._requests.labels(method, path, status)
+        return requests, self._seconds.labels(method, path)
 
     def count_run(self, run: Run) -> None:
         """Count a finished run with its phases, SQL files and records."""

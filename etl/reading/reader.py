@@ -27,6 +27,9 @@ from etl.reading.query import MAX_PAGE_ROWS, Query
 #: Requests that are answered by one statement at most.
 MAX_BATCH = 200
 
+#: Turns of the event loop from the arrival of a request until it waits for an answer.
+TURNS_TO_JOIN = 4
+
 #: What Postgres raises for a query that does not fit the columns, their types or what
 #: it can do.
 REFUSALS = (
@@ -113,7 +116,8 @@ class DataLoader(Generic[K, Q, A]):
 
     async def _answer(self, kind: K) -> None:
         """Answer those that wait now, then start on those that have come meanwhile."""
-        await asyncio.sleep(0)  # requests that have arrived already join
+        for _ in range(TURNS_TO_JOIN):  # requests that have arrived already join
+            await asyncio.sleep(0)
         waiting = self._waiting[kind]
         batch, waiting[:] = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
         task = asyncio.current_task()
