@@ -91,7 +91,7 @@ class Metrics:
             registry=self.registry,
         )
         # prometheus_client takes longer to find them than to count.
-        self._of_requests = lru_cache(MAX_KINDS)(self._find_of_requests)
+        self._request_metrics = lru_cache(MAX_KINDS)(self._find_request_metrics)
         self._runs = counter("etl_runs", "Runs ended by this process", ["state"])
         self.watch_runs = counter("etl_watch_runs", "Runs that WATCH started")
         self._phases = timer("etl_phase_duration_seconds", "Time of a phase", ["phase"])
@@ -108,11 +108,11 @@ class Metrics:
         """Count a finished request; those without a route share one label."""
         its = route and route.resource
         method, path = (route.method, its.canonical) if route and its else NO_ROUTE
-        requests, durations = self._of_requests(method, path, status)
+        requests, durations = self._request_metrics(method, path, status)
         requests.inc()
         durations.observe(seconds)
 
-    def _find_of_requests(
+    def _find_request_metrics(
         self, method: str, path: str, status: int
     ) -> tuple[Counter, Histogram]:
         requests = self._requests.labels(method, path, status)
