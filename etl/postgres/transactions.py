@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager, suppress
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg.errors import QueryCanceled
 
 #: Begins a transaction whose statements all read one and the same state.
 SNAPSHOT = sql.SQL("set transaction isolation level repeatable read, read only")
+
+#: Before PostgreSQL 18 a server signals a cancellation twice, and one may come late.
+MAX_ROLLBACKS = 3
 
 
 @asynccontextmanager
@@ -25,13 +29,22 @@ async def transaction(
         cursor = await connection.execute(sql.SQL("begin; {}").format(first))
         cursor.nextset()
         yield cursor
+        await connection.commit()
     except BaseException as error:
         with suppress(psycopg.Error):  # of a connection that is gone
+            await _roll_back(connection)
+        if not isinstance(error, psycopg.Rollback):
+            raise
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    """Roll back, also where a cancellation of what was done ends the ROLLBACK too: all
+    further statements would fail.
+    """
+    for _ in range(MAX_ROLLBACKS):
+        with suppress(QueryCanceled):
             await connection.rollback()
-        if isinstance(error, psycopg.Rollback):
             return
-        raise
-    await connection.commit()
 
 
 def local(values: Mapping[str, str]) -> sql.Composed:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Rollback, sql
+from psycopg.errors import QueryCanceled
+from psycopg.pq import TransactionStatus
 
+from etl.postgres.transactions import transaction
 from tests.support.client import (
     Client,
     StartService,
@@ -299,3 +302,25 @@ async def test_a_cancel_that_comes_after_the_commit(
             assert response.headers["X-Run-Id"] == "2"
         await one.execute("alter system reset synchronous_standby_names")
         await one.execute("select pg_reload_conf()")
+
+
+async def test_a_transaction_ends_though_its_rollback_is_cancelled(
+    connection: AsyncConnection, database: str
+) -> None:
+    """Of some hundred, one is cancelled in its ROLLBACK."""
+    cancel = sql.SQL(
+        "do $$ begin while true loop perform pg_cancel_backend({}), pg_sleep(0.0002);"
+        " end loop; end $$"
+    ).format(connection.info.backend_pid)
+    async with await AsyncConnection.connect(database, autocommit=True) as other:
+        cancelling = asyncio.create_task(other.execute(cancel))
+        try:
+            for _ in range(8000):
+                with suppress(QueryCanceled):
+                    async with transaction(connection, sql.SQL("select 1")):
+                        raise Rollback
+                assert connection.info.transaction_status == TransactionStatus.IDLE
+        finally:
+            await other.cancel_safe()
+            with pytest.raises(QueryCanceled):
+                await cancelling
