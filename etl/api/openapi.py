@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ class Kind:
     type: str
     is_array: bool
     is_row: bool
-    labels: tuple[str, ...]
+    labels: Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,10 @@ class Table:
     """
 
     catalog: Catalog
-    kinds: tuple[Kind, ...]
-    facets: tuple[str, ...]
+    kinds: Sequence[Kind]
+    facets: Sequence[str]
     description: str | None
-    sources: tuple[str, ...]
+    sources: Sequence[str]
 
 
 async def openapi(request: web.Request) -> web.Response:
@@ -108,14 +107,8 @@ async def openapi(request: web.Request) -> web.Response:
     refuse_parameters(request)
     async with request.app[DATABASE].records.connection() as connection:
         table = await read_table(connection)
-    text = _written(table, request.app[SETTINGS])
-    return web.json_response(text=text, headers={"Cache-Control": "no-cache"})
-
-
-@lru_cache(maxsize=4)
-def _written(table: Table, settings: Settings) -> str:
-    """The document as JSON, kept while the table is the same: every page reads it."""
-    return json.dumps(describe(table, settings))
+    document = describe(table, request.app[SETTINGS])
+    return web.json_response(document, headers={"Cache-Control": "no-cache"})
 
 
 async def read_table(connection: AsyncConnection) -> Table:
@@ -123,20 +116,17 @@ async def read_table(connection: AsyncConnection) -> Table:
     async with transaction(connection, SNAPSHOT):
         catalog = await read_catalog(connection)
         rows = await connection.execute(
-            "select type, is_array, is_row, coalesce(labels, '{}')"
-            " from etl.feature_types order by position"
+            "select type, is_array, is_row, labels from etl.feature_types"
+            " order by position"
         )
-        kinds = tuple(
-            Kind(name, is_array, is_row, tuple(labels))
-            for name, is_array, is_row, labels in await rows.fetchall()
-        )
+        kinds = [Kind(*row) for row in await rows.fetchall()]
         rows = await connection.execute(
             "select array(select name from etl.facet_columns order by position),"
             " obj_description(to_regclass('features'), 'pg_class'),"
             " array(select source from etl.sources order by source)"
         )
-        ((facets, description, sources),) = await rows.fetchall()
-    return Table(catalog, kinds, tuple(facets), description, tuple(sources))
+        (others,) = await rows.fetchall()
+    return Table(catalog, kinds, *others)
 
 
 def describe(table: Table, settings: Settings) -> Schema:
