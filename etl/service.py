@@ -111,7 +111,7 @@ def create_runner(
         max_line_size=MAX_TARGET_BYTES,
         max_field_size=MAX_HEADER_BYTES,
         max_headers=MAX_HEADERS,
-        auto_decompress=False,  # a megabyte may become a gigabyte
+        auto_decompress=False,  # see content_coding()
         count_refused=app[METRICS].count_request,
     )
 

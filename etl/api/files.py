@@ -26,7 +26,7 @@ from etl.csvfiles.folder import Condition, StoredFile
 from etl.csvfiles.headers import find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault, RequestError, truncated
-from etl.http.bodies import PART_BYTES, receive, send
+from etl.http.bodies import PART_BYTES, content_coding, receive, send
 from etl.http.headers import attachment
 from etl.http.parameters import refuse_parameters
 from etl.http.representations import entity_tag, is_current
@@ -183,8 +183,7 @@ def _require_plain(request: web.Request) -> None:
         raise RequestError("a part of a file cannot be sent: send the whole file", 400)
     if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
         raise RequestError("Transfer-Encoding is chunked, or missing", 400)
-    coding = request.headers.get("Content-Encoding", "identity")
-    if coding.strip().lower() != "identity":
+    if (coding := content_coding(request)) is not None:
         raise RequestError(
             f"Content-Encoding: {truncated(coding)}: send it unpacked", 415
         )

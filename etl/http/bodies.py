@@ -22,6 +22,15 @@ async def expect_nothing(request: web.Request) -> None:
     """Send no 100 (Continue) yet: a request may be refused before its body is sent."""
 
 
+def content_coding(request: web.Request) -> str | None:
+    """The coding that the body is in, as its header names it; None if it is in none.
+
+    No body is decoded (see ``create_runner``): a megabyte may become a gigabyte.
+    """
+    coding = request.headers.get("Content-Encoding", "identity")
+    return None if coding.strip().lower() == "identity" else coding
+
+
 async def receive(request: web.Request) -> AsyncGenerator[bytes]:
     """The body in parts, none for an empty one.
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from etl.errors import BadParameter, truncated
+from etl.http.bodies import content_coding
 
 #: Bytes of a body, which names a few parameters, and seconds in which it must arrive.
 MAX_BODY_BYTES = 1 << 16
@@ -72,8 +73,7 @@ async def _read_body(request: web.Request) -> list[tuple[str, str]]:
         raise web.HTTPBadRequest(reason="the body ends early") from None
     if not body:
         return []
-    coding = request.headers.get("Content-Encoding", "identity")
-    if coding.lower() != "identity":
+    if (coding := content_coding(request)) is not None:
         reason = f"Content-Encoding: {truncated(coding)}: send the body unpacked"
         raise web.HTTPUnsupportedMediaType(reason=reason)
     kind = request.content_type
