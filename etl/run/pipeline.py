@@ -17,7 +17,7 @@ from etl.errors import DataFault, ServiceFault, TooManyRejects
 from etl.run.examining import examine
 from etl.run.kept import Kept
 from etl.run.parts import Part, part_of
-from etl.run.publishing import publish, publish_same
+from etl.run.publishing import publish, publish_nothing, publish_same
 from etl.run.records import Run, enter
 from etl.run.rules import run_rule
 from etl.run.steps import Step, build, check, run_jobs
@@ -163,14 +163,14 @@ class Pipeline:
             await self._build()
         await enter(run, lead, "check")
         is_same = versions.built == self._kept.published
-        if run.dry or is_same:
-            await self._check(self._workers)
-        else:
+        if not (run.dry or is_same):
             await self._check_and_publish()
-        if run.dry:
-            await lead.execute("select etl.save_changes(%s)", [run.id])
+            return False
+        await self._check(self._workers)
         run.unchanged = is_same and not self._has_changed()
-        if is_same and not run.dry:
+        if run.dry:
+            await publish_nothing(run, lead)
+        else:
             await publish_same(run, lead, self._hashes_rows())
         return is_same
 

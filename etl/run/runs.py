@@ -14,7 +14,7 @@ import psycopg
 from psycopg import AsyncConnection, OperationalError, sql
 from psycopg_pool import PoolTimeout
 
-from etl.errors import DatabaseUnavailable, DiskFull, Interrupted
+from etl.errors import DatabaseUnavailable, DiskFull, Interrupted, RunFault
 from etl.logs import RUN
 from etl.postgres.database import Database
 from etl.postgres.migrations import is_migrating
@@ -173,8 +173,8 @@ class Runner:
             run.fault = run.ended_by or await fault_of(run, self._settings, error)
         try:
             async with lead:
-                if run.summary["state"] == "running":
-                    await self._record_end(run)
+                if run.fault and run.summary["state"] == "running":
+                    await self._record_end(run, run.fault)
                 if run.summary["state"] == "succeeded":
                     run.fault = None  # it was told to end, or lost, after its commit
                     log.info("run %d succeeded in %s s", run.id, run.summary["seconds"])
@@ -196,28 +196,24 @@ class Runner:
                     if waits := [wait for (wait,) in await rows.fetchall()]:
                         run.waits_for = "; ".join(waits)  # until the next wait
 
-    async def _record_end(self, run: Run) -> None:
-        """Record how a run ended; if that fails, others see the run interrupted.
+    async def _record_end(self, run: Run, fault: RunFault) -> None:
+        """Record why a run failed; if that fails, others see the run interrupted.
 
         It has a connection of its own, since the leader's may be lost.
         """
+        run.results.clear()  # Postgres may have restarted, and emptied unlogged tables
         try:
             async with self._database.runners.connection() as connection:
-                if run.fault is not None:
-                    # Postgres may have restarted, and have emptied unlogged tables.
-                    run.results.clear()
-                    await connection.execute(
-                        "select etl.terminate_leftover_backends(%s)", [run.id]
-                    )
-                if isinstance(run.fault, DiskFull):
+                await connection.execute(
+                    "select etl.terminate_leftover_backends(%s)", [run.id]
+                )
+                if isinstance(fault, DiskFull):
                     await give_back_space(connection, self._settings, run.id)
-                state = run.fault.state if run.fault else "succeeded"
-                run.summary = await save_run(connection, run, state)
+                run.summary = await save_run(connection, run, fault.state)
         except (psycopg.Error, PoolTimeout) as error:
             message = f"the end of the run is not recorded: {one_line(error)}"
             log.error("run %d: %s", run.id, message)
-            run.fault = run.fault or DatabaseUnavailable(message)
-            ended = {"state": "interrupted", "error": str(run.fault)}
+            ended = {"state": "interrupted", "error": str(fault)}
             run.summary = {**run.summary, **ended}
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:

@@ -130,6 +130,25 @@ async def test_a_dry_run_may_be_unchanged_too(client: Client) -> None:
         assert response.headers["X-Run-Id"] == str(published["id"])
 
 
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+async def test_results_are_saved_by_the_leader_alone(
+    client: Client, connection: AsyncConnection, dry_run: str
+) -> None:
+    """A crash of Postgres empties what they are about. It ends the leader's connection;
+    any other may be one that was made after it.
+    """
+    await connection.execute(
+        "alter table etl.results add saved_by integer default pg_backend_pid()"
+    )
+    run = (await trigger(client, dry_run=dry_run))["run"]
+    found = await connection.execute(
+        "select distinct saved_by = backend_pid from etl.results, etl.runs"
+        " where runs.id = %s",
+        [run["id"]],
+    )
+    assert await found.fetchall() == [(True,)]
+
+
 async def test_runs_are_as_described(client: Client, data_dir: Path) -> None:
     """Of each kind of run, all keys and no other, in /runs/{id} and in its events."""
     await trigger(client)
