@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -127,9 +128,9 @@ def _end_postgres(first: int, numbers: list[int]) -> None:
 
 def _children(number: int) -> list[int]:
     """All but the logger, which survives the others."""
-    text = Path(f"/proc/{number}/task/{number}/children").read_text()
-    return [
-        int(child)
-        for child in text.split()
-        if b"logger" not in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    children = []
+    for child in Path(f"/proc/{number}/task/{number}/children").read_text().split():
+        with suppress(OSError):  # of one that has ended
+            if b"logger" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                children.append(int(child))
+    return children
