@@ -1,16 +1,17 @@
 """The pages at ``/`` and ``/docs``, and the files of ``etl/web`` they are made of.
 
-Browsers may load nothing from other hosts.
+Browsers may load nothing from other hosts. They keep the files of a page: the pages
+name them with the version of all files, as in ``/static/0123456789abcdef/page.js``, and
+modules name each other relative to that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import NamedTuple
 
 from aiohttp import ETag, web
 from aiohttp.web import ContentCoding
@@ -55,12 +56,18 @@ POLICY = "; ".join(
     )
 )
 
-#: A browser may keep a file, and must ask each time whether it has changed.
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "Cache-Control": "no-cache",
     "Referrer-Policy": "no-referrer",
+    "Vary": "Accept-Encoding",
 }
+
+#: What a browser does with a file that it has: ask each time whether that is current,
+#: or, where the URL has the version, use it.
+ASK, KEEP = "no-cache", "public, max-age=31536000, immutable"
+
+#: The version, which a file's name below ``/static`` may begin with.
+VERSION = re.compile(r"\A[0-9a-f]{16}/")
 
 
 def wants_page(request: web.Request) -> bool:
@@ -71,76 +78,82 @@ def wants_page(request: web.Request) -> bool:
 
 async def send_page(request: web.Request) -> web.Response:
     """The page at ``/``, where other clients get JSON."""
-    response = await _send(request, FOLDER / "index.html")
+    response = await _send(request, "index.html")
     response.headers["Vary"] = "Accept, Accept-Encoding"
     return response
 
 
 async def docs(request: web.Request) -> web.Response:
     """Swagger UI over ``/openapi.json``."""
-    return await _send(request, FOLDER / "docs" / "docs.html")
+    return await _send(request, "docs/docs.html")
 
 
 async def static(request: web.Request) -> web.Response:
-    """One of the files of both pages."""
-    name = request.match_info["file"]
+    """One of the files of both pages, as it is now, whichever version is asked for."""
+    given = request.match_info["file"]
+    name = VERSION.sub("", given)
     if name not in FILES:
-        raise RequestError(f"there is no file {name!r}", 404)
-    return await _send(request, FILES[name])
-
-
-class Version(NamedTuple):
-    """What changes with a file: its bytes, and nanoseconds since 1970."""
-
-    size: int
-    modified: int
+        raise RequestError(f"there is no file {given!r}", 404)
+    is_kept = given.startswith(f"{request.app[PAGE_FILES].version}/")
+    return await _send(request, name, KEEP if is_kept else ASK)
 
 
 @dataclass(frozen=True)
-class CachedFile:
-    """What is sent of a version of a file, in one coding."""
+class PageFile:
+    """What is sent of a file, and in which coding: small ones have none."""
 
-    version: Version
     body: bytes
     tag: ETag
+    coding: ContentCoding | None
 
 
-#: Files that were sent, so that none is read and compressed at every request: a page is
-#: made of thirty. There are no more than FILES in each coding.
-CACHED_FILES = web.AppKey(
-    "cached_files", dict[tuple[Path, ContentCoding | None], CachedFile]
-)
+class PageFiles:
+    """The files as they are when they are first sent, each in the codings that it was
+    sent in: a page is made of thirty, and to compress them takes long.
+    """
+
+    def __init__(self) -> None:
+        digest = sha256()
+        for name in sorted(FILES):
+            digest.update(FILES[name].read_bytes())
+        self.version = digest.hexdigest()[:16]
+        self._files: dict[tuple[str, ContentCoding | None], PageFile] = {}
+
+    async def read(self, name: str, coding: ContentCoding | None) -> PageFile:
+        """The file of this name in a coding."""
+        if (name, coding) not in self._files:
+            self._files[name, coding] = await asyncio.to_thread(
+                self._read, name, coding
+            )
+        return self._files[name, coding]
+
+    def _read(self, name: str, coding: ContentCoding | None) -> PageFile:
+        body = FILES[name].read_bytes()
+        if name.endswith(".html"):
+            body = body.replace(b'="static/', b'="static/%s/' % self.version.encode())
+        if len(body) < MIN_COMPRESSED:
+            coding = None
+        tag = entity_tag(sha256(body).hexdigest()[:32], coding)
+        if coding:
+            body = zlib.compress(body, wbits=WINDOW_BITS[coding])
+        return PageFile(body, tag, coding)
 
 
-async def _send(request: web.Request, path: Path) -> web.Response:
+PAGE_FILES = web.AppKey("page_files", PageFiles)
+
+
+async def _send(
+    request: web.Request, name: str, cache_control: str = ASK
+) -> web.Response:
     """The file, or 304 for a client that has it."""
-    files, version = request.app[CACHED_FILES], _version(path)
-    coding = coding_of(request) if version.size >= MIN_COMPRESSED else None
-    cached = files.get((path, coding))
-    if cached is None or cached.version != version:
-        cached = await asyncio.to_thread(_read, path, coding, version)
-        files[path, coding] = cached
-    response = web.Response(headers={**HEADERS, "Vary": "Accept-Encoding"})
-    response.etag = cached.tag
-    if is_current(request, cached.tag):
+    file = await request.app[PAGE_FILES].read(name, coding_of(request))
+    response = web.Response(headers={**HEADERS, "Cache-Control": cache_control})
+    response.etag = file.tag
+    if is_current(request, file.tag):
         response.set_status(304)
         return response
-    response.headers["Content-Type"] = CONTENT_TYPES[path.suffix]
-    if coding:
-        response.headers["Content-Encoding"] = coding.value
-    response.body = cached.body
+    response.headers["Content-Type"] = CONTENT_TYPES[FILES[name].suffix]
+    if file.coding:
+        response.headers["Content-Encoding"] = file.coding.value
+    response.body = file.body
     return response
-
-
-def _version(path: Path) -> Version:
-    status = path.stat()
-    return Version(status.st_size, status.st_mtime_ns)
-
-
-def _read(path: Path, coding: ContentCoding | None, version: Version) -> CachedFile:
-    """Read the file and compress it, which takes long for the largest."""
-    body = path.read_bytes()
-    tag = entity_tag(sha256(body).hexdigest()[:32], coding)
-    if coding:
-        body = zlib.compress(body, wbits=WINDOW_BITS[coding])
-    return CachedFile(version, body, tag)

@@ -19,7 +19,7 @@ from etl.api.files import delete_file, file, files, put_file
 from etl.api.history import cancel, events, rejected_records, rejects, run, runs
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
-from etl.api.pages import CACHED_FILES, docs, send_page, static, wants_page
+from etl.api.pages import PAGE_FILES, PageFiles, docs, send_page, static, wants_page
 from etl.api.readiness import Readiness
 from etl.api.sites import allow_origins
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> web.Application:
     app[TRUSTED] = settings.trusted_proxies
     app[METRICS] = counts
     app[STREAMS] = Streams()
-    app[CACHED_FILES] = {}
+    app[PAGE_FILES] = PageFiles()
     app.cleanup_ctx.extend([_database, open_files])
     if settings.watch:
         app.cleanup_ctx.append(_watch)

@@ -166,7 +166,7 @@ function readLibrary() {
     const lost = () => reject(new Problem(0, "The chart library cannot be loaded."));
     document.head.append(
       h("script", {
-        src: "static/vendor/chart.js/chart.umd.min.js",
+        src: new URL("vendor/chart.js/chart.umd.min.js", import.meta.url),
         onload: resolve,
         onerror: lost,
       }),

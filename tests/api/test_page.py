@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -56,16 +55,19 @@ async def test_browsers_get_the_page_and_programs_the_index(
 async def test_the_page_and_its_modules_name_all_files(client: Client) -> None:
     async with client.get("/", headers={"Accept": BROWSER}) as response:
         text = await response.text()
-    named = set(re.findall('(?:href|src)="static/([^"]*)"', text))
+    version, *others = set(re.findall('(?:href|src)="static/([^/"]*)/', text))
+    assert not others
+    named = set(re.findall(f'(?:href|src)="static/{version}/([^"]*)"', text))
     for path in OURS:
         named |= set(re.findall('(?m)^import .* from "./(.*)";$', path.read_text()))
-        named |= set(re.findall('src: "static/(.*)"', path.read_text()))
+        named |= set(re.findall(r'URL\("(.*)", import', path.read_text()))
     assert named | {"index.html"} == {
         name for name in FILES if not name.startswith("docs/")
     }
     for name in named:
-        async with client.get(f"/static/{name}") as response:
+        async with client.get(f"/static/{version}/{name}") as response:
             assert response.status == 200
+            assert response.headers["Cache-Control"].endswith("immutable")
             assert await response.read() == FILES[name].read_bytes()
             kind = {".css": "text/css", ".svg": "image/svg+xml"}
             suffix = Path(name).suffix
@@ -87,26 +89,39 @@ async def test_a_known_file_is_304(client: Client, path: str) -> None:
         assert response.status == 200
 
 
-async def test_a_file_is_read_again_only_when_it_has_changed(
+async def version_of_page(client: Client) -> str:
+    async with client.get("/", headers={"Accept": BROWSER}) as response:
+        found = re.search('="static/([^/"]*)/', await response.text())
+        assert found
+        return found[1]
+
+
+async def test_a_file_is_read_once(
     client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "page.css"
+    path.write_text(first := "a { color: red }" * 100)
     monkeypatch.setitem(FILES, "page.css", path)
-    first, second = "a { color: red }" * 100, "a { color: tan }" * 100
-    tags = set()
-    for content, time, answered in [
-        (first, 1, first),
-        (second, 1, first),  # nothing says that it has changed
-        (second, 2, second),
-        (first + second, 2, first + second),
-    ]:
-        path.write_text(content)
-        os.utime(path, (time, time))
+    for _ in range(2):
         async with client.get("/static/page.css") as response:
             assert response.headers["Content-Encoding"] == "gzip"
-            assert await response.text() == answered
-            tags.add(response.headers["ETag"])
-    assert len(tags) == 3
+            assert await response.text() == first
+        path.write_text("a { color: tan }")
+
+
+async def test_a_changed_file_has_another_url(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = await version_of_page(await start_service())
+    path = tmp_path / "page.css"
+    path.write_text(text := "a { color: red }")
+    monkeypatch.setitem(FILES, "page.css", path)
+    client = await start_service()
+    assert await version_of_page(client) != old
+    # A page that is still open may ask for more of its files.
+    async with client.get(f"/static/{old}/page.css") as response:
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert await response.text() == text
 
 
 GUARDED = ["/", "/static/page.js", "/static/page.css"]
@@ -150,6 +165,8 @@ STRANGE = [
     "",
     "vendor",
     "//etc/passwd",
+    "0123456789abcdef",
+    "0123456789abcdef/0123456789abcdef/page.js",
 ]
 
 

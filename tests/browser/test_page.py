@@ -21,6 +21,7 @@ from tests.support.browser import (
     write,
 )
 from tests.support.databases import Postgres
+from tests.support.processes import fetch
 
 pytestmark = pytest.mark.any_postgres
 
@@ -42,6 +43,25 @@ def test_a_first_visit_says_what_to_do(watched: Watched, url: str) -> None:
     page.locator("#charts").scroll_into_view_if_needed()
     expect(page.locator("#figures figure").first).to_contain_text("Nothing to draw yet")
     assert violations(page) == []
+
+
+def test_a_second_visit_loads_no_file_again(watched: Watched, url: str) -> None:
+    page = watched.open(url)
+    page.wait_for_load_state("networkidle")
+    first = files_sent(url)
+    assert first > 10
+    page.goto("about:blank")
+    page.goto(url)
+    page.locator("#features-message .empty").wait_for()
+    page.wait_for_load_state("networkidle")
+    assert files_sent(url) == first
+
+
+def files_sent(url: str) -> int:
+    """How often files of the page were asked for so far."""
+    metrics = fetch(f"{url}metrics").decode()
+    counted = re.findall('http_requests_total{.*"/static/{file}".*} (.*)', metrics)
+    return int(sum(map(float, counted)))
 
 
 def test_a_run_shows_its_progress_and_its_outcome(
