@@ -10,6 +10,8 @@ import { stateOfData } from "./state.js";
 import { tips } from "./tips.js";
 import { showWatch } from "./watch.js";
 
+find("incomplete").remove();
+
 const features = featuresSection({
   start() {
     find("run").focus();

@@ -64,6 +64,17 @@ def files_sent(url: str) -> int:
     return int(sum(map(float, counted)))
 
 
+def test_a_page_whose_modules_do_not_load_says_so(watched: Watched, url: str) -> None:
+    page = watched.open("about:blank")
+    page.route("**/dom.js", lambda route: route.fulfill(status=404))
+    watched.expected.add(404)
+    page.goto(url)
+    notice = page.get_by_text("The page is not complete yet")
+    expect(notice).to_be_hidden()
+    page.evaluate("document.getAnimations().forEach((each) => each.finish())")
+    expect(notice).to_be_visible()
+
+
 def test_a_run_shows_its_progress_and_its_outcome(
     watched: Watched, url: str, database: str
 ) -> None:
