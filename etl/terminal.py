@@ -25,7 +25,7 @@ from etl.postgres.database import Database
 from etl.reading.catalog import read_catalog
 from etl.reading.statements import first_rows
 from etl.run.records import Run
-from etl.run.rejects import START, rejects_of
+from etl.run.rejects import START, Rejects
 from etl.run.streams import LoadedFile
 from etl.standardstreams import print_text
 
@@ -112,7 +112,7 @@ async def show_rejects(database: Database, run: Run) -> None:
         return
     async with database.readers.connection() as connection:
         cursor = connection.cursor(row_factory=dict_row)
-        await cursor.execute(rejects_of(run.id, START, FIRST_REJECTS))
+        await cursor.execute(Rejects(run.id).rows(START, FIRST_REJECTS))
         first = await cursor.fetchall()
     print_text("rejected records by reason")
     for file in files:

@@ -14,20 +14,21 @@ from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.errors import BadParameter, Cancelled, RequestError, truncated
 from etl.http.addresses import page_links
 from etl.http.headers import attachment
-from etl.http.parameters import choice, flag, identifier, positive, refuse_parameters
+from etl.http.parameters import (
+    choice,
+    csv_name,
+    flag,
+    identifier,
+    positive,
+    refuse_parameters,
+)
 from etl.http.problems import problem
 from etl.http.representations import encode_as_accepted
 from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream, stream_file
 from etl.run.events import LAST_EVENT_ID
 from etl.run.records import Run, RunSummary, read_runs
-from etl.run.rejects import (
-    START,
-    RejectCursor,
-    last_of_page,
-    records_of_file,
-    rejects_of,
-)
+from etl.run.rejects import START, RejectCursor, Rejects, records_of_file
 
 #: Runs of a page, and the number of a run: what a bigint holds.
 MAX_RUNS, MAX_NUMBER = 1000, 2**63 - 1
@@ -70,22 +71,22 @@ async def run(request: web.Request) -> web.Response:
 
 async def rejects(request: web.Request) -> web.StreamResponse:
     """The rejected records of a run with their reasons, by file and line."""
-    refuse_parameters(request, "format", "bom", "limit", "after", "reason")
+    refuse_parameters(request, "format", "bom", "limit", "after", "file", "reason")
     form = choice(request, "format", "json", "csv")
     bom = flag(request.query, "bom", default=False)
     if bom and form != "csv":
         raise BadParameter("bom is for format=csv")
     limit = positive(request, "limit")
-    reason = identifier(request, "reason")
+    file, reason = csv_name(request, "file"), identifier(request, "reason")
     given = request.query.get("after")
     try:
         after = START if given is None else RejectCursor.parse(given)
     except ValueError:
-        found = truncated(given or "")
-        message = f"after is what the Link header of a page gave, not {found}"
+        value = truncated(given or "")
+        message = f"after is what the Link header of a page gave, not {value}"
         raise BadParameter(message) from None
     number = (await _summary(request))["id"]
-    query = rejects_of(number, after, limit, reason)
+    chosen = Rejects(number, file, reason)
 
     async def open_rejects(
         connection: AsyncConnection, response: web.StreamResponse
@@ -94,11 +95,12 @@ async def rejects(request: web.Request) -> web.StreamResponse:
         if form == "csv":
             response.headers.update(attachment(f"rejects-{number}.csv"))
         encode_as_accepted(request, response)
-        last = limit and await last_of_page(connection, number, after, limit, reason)
+        last = limit and await chosen.last_of_page(connection, after, limit)
         following = {"after": str(last)} if last else {}
         response.headers.update(page_links(request, **following))
-        rows = query if form == "csv" else as_objects(query)
-        return stream(connection, rows, form, bom=bom)
+        rows = chosen.rows(after, limit)
+        objects = rows if form == "csv" else as_objects(rows)
+        return stream(connection, objects, form, bom=bom)
 
     return await send_rows(request, request.app[DATABASE], open_rejects)
 

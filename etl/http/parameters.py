@@ -152,3 +152,11 @@ def identifier(request: web.Request, name: str) -> str | None:
         return value
     found = truncated(value)
     raise BadParameter(f"{name} is a word, as in the list of rejects, not {found}")
+
+
+def csv_name(request: web.Request, name: str) -> str | None:
+    """The name of a CSV file, or None."""
+    value = request.query.get(name)
+    if value is None or re.fullmatch(r"[^\0/]{1,251}\.csv", value):
+        return value
+    raise BadParameter(f"{name} is the name of a CSV file, not {truncated(value)}")

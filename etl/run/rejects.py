@@ -103,16 +103,48 @@ class RejectCursor:
 START = RejectCursor(is_consequence=False, file="", line=0, id=0)
 
 
-def rejects_of(
-    run_id: int, after: RejectCursor, limit: int | None, reason: str | None = None
-) -> sql.Composed:
-    """The query for a run's rejects, one row per error: the causes by file and line,
-    then what follows from them; only those with a reason, where one is given.
+@dataclass(frozen=True)
+class Rejects:
+    """The rejects of a run, one row per error: the causes by file and line, then what
+    follows from them. Only those of a ``file``, or with a ``reason``, where one is
+    given.
     """
-    return sql.SQL(
-        'select file, line, column_name as "column", value, reason, message, record'
-        " from etl.rejects where {} order by is_consequence, file, line, id limit {}"
-    ).format(_chosen(run_id, after, reason), limit)
+
+    run_id: int
+    file: str | None = None
+    reason: str | None = None
+
+    def rows(self, after: RejectCursor, limit: int | None) -> sql.Composed:
+        """The query for those after a cursor."""
+        return sql.SQL(
+            'select file, line, column_name as "column", value, reason, message, record'
+            " from etl.rejects where {}"
+            " order by is_consequence, file, line, id limit {}"
+        ).format(self._chosen(after), limit)
+
+    async def last_of_page(
+        self, connection: AsyncConnection, after: RejectCursor, limit: int
+    ) -> RejectCursor | None:
+        """The last one of a page of ``limit``, or None where no more follow."""
+        rows = await connection.execute(
+            sql.SQL(
+                "select is_consequence, file, line, id from etl.rejects where {}"
+                " order by is_consequence, file, line, id limit 2 offset {}"
+            ).format(self._chosen(after), limit - 1)
+        )
+        found = await rows.fetchall()
+        return RejectCursor(*found[0]) if len(found) == 2 else None
+
+    def _chosen(self, after: RejectCursor) -> sql.Composed:
+        return sql.SQL(
+            "run_id = {} and (is_consequence, file, line, id) > ({}, {}, {}, {})"
+            " and ({file}::text is null or file = {file})"
+            " and ({reason}::text is null or reason = {reason})"
+        ).format(
+            *(self.run_id, after.is_consequence, after.file, after.line, after.id),
+            file=self.file,
+            reason=self.reason,
+        )
 
 
 def records_of_file(run_id: int, file: str) -> sql.Composed:
@@ -122,32 +154,3 @@ def records_of_file(run_id: int, file: str) -> sql.Composed:
         " where run_id = {} and is_consequence in (false, true) and file = {}"
         " order by line) as records order by line"
     ).format(run_id, file)
-
-
-async def last_of_page(
-    connection: AsyncConnection,
-    run_id: int,
-    after: RejectCursor,
-    limit: int,
-    reason: str | None = None,
-) -> RejectCursor | None:
-    """The last entry of a page of ``limit`` entries, or None where no more follow."""
-    rows = await connection.execute(
-        sql.SQL(
-            "select is_consequence, file, line, id from etl.rejects where {}"
-            " order by is_consequence, file, line, id limit 2 offset {}"
-        ).format(_chosen(run_id, after, reason), limit - 1)
-    )
-    found = await rows.fetchall()
-    return RejectCursor(*found[0]) if len(found) == 2 else None
-
-
-def _chosen(run_id: int, after: RejectCursor, reason: str | None) -> sql.Composed:
-    """The condition for the rejects of a run that come after a cursor."""
-    return sql.SQL(
-        "run_id = {} and (is_consequence, file, line, id) > ({}, {}, {}, {})"
-        " and ({reason}::text is null or reason = {reason})"
-    ).format(
-        *(run_id, after.is_consequence, after.file, after.line, after.id),
-        reason=reason,
-    )

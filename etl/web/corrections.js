@@ -19,8 +19,8 @@ export async function correct(records, name) {
   const run = await lastRunOver(name, tag);
   const { header } = run.files.find((each) => each.file === name);
   const added = await recordsOf(records, header, name);
-  const rejects = await get(`runs/${run.id}/rejects`);
-  const parts = await without(inPlace, linesOf(rejects.filter((each) => each.file === name)));
+  const rejects = await get(`runs/${run.id}/rejects?file=${encodeURIComponent(name)}`);
+  const parts = await without(inPlace, linesOf(rejects));
   const end = header.endsWith("\r\n") ? "\r\n" : "\n";
   const last = new Uint8Array(await parts.slice(-1).arrayBuffer());
   const between = last[0] === NEWLINE ? "" : end;

@@ -125,12 +125,15 @@ async def test_pages_csv_and_wrong_questions(
         ("after=x", "after is what the Link header"),
         ("after=%00:1:1", "after is what the Link header"),
         (f"after=x:1:{'9' * 19}", "after is what the Link header"),
+        ("file=users", "file is the name of a CSV file, not 'users'"),
+        ("file=%00.csv", "file is the name of a CSV file"),
         ("reason=", "reason is a word, as in the list of rejects, not ''"),
         ("reason=two words", "reason is a word, as in the list of rejects"),
         ("reason=a&reason=b", "parameter 'reason' appears more than once"),
         (
             "page=2",
-            "unknown parameter 'page'; allowed: format, bom, limit, after, reason",
+            "unknown parameter 'page'; allowed: format, bom, limit, after, file,"
+            " reason",
         ),
     ):
         async with client.get(f"{path}?{query}") as response:
@@ -187,6 +190,10 @@ async def test_causes_come_before_consequences(
         ("&reason=rejected_user", entries[3:]),
         ("&reason=invalid_value", entries[1:3]),
         ("&reason=no_such-reason", []),
+        ("&file=users.csv", entries[2:3]),
+        ("&file=user_experiments.csv", [*entries[:2], *entries[3:]]),
+        ("&file=user_experiments.csv&reason=invalid_value", entries[1:2]),
+        ("&file=others.csv", []),
     ):
         paged = []
         following: str | None = f"{path}?limit=2{query}"
