@@ -106,7 +106,7 @@ def start(state_dir: Path) -> Cluster:
 
 
 def _start(cluster: Cluster) -> None:
-    if not cluster.data.exists():
+    if not os.path.lexists(cluster.data):
         _make_cluster(cluster)
     folders.check_version(cluster.data)
     try:

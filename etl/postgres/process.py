@@ -133,11 +133,18 @@ def last_logged(home: Path, level: str, since: float) -> str | None:
         lines = [
             line
             for path in [home / "start.log", *(home / "log").glob("*.log")]
-            if path.exists()
-            for line in path.read_text(errors="replace").splitlines()
+            for line in _lines_of(path)
             if f"{level}:  " in line and line >= first
         ]
     return max(lines).partition(f"{level}:  ")[2] if lines else None
+
+
+def _lines_of(path: Path) -> list[str]:
+    """The lines of a file; none where there is none that may be read."""
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def start_server(

@@ -337,7 +337,8 @@ def put(service: Service, name: str, content: bytes, **headers: str) -> tuple[in
         with build_opener(ProxyHandler({})).open(request, timeout=30) as answer:
             return answer.status, ""
     except HTTPError as error:
-        return error.code, json.load(error)["detail"]
+        with error:
+            return error.code, json.load(error)["detail"]
 
 
 def test_files_are_sent_into_a_volume_and_stay_there() -> None:

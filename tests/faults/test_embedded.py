@@ -75,8 +75,7 @@ def test_root_follows_no_link_of_the_servers_user(state: Path, tmp_path: Path) -
         (cluster.home / name).symlink_to(mine)
     embedded.stop(embedded.start(state))
     assert (cluster.data / "features-etl.conf").stat().st_uid != 0
-    with pytest.raises(PermissionError):
-        last_logged(cluster.home, "FATAL", 0)
+    assert last_logged(cluster.home, "FATAL", 0) is None
     cluster.data.rename(cluster.data.with_name("moved"))
     cluster.data.symlink_to(tmp_path)
     with pytest.raises(EmbeddedError, match="STATE_DIR: .*: Permission denied"):

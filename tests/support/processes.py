@@ -95,7 +95,8 @@ def answer(url: str) -> tuple[int, bytes]:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.read()
+        with error:
+            return error.code, error.read()
 
 
 def postgres_runs(state: Path) -> bool:

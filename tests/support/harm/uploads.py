@@ -97,7 +97,8 @@ class _Uploads:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
         except (OSError, HTTPException):
             return 0
 
