@@ -30,7 +30,8 @@ from etl.http.representations import Representation, coding_of
 from etl.postgres.database import Database
 from etl.postgres.sqlerrors import describe, is_lost
 from etl.postgres.transactions import SNAPSHOT, local, transaction
-from etl.reading.reader import DataLoader, PublishedVersion, read_published
+from etl.reading.dataloader import DataLoader
+from etl.reading.reader import PublishedVersion, read_published
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
 
 #: What a chart may cost, and the most points that a reader can tell apart.

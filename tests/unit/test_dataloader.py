@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from etl.reading.reader import DataLoader
+from etl.reading.dataloader import DataLoader
 
 
 class Statements:
