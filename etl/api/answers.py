@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, RequestError
-from etl.http.addresses import page_links
+from etl.http.addresses import client_address, network_of, page_links
 from etl.http.headers import attachment
 from etl.http.negotiation import (
     check_profile,
@@ -21,7 +21,6 @@ from etl.http.negotiation import (
 )
 from etl.http.representations import Representation, coding_of
 from etl.http.sending import send_rows
-from etl.postgres.database import Database
 from etl.postgres.transactions import local
 from etl.reading.catalog import Catalog
 from etl.reading.exports import CONTENT_TYPES, as_array, stream
@@ -58,10 +57,10 @@ VARY = "Accept, Accept-Encoding, Accept-Profile, Prefer, Range, Range-Unit"
 async def features(request: web.Request) -> web.StreamResponse:
     """The rows that a query selects, or with ``facet`` the values of columns."""
     answer = _facets if "facet" in request.query else _rows
-    return await answer(request, request.app[DATABASE])
+    return await answer(request)
 
 
-async def _rows(request: web.Request, database: Database) -> web.StreamResponse:
+async def _rows(request: web.Request) -> web.StreamResponse:
     """The rows that the query string and the headers ask for."""
     asked = preferences_of(request)
     if len(request.query.getall("after", [])) > 1:
@@ -81,12 +80,12 @@ async def _rows(request: web.Request, database: Database) -> web.StreamResponse:
             page = await answer.page(request.app[READER])
             if page is not None:
                 return page
-        return await send_rows(request, database, answer.open_rows)
+        return await send_rows(request, request.app[DATABASE], answer.open_rows)
 
     return await _with_catalog(request, attempt)
 
 
-async def _facets(request: web.Request, database: Database) -> web.StreamResponse:
+async def _facets(request: web.Request) -> web.StreamResponse:
     """The commonest values of the columns that the query string names."""
     accepted = choose_format(request.headers.get("Accept", ""), ("json",))
     asked = Preferences(accepted, timezone=preferences_of(request).timezone)
@@ -98,7 +97,7 @@ async def _facets(request: web.Request, database: Database) -> web.StreamRespons
         if not_modified := await _unchanged(form, catalog):
             return not_modified
         async with (
-            database.readers.connection() as connection,
+            request.app[READER].connection(_client(request)) as connection,
             in_timezone(connection, asked.timezone),
         ):
             return form.answer(*await count_values(connection, facets))
@@ -131,6 +130,11 @@ async def feature(request: web.Request) -> web.StreamResponse:
         return form.answer(published, row.encode())
 
     return await _with_catalog(request, attempt)
+
+
+def _client(request: web.Request) -> str | None:
+    """Whose share in the connections a query takes."""
+    return network_of(client_address(request))
 
 
 def _representation(
@@ -181,13 +185,15 @@ class _Answer:
 
     async def page(self, reader: Reader) -> web.Response | None:
         """All rows that the query asks for; None if they are too many for a page."""
-        query = self.query
+        query, client = self.query, _client(self.form.request)
         limit = min(query.most_rows, 1 if query.is_single else MAX_PAGE_ROWS)
-        page = await reader.page(query, self.after, limit)
+        page = await reader.page(query, self.after, limit, client=client)
         found = page.found if query.limit is None else min(page.found, query.limit)
         if query.is_single and found != 1:
             counting = replace(query, count="exact")
-            counted = await reader.page(counting, None, 0, with_rows=False)
+            counted = await reader.page(
+                counting, None, 0, client=client, with_rows=False
+            )
             number = _between(query, counted.total or 0)
             raise NotAcceptable(
                 f"one row is asked for, and there are {number}",

@@ -6,15 +6,15 @@ Rows always come with the version that was published in the same snapshot.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 
 from etl.errors import BadParameter
-from etl.postgres.database import Database
+from etl.postgres.database import MAX_READERS, Database
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
 from etl.reading import statements
@@ -22,6 +22,10 @@ from etl.reading.catalog import Catalog, read_catalog
 from etl.reading.cursors import encode_cursor
 from etl.reading.dataloader import DataLoader
 from etl.reading.query import MAX_PAGE_ROWS, Query
+from etl.reading.shares import Shares
+
+#: Connections that the queries of one client may use: half of them.
+MAX_READERS_OF_CLIENT = MAX_READERS // 2
 
 #: What Postgres raises for a query that does not fit the columns, their types or what
 #: it can do.
@@ -81,6 +85,7 @@ class Reader:
         self._versions = DataLoader(self._load_versions)
         self._rows = DataLoader(self._load_rows)
         self._pages = DataLoader(self._load_pages)
+        self._shares = Shares(MAX_READERS_OF_CLIENT)
 
     async def refresh(self) -> None:
         """Read the catalog again if the table has changed since it was read."""
@@ -107,13 +112,32 @@ class Reader:
         return checked(query.catalog, published), row
 
     async def page(
-        self, query: Query, after: str | None, limit: int, *, with_rows: bool = True
+        self,
+        query: Query,
+        after: str | None,
+        limit: int,
+        *,
+        client: Hashable,
+        with_rows: bool = True,
     ) -> Page:
         """A page of up to ``limit`` rows, or what is known of them without any.
 
-        Clients that ask for the same page at once share it. Raises StaleCatalog.
+        Clients that ask for the same page at once share it. Raises StaleCatalog, and
+        what ``connection`` does.
         """
-        return await self._pages.load((query, after, limit, with_rows), None)
+        return await self._pages.load((query, after, limit, with_rows), client)
+
+    @asynccontextmanager
+    async def connection(self, client: Hashable) -> AsyncIterator[AsyncConnection]:
+        """A connection for a query of a client, while in here.
+
+        Raises RequestError, a 503, where the client has MAX_READERS_OF_CLIENT of them.
+        """
+        async with (
+            self._shares.of(client),
+            self._database.readers.connection() as connection,
+        ):
+            yield connection
 
     async def _load_versions(
         self, _: None, requests: Sequence[None]
@@ -122,15 +146,15 @@ class Reader:
             return [await read_published(connection)] * len(requests)
 
     async def _load_pages(
-        self, kind: tuple[Query, str | None, int, bool], requests: Sequence[None]
+        self, kind: tuple[Query, str | None, int, bool], clients: Sequence[Hashable]
     ) -> list[Page]:
         query, after, limit, with_rows = kind
         async with (
-            self._database.readers.connection() as connection,
+            self.connection(clients[0]) as connection,
             in_timezone(connection, query.asked.timezone),
         ):
             page = await read_page(connection, query, after, limit, with_rows=with_rows)
-        return [page] * len(requests)
+        return [page] * len(clients)
 
     async def _load_rows(
         self, kind: tuple[Query, object], keys: Sequence[str]

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import AsyncExitStack
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import AsyncConnection
 
+from etl.postgres import pools
 from etl.postgres.database import MAX_READERS
 from etl.postgres.pools import READ_SETTINGS, RUN_SETTINGS
+from etl.reading import shares
+from etl.reading.reader import MAX_READERS_OF_CLIENT
 from tests.support.client import StartService, get, trigger
 from tests.support.locks import held_up, waits_for_a_lock
 
@@ -33,24 +38,61 @@ async def test_readers_of_a_locked_table_keep_nobody_else_waiting(
     connection: AsyncConnection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There are more of them than connections; all are served once it is free."""
+    """There are more of them than connections; all are served once it is free. Those
+    of one client, as of clients in one /64, use half of the connections.
+    """
     monkeypatch.setitem(READ_SETTINGS, "lock_timeout", "60s")
-    client = await start_service()
+    monkeypatch.setattr(pools, "POOL_WAIT_SECONDS", 60)
+    monkeypatch.setattr(shares, "POOL_WAIT_SECONDS", 60)
+    client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
     await trigger(client)
     async with client.get("/features") as response:
         known = {"If-None-Match": response.headers["ETag"]}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(held_up(connection, "features"))
-        reading = [
-            asyncio.create_task(get(client, f"/features?limit={number + 1}"))
-            for number in range(MAX_READERS + 5)
-        ]
-        await waits_for_a_lock(connection, MAX_READERS)
+        reading: list[asyncio.Task[Any]] = []
+        for address, count in (
+            ("192.0.2.1", MAX_READERS_OF_CLIENT),
+            ("2001:db8::{}", 2 * MAX_READERS_OF_CLIENT),
+            ("192.0.2.2", MAX_READERS),
+        ):
+            for number in range(MAX_READERS):
+                path = f"/features?{'facet=name' if number % 2 else 'order=name'}"
+                path += f"&user_id=gt.-{len(reading)}"
+                forwarded = {"X-Forwarded-For": address.format(number)}
+                reading.append(asyncio.create_task(get(client, path, forwarded)))
+            await waits_for_a_lock(connection, count)
         for path in OTHERS:
             async with client.get(path) as response:
                 assert response.status == 200, path
         async with client.get("/features", headers=known) as response:
             assert response.status == 304
+    assert all(await asyncio.gather(*reading))
+
+
+async def test_a_client_that_has_its_share_is_told_so(
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(READ_SETTINGS, "lock_timeout", "60s")
+    monkeypatch.setattr(shares, "POOL_WAIT_SECONDS", 0.05)
+    client = await start_service()
+    await trigger(client)
+    async with held_up(connection, "features"):
+        reading = [
+            asyncio.create_task(get(client, f"/features?user_id=gt.-{number}"))
+            for number in range(MAX_READERS_OF_CLIENT)
+        ]
+        await waits_for_a_lock(connection, MAX_READERS_OF_CLIENT)
+        for path in ("/features?order=name", "/features?facet=name"):
+            async with client.get(path) as response:
+                assert response.status == 503
+                assert response.headers["Retry-After"]
+                assert "for your address" in await response.text()
+        # It waits with the others who have asked for the same.
+        reading.append(asyncio.create_task(get(client, "/features?user_id=gt.-1")))
+        await waits_for_a_lock(connection, MAX_READERS_OF_CLIENT)
     assert all(await asyncio.gather(*reading))
 
 

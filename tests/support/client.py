@@ -37,8 +37,8 @@ async def features(client: Client) -> list[dict[str, Any]]:
         return rows
 
 
-async def get(client: Client, path: str) -> Any:
-    async with client.get(path) as response:
+async def get(client: Client, path: str, headers: dict[str, str] | None = None) -> Any:
+    async with client.get(path, headers=headers) as response:
         assert response.status == 200
         return await response.json()
 

@@ -1,0 +1,47 @@
+"""How many queries of one client are in progress at once; further ones wait.
+
+Knows clients by any name, and nothing of what they ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from etl.errors import RequestError
+from etl.postgres.pools import POOL_WAIT_SECONDS
+
+
+class Shares:
+    """Lets each client have ``most`` queries in progress."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        # Those of clients that have none in progress go by themselves.
+        self._free: WeakValueDictionary[Hashable, asyncio.Semaphore]
+        self._free = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, client: Hashable) -> AsyncIterator[None]:
+        """One query of a client, while in here; first waits until it may begin.
+
+        Raises RequestError, a 503, where that takes longer than a connection may.
+        """
+        free = self._free.get(client)
+        if free is None:
+            free = self._free[client] = asyncio.Semaphore(self._most)
+        try:
+            async with asyncio.timeout(POOL_WAIT_SECONDS):
+                await free.acquire()
+        except TimeoutError:
+            raise RequestError(
+                f"{self._most} queries are in progress for your address, which is the"
+                " most: try again in a moment",
+                503,
+            ) from None
+        try:
+            yield
+        finally:
+            free.release()
