@@ -116,20 +116,23 @@ async def feature(request: web.Request) -> web.StreamResponse:
         query = read_select(catalog, parameters)
         if len(catalog.key) != 1:
             raise RequestError("features has no key of one column", 404)
-        missing = RequestError(
-            f"features has no row whose {catalog.key[0].name} is {key!r}", 404
-        )
         if not is_text(key):
-            raise missing
+            raise _no_row(catalog, key)
         form = Representation(request, digest(key, query.digest), "Accept")
         if not_modified := await _unchanged(form, catalog):
             return not_modified
         published, row = await reader.row(query, key)
         if row is None:
-            raise missing
+            raise _no_row(catalog, key)
         return form.answer(published, row.encode())
 
     return await _with_catalog(request, attempt)
+
+
+def _no_row(catalog: Catalog, key: str) -> RequestError:
+    return RequestError(
+        f"features has no row whose {catalog.key[0].name} is {key!r}", 404
+    )
 
 
 def _client(request: web.Request) -> str | None:

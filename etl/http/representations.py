@@ -10,6 +10,8 @@ the published version, a digest of the files of data and SQL that went into
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
 
 from aiohttp import ETag, web
 from aiohttp.web import ContentCoding
@@ -47,6 +49,12 @@ def encode(
         response.enable_compression(coding)
 
 
+@lru_cache(1)
+def _http_date(seconds: int) -> str:
+    """A time in seconds since 1970; most answers are of the same publish."""
+    return formatdate(seconds, usegmt=True)
+
+
 def entity_tag(value: str, coding: ContentCoding | None = None) -> ETag:
     """A strong entity tag; each coding has its own."""
     return ETag(f"{value}-{coding.value}" if coding else value)
@@ -76,13 +84,16 @@ class Representation:
         response.headers["Vary"] = self.vary
         if published.run_id is not None:
             response.headers["X-Run-Id"] = str(published.run_id)
-            response.last_modified = published.modified
+        if published.modified is not None:
+            response.headers["Last-Modified"] = _http_date(published.modified)
         if response.status != 304:
             encode(self.request, response, self.coding)
 
     def not_modified(self, published: PublishedVersion) -> web.Response | None:
         """A 304 if the client has this representation, else None."""
-        if not is_current(self.request, self._etag(published)):
+        if not self.request.if_none_match or not is_current(
+            self.request, self._etag(published)
+        ):
             return None
         response = web.Response(status=304)
         self.describe(response, published)

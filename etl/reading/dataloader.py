@@ -31,7 +31,8 @@ class DataLoader(Generic[K, Q, A]):
     ) -> None:
         self._load = load
         self._waiting: dict[K, list[tuple[Q, asyncio.Future[A]]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: dict[K, list[tuple[Q, asyncio.Future[A]]]] = {}
+        self._tasks: dict[K, asyncio.Task[None]] = {}
 
     async def load(self, kind: K, request: Q) -> A:
         """The answer to one request."""
@@ -41,12 +42,20 @@ class DataLoader(Generic[K, Q, A]):
         else:
             self._waiting[kind] = [(request, future)]
             self._start(kind)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._cancel_if_unwanted(kind)
+            raise
 
     def _start(self, kind: K) -> None:
-        task = asyncio.create_task(self._answer(kind))
-        self._tasks.add(task)  # the event loop refers to it weakly
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[kind] = asyncio.create_task(self._answer(kind))
+
+    def _cancel_if_unwanted(self, kind: K) -> None:
+        """Cancel the statement in progress if nobody waits for its answers."""
+        loading = self._loading.get(kind)
+        if loading and all(future.cancelled() for _, future in loading):
+            self._tasks[kind].cancel()
 
     async def _answer(self, kind: K) -> None:
         """Answer those that wait now, then start on those that have come meanwhile."""
@@ -54,14 +63,8 @@ class DataLoader(Generic[K, Q, A]):
             await asyncio.sleep(0)
         waiting = self._waiting[kind]
         batch, waiting[:] = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
-        task = asyncio.current_task()
-
-        def cancel_if_unwanted(_: asyncio.Future[A]) -> None:
-            if task and all(future.cancelled() for _, future in batch):
-                task.cancel()
-
-        for _, future in batch:
-            future.add_done_callback(cancel_if_unwanted)
+        self._loading[kind] = batch
+        self._cancel_if_unwanted(kind)  # they may have left already
         try:
             answers = await self._load(kind, [request for request, _ in batch])
         except Exception as error:
@@ -73,9 +76,10 @@ class DataLoader(Generic[K, Q, A]):
                 if not future.done():
                     future.set_result(answer)
         finally:
+            del self._loading[kind]
             for _, future in batch:
                 future.cancel()  # if it is not done
             if waiting:
                 self._start(kind)
             else:
-                del self._waiting[kind]
+                del self._waiting[kind], self._tasks[kind]
