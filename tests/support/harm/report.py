@@ -28,6 +28,7 @@ class Report:
     violations: list[str] = field(default_factory=list)
     skipped: str = ""
     _began: float = field(default_factory=lambda: time.monotonic())
+    _ended: float | None = None
 
     def require(self, holds: bool, promise: str, *details: object) -> None:
         """Note a violation where a promise does not hold."""
@@ -47,12 +48,13 @@ class Report:
         for number in range(times):
             began = time.monotonic()
             if began + longest > self._began + self.seconds:
-                return
+                break
             yield number
             longest = max(longest, time.monotonic() - began)
             self.done += 1
             if self.done % max(times // 20, 1) == 0:
                 print(f"… {self.line}", flush=True)
+        self._ended = time.monotonic()
 
     @property
     def line(self) -> str:
@@ -61,8 +63,8 @@ class Report:
 
     @property
     def taken(self) -> int:
-        """Seconds so far."""
-        return round(time.monotonic() - self._began)
+        """Seconds so far, or in all."""
+        return round((self._ended or time.monotonic()) - self._began)
 
 
 def summary(reports: list[Report]) -> str:
