@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
 from etl.reading.catalog import Catalog
@@ -92,6 +92,11 @@ class Query:
         """Whether rows of the answer are groups of rows."""
         return any(item.aggregate for item in self.items)
 
+    @cached_property
+    def has_casts(self) -> bool:
+        """Whether a value of one row may be refused, and with it the whole answer."""
+        return any(item.cast for item in self.items)
+
     @property
     def has_cursor(self) -> bool:
         """Whether a cursor says where the next page starts: not in a list by offset."""
@@ -141,6 +146,7 @@ def read_query(
     )
 
 
+@lru_cache(CACHED_QUERIES)
 def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
     """A query of a single row, for which ``select`` is the only parameter."""
     for name, _ in parameters:

@@ -107,7 +107,7 @@ class Reader:
         A cast may fail for one row, and then fails for all of its statement: such a
         query shares none.
         """
-        alone = object() if any(item.cast for item in query.items) else None
+        alone = object() if query.has_casts else None
         published, row = await self._rows.load((query, alone), key)
         return checked(query.catalog, published), row
 
@@ -161,8 +161,11 @@ class Reader:
     ) -> list[tuple[PublishedVersion, str | None]]:
         statement = statements.rows_by_key(kind[0])
         async with self._database.readers.connection() as connection:
-            rows = await AsyncRawCursor(connection).execute(statement, [list(keys)])
-            return [(PublishedVersion(*it), row) for *it, row in await rows.fetchall()]
+            cursor = AsyncRawCursor(connection)
+            await cursor.execute(statement, [list(keys)], binary=True)
+            ((*published, rows),) = await cursor.fetchall()
+        version = PublishedVersion(*published)
+        return [(version, row) for row in rows]
 
 
 async def read_published(connection: AsyncConnection) -> PublishedVersion:

@@ -63,24 +63,26 @@ NULL = sql.SQL("null")
 def rows_by_key(query: Query) -> bytes:
     """Rows as JSON by their keys, which are one parameter, an array of text.
 
-    One row for each key, in their order: the published version, and the row or null. A
-    key that is no value of the column's type has no row.
+    Its one row is the published version, and an array of the rows in the order of the
+    keys: null where there is none, or the key is no value of the column's type.
     """
     key = query.catalog.key[0]
     statement = sql.SQL(
         """
-        select {version}, (
-            select row_to_json(picked.*) from (
-                select {items} from features
-                where {key} = case
-                    when pg_input_is_valid(wanted.key, {type_name})
-                        then wanted.key::{type}
-                end
-            ) as picked
-        )::text
+        select {version}, array(
+            select (
+                select row_to_json(picked.*) from (
+                    select {items} from features
+                    where {key} = case
+                        when pg_input_is_valid(wanted.key, {type_name})
+                            then wanted.key::{type}
+                    end
+                ) as picked
+            )::text
+            from unnest($1::text[]) with ordinality as wanted (key, position)
+            order by wanted.position
+        )
         from etl.features_state as published
-        cross join unnest($1::text[]) with ordinality as wanted (key, position)
-        order by wanted.position
         """
     )
     return statement.format(
