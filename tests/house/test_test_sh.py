@@ -148,6 +148,22 @@ def test_an_old_python_is_refused(bare: Path) -> None:
     )
 
 
+def test_a_python_for_which_postgres_has_a_package_is_preferred(bare: Path) -> None:
+    tools = bare.parent / "tools"
+    tools.mkdir()
+    (tools / "dirname").symlink_to(str(shutil.which("dirname")))
+    for name, below in (("python3", "4,0"), ("python3.13", "3,15")):
+        path = tools / name
+        path.write_text(
+            f'#!/bin/sh\ncase "$2" in *"({below})"*) ;; *) exit 1 ;; esac\n'
+        )
+        path.chmod(0o755)
+    script = f"PATH='{tools}' PYTHON= ; . scripts/common.bash; find_python"
+    assert run(bare, script=script).stdout == "python3.13\n"
+    (tools / "python3.13").unlink()
+    assert run(bare, script=script).stdout == "python3\n"
+
+
 def test_arguments_are_for_pytest_alone(folder: Path) -> None:
     ended = run(folder, "tests/a b.py", "-k", "tie")
     assert (ended.returncode, ended.stderr) == (0, "")
