@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, RequestError
-from etl.http.addresses import client_address, network_of, page_links
+from etl.http.addresses import client_network, page_links
 from etl.http.headers import attachment
 from etl.http.negotiation import (
     check_profile,
@@ -97,7 +97,9 @@ async def _facets(request: web.Request) -> web.StreamResponse:
         if not_modified := await _unchanged(form, catalog):
             return not_modified
         async with (
-            request.app[READER].connection(_client(request)) as connection,
+            request.app[DATABASE].readers.connection_for(
+                client_network(request)
+            ) as connection,
             in_timezone(connection, asked.timezone),
         ):
             return form.answer(*await count_values(connection, facets))
@@ -121,7 +123,8 @@ async def feature(request: web.Request) -> web.StreamResponse:
         form = Representation(request, digest(key, query.digest), "Accept")
         if not_modified := await _unchanged(form, catalog):
             return not_modified
-        published, row = await reader.row(query, key)
+        client = client_network(request)
+        published, row = await reader.row(query, key, client=client)
         if row is None:
             raise _no_row(catalog, key)
         return form.answer(published, row.encode())
@@ -133,11 +136,6 @@ def _no_row(catalog: Catalog, key: str) -> RequestError:
     return RequestError(
         f"features has no row whose {catalog.key[0].name} is {key!r}", 404
     )
-
-
-def _client(request: web.Request) -> str | None:
-    """Whose share in the connections a query takes."""
-    return network_of(client_address(request))
 
 
 def _representation(
@@ -188,7 +186,7 @@ class _Answer:
 
     async def page(self, reader: Reader) -> web.Response | None:
         """All rows that the query asks for; None if they are too many for a page."""
-        query, client = self.query, _client(self.form.request)
+        query, client = self.query, client_network(self.form.request)
         limit = min(query.most_rows, 1 if query.is_single else MAX_PAGE_ROWS)
         page = await reader.page(query, self.after, limit, client=client)
         found = page.found if query.limit is None else min(page.found, query.limit)

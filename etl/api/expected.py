@@ -17,6 +17,7 @@ from aiohttp import web
 from etl.api.app_keys import DATABASE, SETTINGS
 from etl.csvfiles.folder import CsvFolder, StoredFile
 from etl.errors import RequestError, truncated
+from etl.http.addresses import client_network
 
 #: Threads that wait for the disk on behalf of these requests; runs have others.
 THREADS = 4
@@ -82,7 +83,8 @@ async def open_files(app: web.Application) -> AsyncIterator[None]:
 
 
 async def expected_files(request: web.Request) -> list[ExpectedFile]:
-    async with request.app[DATABASE].records.connection() as connection:
+    records = request.app[DATABASE].records
+    async with records.connection_for(client_network(request)) as connection:
         rows = await connection.execute(
             "select file, columns from etl.expected_files order by file"
         )

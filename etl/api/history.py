@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER
 from etl.errors import BadParameter, Cancelled, RequestError, truncated
-from etl.http.addresses import page_links
+from etl.http.addresses import client_network, page_links
 from etl.http.headers import attachment
 from etl.http.parameters import (
     choice,
@@ -56,10 +56,11 @@ async def runs(request: web.Request) -> web.Response:
     limit = positive(request, "limit", most=MAX_RUNS)
     after = positive(request, "after", most=MAX_NUMBER)
     one_more = limit + 1 if limit else None
-    async with request.app[DATABASE].records.connection() as connection:
-        records = await read_runs(connection, older_than=after, limit=one_more)
-    page = records[:limit]
-    following = {"after": str(page[-1]["id"])} if len(page) < len(records) else {}
+    records = request.app[DATABASE].records
+    async with records.connection_for(client_network(request)) as connection:
+        found = await read_runs(connection, older_than=after, limit=one_more)
+    page = found[:limit]
+    following = {"after": str(page[-1]["id"])} if len(page) < len(found) else {}
     return web.json_response(page, headers=page_links(request, **following))
 
 
@@ -191,7 +192,8 @@ async def _run(request: web.Request) -> tuple[RunSummary, Run | None]:
 async def _summary(request: web.Request) -> RunSummary:
     """The summary of the run that the path names, or 404."""
     number = _number(request)
-    async with request.app[DATABASE].records.connection() as connection:
+    records = request.app[DATABASE].records
+    async with records.connection_for(client_network(request)) as connection:
         if summaries := await read_runs(connection, number):
             return summaries[0]
     raise RequestError(f"there is no run {request.match_info['id']!r}", 404)

@@ -9,7 +9,7 @@ from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
 from etl.postgres.database import Database
-from etl.postgres.pools import POOL_WAIT_SECONDS
+from etl.postgres.shares import POOL_WAIT_SECONDS
 from etl.postgres.sqlerrors import one_line
 from etl.run.runs import Runner
 

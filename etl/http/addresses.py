@@ -76,6 +76,11 @@ def client_address(request: web.BaseRequest) -> str | None:
     return _outermost(request, trusted).client if trusted else request.remote
 
 
+def client_network(request: web.BaseRequest) -> str | None:
+    """Whose shares a request takes: see ``client_address`` and ``network_of``."""
+    return network_of(client_address(request))
+
+
 def is_local(request: web.Request) -> bool:
     """Whether a client is on this machine, and not behind a proxy."""
     address = ip_of(request.remote or "")

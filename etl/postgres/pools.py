@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Mapping,
+)
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -17,10 +24,9 @@ from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 from psycopg_pool import AsyncConnectionPool
 
-T = TypeVar("T")
+from etl.postgres.shares import POOL_WAIT_SECONDS, Shares
 
-#: Seconds that a request waits for a connection before it answers 503.
-POOL_WAIT_SECONDS = 3
+T = TypeVar("T")
 
 #: A firewall or a proxy may drop a connection and tell neither side. It ends where for
 #: a minute nothing that was sent arrives, and no answer of an idle one, which is asked
@@ -93,7 +99,7 @@ async def configure(connection: AsyncConnection, session: Mapping[str, str]) -> 
 
 
 class Pool(AsyncConnectionPool[AsyncConnection]):
-    """A pool whose connections are taken by ``connection()`` alone.
+    """A pool whose connections are taken by ``connection()`` and ``connection_for()``.
 
     ``getconn`` and ``putconn`` wait for locks, for other tasks and for the server. A
     cancellation that arrives there can lose the connection, and a second one, while a
@@ -128,6 +134,17 @@ class Pool(AsyncConnectionPool[AsyncConnection]):
             reconnect_timeout=POOL_WAIT_SECONDS,
         )
         self._running: set[asyncio.Task[Any]] = set()
+        self._shares = Shares(max(1, max_size // 2))
+
+    @asynccontextmanager
+    async def connection_for(self, client: Hashable) -> AsyncIterator[AsyncConnection]:
+        """A connection for what a client asks, while in here: half of them at most.
+
+        Raises what ``connection`` does, and RequestError, a 503, where the client has
+        its half, and none of these becomes free in time.
+        """
+        async with self._shares.of(client), self.connection() as connection:
+            yield connection
 
     @asynccontextmanager
     async def connection(

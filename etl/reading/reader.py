@@ -6,15 +6,15 @@ Rows always come with the version that was published in the same snapshot.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 
 from etl.errors import BadParameter
-from etl.postgres.database import MAX_READERS, Database
+from etl.postgres.database import Database
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
 from etl.reading import statements
@@ -22,10 +22,6 @@ from etl.reading.catalog import Catalog, read_catalog
 from etl.reading.cursors import encode_cursor
 from etl.reading.dataloader import DataLoader
 from etl.reading.query import MAX_PAGE_ROWS, Query
-from etl.reading.shares import Shares
-
-#: Connections that the queries of one client may use: half of them.
-MAX_READERS_OF_CLIENT = MAX_READERS // 2
 
 #: What Postgres raises for a query that does not fit the columns, their types or what
 #: it can do.
@@ -85,7 +81,6 @@ class Reader:
         self._versions = DataLoader(self._load_versions)
         self._rows = DataLoader(self._load_rows)
         self._pages = DataLoader(self._load_pages)
-        self._shares = Shares(MAX_READERS_OF_CLIENT)
 
     async def refresh(self) -> None:
         """Read the catalog again if the table has changed since it was read."""
@@ -101,14 +96,16 @@ class Reader:
         published = await self._versions.load(None, None)
         return checked(catalog, published) if catalog else published
 
-    async def row(self, query: Query, key: str) -> tuple[PublishedVersion, str | None]:
+    async def row(
+        self, query: Query, key: str, *, client: Hashable
+    ) -> tuple[PublishedVersion, str | None]:
         """The row with this key as JSON, or None; ``key`` has no NUL.
 
-        A cast may fail for one row, and then fails for all of its statement: such a
-        query shares none.
+        Requests of one client at once share a statement. A cast may fail for one row,
+        and then fails for all of its statement: such a query shares none.
         """
         alone = object() if query.has_casts else None
-        published, row = await self._rows.load((query, alone), key)
+        published, row = await self._rows.load((query, client, alone), key)
         return checked(query.catalog, published), row
 
     async def page(
@@ -122,22 +119,10 @@ class Reader:
     ) -> Page:
         """A page of up to ``limit`` rows, or what is known of them without any.
 
-        Clients that ask for the same page at once share it. Raises StaleCatalog, and
-        what ``connection`` does.
+        A client's requests for the same page at once share it. Two clients share none:
+        one would wait with the other for that one's connections. Raises StaleCatalog.
         """
-        return await self._pages.load((query, after, limit, with_rows), client)
-
-    @asynccontextmanager
-    async def connection(self, client: Hashable) -> AsyncIterator[AsyncConnection]:
-        """A connection for a query of a client, while in here.
-
-        Raises RequestError, a 503, where the client has MAX_READERS_OF_CLIENT of them.
-        """
-        async with (
-            self._shares.of(client),
-            self._database.readers.connection() as connection,
-        ):
-            yield connection
+        return await self._pages.load((query, after, limit, with_rows, client), None)
 
     async def _load_versions(
         self, _: None, requests: Sequence[None]
@@ -146,21 +131,24 @@ class Reader:
             return [await read_published(connection)] * len(requests)
 
     async def _load_pages(
-        self, kind: tuple[Query, str | None, int, bool], clients: Sequence[Hashable]
+        self,
+        kind: tuple[Query, str | None, int, bool, Hashable],
+        requests: Sequence[None],
     ) -> list[Page]:
-        query, after, limit, with_rows = kind
+        query, after, limit, with_rows, client = kind
         async with (
-            self.connection(clients[0]) as connection,
+            self._database.readers.connection_for(client) as connection,
             in_timezone(connection, query.asked.timezone),
         ):
             page = await read_page(connection, query, after, limit, with_rows=with_rows)
-        return [page] * len(clients)
+        return [page] * len(requests)
 
     async def _load_rows(
-        self, kind: tuple[Query, object], keys: Sequence[str]
+        self, kind: tuple[Query, Hashable, object], keys: Sequence[str]
     ) -> list[tuple[PublishedVersion, str | None]]:
-        statement = statements.rows_by_key(kind[0])
-        async with self._database.readers.connection() as connection:
+        query, client, _ = kind
+        statement = statements.rows_by_key(query)
+        async with self._database.readers.connection_for(client) as connection:
             cursor = AsyncRawCursor(connection)
             await cursor.execute(statement, [list(keys)], binary=True)
             ((*published, rows),) = await cursor.fetchall()

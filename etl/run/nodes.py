@@ -16,7 +16,8 @@ from psycopg.conninfo import make_conninfo
 
 from etl.csvfiles.blocks import Block
 from etl.errors import Interrupted, ServiceFault
-from etl.postgres.pools import POOL_WAIT_SECONDS, RUN_SETTINGS, configure
+from etl.postgres.pools import RUN_SETTINGS, configure
+from etl.postgres.shares import POOL_WAIT_SECONDS
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
 from etl.run.copying import copy_block

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from etl.postgres import pools
-from etl.postgres.database import MAX_READERS
+from etl.postgres import pools, shares
+from etl.postgres.database import MAX_READERS, MAX_RECORDS
 from etl.postgres.pools import READ_SETTINGS, RUN_SETTINGS
-from etl.reading import shares
-from etl.reading.reader import MAX_READERS_OF_CLIENT
 from tests.support.client import StartService, get, trigger
 from tests.support.locks import held_up, waits_for_a_lock
+
+#: Connections that read rows of which one client may use half.
+MAX_READERS_OF_CLIENT = MAX_READERS // 2
 
 #: What reads no row of features.
 OTHERS = (
@@ -30,6 +31,14 @@ OTHERS = (
 READERS = (
     *("/features", "/features?format=csv", "/features/1", "/features?facet=name"),
     *("/features?select=count()", "/charts/010_users_by_experiments"),
+)
+
+
+#: What reads rows by a statement of its own, for each number.
+READ_OTHERWISE = (
+    "/features?order=name&user_id=gt.-{}",
+    "/features?facet=name&user_id=gt.-{}",
+    "/features/1?select=a{}:name",
 )
 
 
@@ -57,8 +66,7 @@ async def test_readers_of_a_locked_table_keep_nobody_else_waiting(
             ("192.0.2.2", MAX_READERS),
         ):
             for number in range(MAX_READERS):
-                path = f"/features?{'facet=name' if number % 2 else 'order=name'}"
-                path += f"&user_id=gt.-{len(reading)}"
+                path = READ_OTHERWISE[number % 3].format(len(reading))
                 forwarded = {"X-Forwarded-For": address.format(number)}
                 reading.append(asyncio.create_task(get(client, path, forwarded)))
             await waits_for_a_lock(connection, count)
@@ -94,6 +102,53 @@ async def test_a_client_that_has_its_share_is_told_so(
         reading.append(asyncio.create_task(get(client, "/features?user_id=gt.-1")))
         await waits_for_a_lock(connection, MAX_READERS_OF_CLIENT)
     assert all(await asyncio.gather(*reading))
+
+
+async def test_nobody_waits_with_others_for_their_share(
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a client asks for is read for it, also where one that has its share already
+    has asked for the same.
+    """
+    monkeypatch.setitem(READ_SETTINGS, "lock_timeout", "60s")
+    monkeypatch.setattr(shares, "POOL_WAIT_SECONDS", 60)
+    client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
+    await trigger(client)
+    first, second = ({"X-Forwarded-For": f"192.0.2.{each}"} for each in (1, 2))
+    async with held_up(connection, "features"):
+        reading = [
+            asyncio.create_task(get(client, f"/features?user_id=gt.-{number}", first))
+            for number in range(MAX_READERS_OF_CLIENT)
+        ]
+        await waits_for_a_lock(connection, MAX_READERS_OF_CLIENT)
+        for number, path in enumerate(("/features?limit=2", "/features/1"), 1):
+            wanted = [get(client, path, each) for each in (first, second)]
+            reading += map(asyncio.create_task, wanted)
+            await waits_for_a_lock(connection, MAX_READERS_OF_CLIENT + number)
+    assert all(await asyncio.gather(*reading))
+
+
+async def test_one_client_leaves_connections_for_what_others_ask_of_runs(
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(READ_SETTINGS, "lock_timeout", "60s")
+    monkeypatch.setattr(shares, "POOL_WAIT_SECONDS", 60)
+    client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
+    await trigger(client)
+    first, second = ({"X-Forwarded-For": f"192.0.2.{each}"} for each in (1, 2))
+    async with held_up(connection, "etl.runs"):
+        waiting = [
+            asyncio.create_task(get(client, "/runs/1", first))
+            for _ in range(2 * MAX_RECORDS)
+        ]
+        await waits_for_a_lock(connection, MAX_RECORDS // 2)
+        for path in ("/readyz", "/files", "/openapi.json"):
+            assert await get(client, path, second)
+    assert all(await asyncio.gather(*waiting))
 
 
 async def test_readers_of_a_locked_table_give_up(

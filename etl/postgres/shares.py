@@ -1,4 +1,4 @@
-"""How many queries of one client are in progress at once; further ones wait.
+"""How many connections of a pool one client may use at once; further queries wait.
 
 Knows clients by any name, and nothing of what they ask.
 """
@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from etl.errors import RequestError
-from etl.postgres.pools import POOL_WAIT_SECONDS
+
+#: Seconds that a request waits for a connection before it answers 503.
+POOL_WAIT_SECONDS = 3
 
 
 class Shares:
@@ -27,7 +29,7 @@ class Shares:
     async def of(self, client: Hashable) -> AsyncIterator[None]:
         """One query of a client, while in here; first waits until it may begin.
 
-        Raises RequestError, a 503, where that takes longer than a connection may.
+        Raises RequestError, a 503, where that takes too long.
         """
         free = self._free.get(client)
         if free is None:
