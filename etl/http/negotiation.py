@@ -11,7 +11,8 @@ from functools import lru_cache
 from aiohttp import web
 from aiohttp.web import ContentCoding
 
-from etl.errors import BadParameter, NotAcceptable, truncated
+from etl.errors import BadParameter, NotAcceptable, RequestError, truncated
+from etl.http.protocol import MAX_HEADER_BYTES
 from etl.reading.catalog import Catalog
 from etl.reading.exports import MEDIA_TYPES, VENDOR_TYPES
 from etl.reading.query import Preferences
@@ -42,7 +43,9 @@ _WEIGHT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,99})?|\.[0-9]{1,99}")
 
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?")
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: A quoted string, up to the end of the header where nothing else ends it. If that did
+#: not match, each quote in it would be tried next: half a second for 8 KB.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 
 
 @lru_cache(CACHED_HEADERS)
@@ -82,11 +85,15 @@ def preferences_of(request: web.Request) -> Preferences:
     """What the headers ask of rows. Range is for GET alone.
 
     Raises BadParameter for what is not understood where ``handling=strict`` is
-    preferred.
+    preferred, and 431 for headers Prefer that are longer together than one may be: they
+    are cached.
     """
     headers = request.headers
+    prefer = ",".join(headers.getall("Prefer", ()))
+    if len(prefer) > MAX_HEADER_BYTES:
+        raise RequestError(f"Prefer is longer than {MAX_HEADER_BYTES} bytes", 431)
     return _read_preferences(
-        ",".join(headers.getall("Prefer", ())),
+        prefer,
         headers.get("Accept", ""),
         headers.get("Range") if request.method == "GET" else None,
         headers.get("Range-Unit", "items"),

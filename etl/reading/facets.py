@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg import AsyncConnection, AsyncRawCursor, sql
+from psycopg import AsyncConnection, sql
 
 from etl.errors import BadParameter, NotAcceptable, truncated
 from etl.reading.catalog import Catalog
 from etl.reading.expressions import condition_of, numbered, value_of, where
 from etl.reading.grammar import parse_select
-from etl.reading.query import Preferences, Query, read_query
-from etl.reading.reader import PublishedVersion, checked
+from etl.reading.query import Preferences, Query, read_query, require_few
+from etl.reading.reader import PublishedVersion, checked, execute
 from etl.reading.scanner import is_text
 from etl.reading.statements import VERSION
 from etl.reading.tree import JUNCTIONS, RESERVED, Item
@@ -107,7 +107,7 @@ async def count_values(
 ) -> tuple[PublishedVersion, bytes]:
     """The published version and the answer as JSON; raises StaleCatalog."""
     statement, values = _statement(facets)
-    found = await AsyncRawCursor(connection).execute(statement, values)
+    found = await execute(connection, statement, values)
     ((*published, answer),) = await found.fetchall()
     version = checked(facets.query.catalog, PublishedVersion(*published))
     return version, b"%b\n" % answer.encode()
@@ -118,6 +118,7 @@ def _read_items(catalog: Catalog, text: str) -> tuple[Item, ...]:
     if not text.strip() or not is_text(text):
         raise BadParameter(f"facet takes columns, such as a,b, not {truncated(text)}")
     items = parse_select(catalog, text)
+    require_few("facet", [item.field for item in items if item.field])
     if len({(item.field, item.cast) for item in items}) < len(items):
         raise BadParameter("facet names a column twice")
     for item in items:

@@ -96,9 +96,10 @@ def parse_select(catalog: Catalog, text: str) -> tuple[Item, ...]:
     """
     scanner = Scanner("select parameter", text or "*")
     items: dict[str, Item] = {}
+    all_items = {item.name: item for item in every_column(catalog)}
     while True:
         if scanner.take(_STAR):
-            items |= {item.name: item for item in every_column(catalog)}
+            items |= all_items
         else:
             item = _item(catalog, scanner)
             items[item.name] = item
@@ -165,7 +166,8 @@ def parse_junction(catalog: Catalog, name: str, text: str) -> Filter | Junction:
 def unquoted(text: str) -> str:
     """A name or an element of a list without its quotes."""
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
-        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+        text = text[1:-1]  # a list may have thousands, mostly without a backslash
+        return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) if "\\" in text else text
     return text
 
 
@@ -275,8 +277,8 @@ def _like(value: str) -> str:
 def _array(elements: str) -> str:
     """A list of elements as Postgres writes an array."""
     found = _ELEMENTS.findall(elements) if elements.strip() else []
-    quoted = (re.sub(r'(["\\])', r"\\\1", unquoted(each)) for each in found)
-    return "{{{}}}".format(",".join(f'"{each}"' for each in quoted))
+    values = (unquoted(each).replace("\\", r"\\").replace('"', r"\"") for each in found)
+    return "{{{}}}".format(",".join(f'"{each}"' for each in values))
 
 
 def _not_embedded(name: str) -> BadParameter:

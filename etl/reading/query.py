@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -13,10 +13,25 @@ from etl.reading.catalog import Catalog
 from etl.reading.exports import MEDIA_TYPES
 from etl.reading.grammar import parse_filter, parse_junction, parse_order, parse_select
 from etl.reading.scanner import is_text
-from etl.reading.tree import JUNCTIONS, RESERVED, Field, Filter, Item, Junction, Term
+from etl.reading.tree import (
+    JUNCTIONS,
+    RESERVED,
+    Field,
+    Filter,
+    Item,
+    Junction,
+    Term,
+    fields_of,
+)
 
-#: Parsed queries that are cached: clients repeat them.
-CACHED_QUERIES = 256
+#: Parsed queries that are cached, since clients repeat them, and the characters of one
+#: that is. A longer one would take megabytes.
+CACHED_QUERIES, MAX_CACHED = 256, 2048
+
+#: Fields, with the steps of their paths, of ``select``, of ``order`` and of all
+#: conditions: as many as Postgres has in a list. A URL has room for four times as many,
+#: which would take Python and Postgres half a second.
+MAX_FIELDS = 1664
 
 #: Rows of a page that is made as one text; more are streamed, so that memory is flat.
 #: Also up to how many rows an estimate counts.
@@ -53,9 +68,9 @@ class Query:
     Compared by identity, since it is cached.
 
     ``order`` ends in the primary key, so that no two rows are equal in it, except
-    where rows are grouped. ``reads_clock`` says that the same query may have another
-    answer later, of the same rows. ``rows_digest`` identifies conditions and order,
-    ``digest`` the whole query.
+    where rows are grouped. ``is_short`` says that it is cached, ``reads_clock`` that
+    the same query may have another answer later, of the same rows. ``rows_digest``
+    identifies conditions and order, ``digest`` the whole query.
     """
 
     catalog: Catalog
@@ -68,6 +83,7 @@ class Query:
     asked: Preferences
     format: str
     has_bom: bool
+    is_short: bool
     reads_clock: bool
     rows_digest: str
     digest: str
@@ -87,7 +103,7 @@ class Query:
         """Whether members that are null are left out."""
         return self.format.endswith("stripped")
 
-    @property
+    @cached_property
     def is_grouped(self) -> bool:
         """Whether rows of the answer are groups of rows."""
         return any(item.aggregate for item in self.items)
@@ -104,7 +120,6 @@ class Query:
         return is_complete and not self.is_grouped and not self.offset
 
 
-@lru_cache(CACHED_QUERIES)
 def read_query(
     catalog: Catalog, parameters: tuple[tuple[str, str], ...], asked: Preferences
 ) -> Query:
@@ -112,6 +127,18 @@ def read_query(
 
     Raises BadParameter, RangeNotSatisfiable, and NotAcceptable if there is no format.
     """
+    is_short = sum(len(name) + len(text) for name, text in parameters) <= MAX_CACHED
+    read = _read_query if is_short else _read_query.__wrapped__
+    return read(catalog, parameters, asked, is_short)
+
+
+@lru_cache(CACHED_QUERIES)
+def _read_query(
+    catalog: Catalog,
+    parameters: tuple[tuple[str, str], ...],
+    asked: Preferences,
+    is_short: bool,
+) -> Query:
     given, others = _split(parameters)
     form = _format(given.get("format"), asked.form)
     items = parse_select(catalog, given.get("select", "*"))
@@ -120,17 +147,21 @@ def read_query(
         ordered = {term.field for term in order}
         key = map(Field, catalog.key)
         order += tuple(Term(field) for field in key if field not in ordered)
+    conditions = tuple(
+        parse_junction(catalog, name, text)
+        if name in JUNCTIONS
+        else parse_filter(catalog, name, text)
+        for name, text in others
+    )
+    require_few("select", [item.field for item in items if item.field])
+    require_few("order", [term.field for term in order])
+    require_few("the filters", [it for each in conditions for it in fields_of(each)])
     first, limit = _range(given.get("limit"), given.get("offset"), asked.range)
     counts = _flag(given, "count")
     return Query(
         catalog=catalog,
         items=items,
-        conditions=tuple(
-            parse_junction(catalog, name, text)
-            if name in JUNCTIONS
-            else parse_filter(catalog, name, text)
-            for name, text in others
-        ),
+        conditions=conditions,
         order=order,
         limit=limit,
         offset=first,
@@ -138,6 +169,7 @@ def read_query(
         asked=asked,
         format=form,
         has_bom=_flag(given, "bom") and form == "csv",
+        is_short=is_short,
         reads_clock=any(CLOCK.search(f"{name}={text}") for name, text in parameters),
         rows_digest=digest(
             tuple(others), given.get("order"), tuple(term.field.name for term in order)
@@ -146,7 +178,6 @@ def read_query(
     )
 
 
-@lru_cache(CACHED_QUERIES)
 def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
     """A query of a single row, for which ``select`` is the only parameter."""
     for name, _ in parameters:
@@ -161,10 +192,19 @@ def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Qu
     return query
 
 
-@lru_cache(CACHED_QUERIES)
 def digest(*parts: Hashable) -> str:
     """Identifies what these parts say, also in another process."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def require_few(what: str, fields: Sequence[Field]) -> None:
+    """Raises BadParameter for more than MAX_FIELDS."""
+    size = sum(1 + len(field.path) for field in fields)
+    if size > MAX_FIELDS:
+        raise BadParameter(
+            f"{what} may have {MAX_FIELDS} fields and arrows, not {size}: for many"
+            " values of one column there is in.(…)"
+        )
 
 
 def _split(

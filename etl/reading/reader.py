@@ -23,6 +23,10 @@ from etl.reading.cursors import encode_cursor
 from etl.reading.dataloader import DataLoader
 from etl.reading.query import MAX_PAGE_ROWS, Query
 
+#: Bytes of a statement that a connection keeps prepared. Each of its newest hundred is
+#: kept by Postgres as a tree, of 0.1 MB for such a one and several for the longest.
+MAX_PREPARED = 4096
+
 #: What Postgres raises for a query that does not fit the columns, their types or what
 #: it can do.
 REFUSALS = (
@@ -149,11 +153,23 @@ class Reader:
         query, client, _ = kind
         statement = statements.rows_by_key(query)
         async with self._database.readers.connection_for(client) as connection:
-            cursor = AsyncRawCursor(connection)
-            await cursor.execute(statement, [list(keys)], binary=True)
+            cursor = await execute(connection, statement, [list(keys)], binary=True)
             ((*published, rows),) = await cursor.fetchall()
         version = PublishedVersion(*published)
         return [(version, row) for row in rows]
+
+
+async def execute(
+    connection: AsyncConnection,
+    statement: bytes,
+    values: Sequence[object],
+    *,
+    binary: bool = False,
+) -> AsyncRawCursor:
+    """Execute a statement that clients repeat: a short one is prepared."""
+    prepare = None if len(statement) <= MAX_PREPARED else False
+    cursor = AsyncRawCursor(connection)
+    return await cursor.execute(statement, values, prepare=prepare, binary=binary)
 
 
 async def read_published(connection: AsyncConnection) -> PublishedVersion:
@@ -183,7 +199,7 @@ async def read_page(
     Raises StaleCatalog.
     """
     statement, values = statements.page(query, after, limit, with_rows=with_rows)
-    found = await AsyncRawCursor(connection).execute(statement, values)
+    found = await execute(connection, statement, values)
     ((*published, number, total, last, rows),) = await found.fetchall()
     version = checked(query.catalog, PublishedVersion(*published))
     if query.count == "planned" or (

@@ -59,13 +59,18 @@ ROWS = sql.SQL(
 NULL = sql.SQL("null")
 
 
-@lru_cache(CACHED_QUERIES)
 def rows_by_key(query: Query) -> bytes:
     """Rows as JSON by their keys, which are one parameter, an array of text.
 
     Its one row is the published version, and an array of the rows in the order of the
     keys: null where there is none, or the key is no value of the column's type.
     """
+    make = _rows_by_key if query.is_short else _rows_by_key.__wrapped__
+    return make(query)
+
+
+@lru_cache(CACHED_QUERIES)
+def _rows_by_key(query: Query) -> bytes:
     key = query.catalog.key[0]
     statement = sql.SQL(
         """
@@ -104,7 +109,8 @@ def page(
     """
     values = decode_cursor(after, query.rows_digest, len(query.order))
     nulls = tuple(value is None for value in values)
-    statement, parameters = _page(query, nulls, limit, with_rows)
+    make = _page if query.is_short else _page.__wrapped__
+    statement, parameters = make(query, nulls, limit, with_rows)
     return statement, [*parameters, *(value for value in values if value is not None)]
 
 

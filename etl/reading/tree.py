@@ -5,6 +5,7 @@ The grammar makes them of text, ``expressions.py`` makes SQL of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl.reading.catalog import Column
@@ -106,6 +107,15 @@ class Junction:
     operator: str
     conditions: tuple[Filter | Junction, ...]
     is_negated: bool = False
+
+
+def fields_of(condition: Filter | Junction) -> Iterator[Field]:
+    """The fields that a condition names."""
+    if isinstance(condition, Filter):
+        yield condition.field
+        return
+    for each in condition.conditions:
+        yield from fields_of(each)
 
 
 @dataclass(frozen=True)

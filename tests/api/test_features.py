@@ -18,6 +18,7 @@ from etl.reading import statements
 from etl.reading.catalog import read_catalog
 from etl.reading.cursors import encode_cursor
 from etl.reading.query import Preferences, read_query
+from etl.reading.reader import MAX_PREPARED, read_page
 from tests.support.client import Client, StartService
 from tests.support.locks import waits_for_a_lock
 
@@ -202,6 +203,25 @@ async def test_deep_pages_use_the_index_of_the_key(
     plan = str(await rows.fetchall())
     assert "Index Scan using features_pkey" in plan
     assert "Index Cond: (user_id > " in plan
+
+
+async def test_short_statements_are_prepared_and_long_ones_are_not(
+    connection: AsyncConnection,
+) -> None:
+    """A connection of the server keeps a hundred of them, whatever their size."""
+    catalog = await read_catalog(connection)
+    for number in (1, 100):
+        filters = ",".join(f"user_id.eq.{each}" for each in range(number))
+        query = read_query(catalog, (("or", f"({filters})"),), Preferences())
+        for _ in range(10):
+            await read_page(connection, query, None, 10, with_rows=True)
+    rows = await connection.execute(
+        "select count(*), max(length(statement)) from pg_prepared_statements"
+        " where statement like '%features%user_id%'"
+    )
+    ((prepared, length),) = await rows.fetchall()
+    assert prepared == 1
+    assert length <= MAX_PREPARED
 
 
 async def test_filters_agree_with_sql(

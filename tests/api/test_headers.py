@@ -205,3 +205,13 @@ async def test_all_answers_say_what_they_are_and_none_who_made_them(
                 if response.status == 200 and method == "OPTIONS":
                     allowed = response.headers["Allow"].split(", ")
                     assert {*allowed} & {"GET", "POST"}
+
+
+async def test_many_headers_have_the_bound_of_one_where_they_are_a_list(
+    service: Client,
+) -> None:
+    """What they prefer is cached: 128 of the longest would be a megabyte each time."""
+    for each in ("count=exact", "timezone=UTC," * 300):
+        headers = [("Prefer", each)] * 3
+        async with service.get("/features", headers=headers) as response:
+            assert response.status == (431 if len(each) > 100 else 200)

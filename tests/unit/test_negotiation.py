@@ -43,6 +43,12 @@ def test_formats(accept: str, chosen: str | None) -> None:
     assert choose_format(accept, FORMATS) == chosen
 
 
+def test_a_long_header_is_read_once() -> None:
+    """One that is read again from each of its quotes would take hours."""
+    assert choose_format('text/csv, "' + '\\"' * 1_000_000, FORMATS) == "csv"
+    assert choose_coding('gzip, "' + '\\"' * 1_000_000) == ContentCoding.gzip
+
+
 @pytest.mark.parametrize(
     ("accept_encoding", "chosen"),
     [
