@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from etl.api.access import FILE_ROUTE, require_access
-from etl.api.answers import READER, feature, features
+from etl.api.answers import READER, TURNS, feature, features
 from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATCHER
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.expected import open_files
@@ -30,6 +30,7 @@ from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
 from etl.http.streams import STREAMS, Streams
 from etl.postgres.database import open_database
+from etl.postgres.shares import Shares
 from etl.reading.catalog import read_catalog
 from etl.reading.reader import Reader
 from etl.run.events import Events
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> web.Application:
     app[TRUSTED] = settings.trusted_proxies
     app[METRICS] = counts
     app[STREAMS] = Streams()
+    app[TURNS] = Shares(1)
     app[PAGE_FILES] = PageFiles()
     app.cleanup_ctx.extend([_database, open_files])
     if settings.watch:

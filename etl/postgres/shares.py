@@ -39,8 +39,8 @@ class Shares:
                 await free.acquire()
         except TimeoutError:
             raise RequestError(
-                f"{self._most} queries are in progress for your address, which is the"
-                " most: try again in a moment",
+                f"no more queries than {self._most} are answered for your address at"
+                " once: try again in a moment",
                 503,
             ) from None
         try:

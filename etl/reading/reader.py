@@ -151,8 +151,8 @@ class Reader:
         self, kind: tuple[Query, Hashable, object], keys: Sequence[str]
     ) -> list[tuple[PublishedVersion, str | None]]:
         query, client, _ = kind
-        statement = statements.rows_by_key(query)
         async with self._database.readers.connection_for(client) as connection:
+            statement = statements.rows_by_key(query)
             cursor = await execute(connection, statement, [list(keys)], binary=True)
             ((*published, rows),) = await cursor.fetchall()
         version = PublishedVersion(*published)
