@@ -18,12 +18,14 @@ from etl.api.app_keys import DATABASE, SETTINGS
 from etl.csvfiles.folder import CsvFolder, StoredFile
 from etl.errors import RequestError, truncated
 from etl.http.addresses import client_network
+from etl.http.quotas import Quota
 
 #: Threads that wait for the disk on behalf of these requests; runs have others.
 THREADS = 4
 
-#: Uploads at once: each may fill the disk a little more.
-MAX_UPLOADS = 8
+#: Uploads at once: each may fill the disk a little more. Half are for one client: more
+#: than the six that a browser sends at once of the files that are dropped on the page.
+MAX_UPLOADS = 16
 
 Result = TypeVar("Result")
 
@@ -56,7 +58,7 @@ class Files:
 
     def __init__(self, folder: CsvFolder) -> None:
         self.folder = folder
-        self.uploads = asyncio.Semaphore(MAX_UPLOADS)
+        self.uploads = Quota(MAX_UPLOADS, "uploads")
         self._threads = ThreadPoolExecutor(THREADS, "files")
 
     async def do(self, work: Callable[..., Result], *arguments: object) -> Result:

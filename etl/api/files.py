@@ -16,7 +16,6 @@ from etl.api.access import FILE_ROUTE, why_refused
 from etl.api.app_keys import SETTINGS
 from etl.api.expected import (
     FILES,
-    MAX_UPLOADS,
     ExpectedFile,
     Files,
     expected_file,
@@ -105,11 +104,10 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 async def put_file(request: web.Request) -> web.Response:
     """Take a file in place of the one that is there, once all of it is."""
-    its, expected = request.app[FILES], await _changeable_file(request)
-    _require_plain(request)
-    if its.uploads.locked():
-        raise RequestError(f"{MAX_UPLOADS} files are being uploaded already", 503)
-    async with its.uploads:
+    its = request.app[FILES]
+    with its.uploads.room(request):
+        expected = await _changeable_file(request)
+        _require_plain(request)
         try:
             stored, is_new = await _store(request, expected)
         except OSError as error:

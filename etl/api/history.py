@@ -23,6 +23,7 @@ from etl.http.parameters import (
     refuse_parameters,
 )
 from etl.http.problems import problem
+from etl.http.quotas import Quota
 from etl.http.representations import encode_as_accepted
 from etl.http.sending import send_rows
 from etl.reading.exports import CONTENT_TYPES, as_objects, stream, stream_file
@@ -33,8 +34,9 @@ from etl.run.rejects import START, RejectCursor, Rejects, records_of_file
 #: Runs of a page, and the number of a run: what a bigint holds.
 MAX_RUNS, MAX_NUMBER = 1000, 2**63 - 1
 
-#: Clients that listen at once. Each has an open file; a process often may have 1024.
+#: Streams of events at once. Each has an open file; a process often may have 1024.
 MAX_LISTENERS = 800
+LISTENERS = web.AppKey("listeners", Quota)
 
 #: Seconds that a client may take to read an event before its connection is closed.
 STALLED_SECONDS = 60.0
@@ -136,9 +138,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Last-Event-ID") == LAST_EVENT_ID:
         # An EventSource reconnects after every end, but not after this.
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
+    with request.app[LISTENERS].room(request):
+        return await _send_events(request)
+
+
+async def _send_events(request: web.Request) -> web.StreamResponse:
     summary, run = await _run(request)
-    if request.app[EVENTS].listeners >= MAX_LISTENERS:
-        return problem(503, f"{MAX_LISTENERS} clients listen already")
     response = web.StreamResponse(headers=EVENT_HEADERS)
     response.force_close()
     if request.method == "HEAD":

@@ -16,7 +16,16 @@ from etl.api.app_keys import DATABASE, EVENTS, READINESS, RUNNER, SETTINGS, WATC
 from etl.api.charts import CHARTS, Charts, chart, charts
 from etl.api.expected import open_files
 from etl.api.files import delete_file, file, files, put_file
-from etl.api.history import cancel, events, rejected_records, rejects, run, runs
+from etl.api.history import (
+    LISTENERS,
+    MAX_LISTENERS,
+    cancel,
+    events,
+    rejected_records,
+    rejects,
+    run,
+    runs,
+)
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
 from etl.api.pages import PAGE_FILES, PageFiles, docs, send_page, static, wants_page
@@ -28,6 +37,7 @@ from etl.http.bodies import expect_nothing, finish
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
+from etl.http.quotas import Quota
 from etl.http.streams import STREAMS, Streams
 from etl.postgres.database import open_database
 from etl.postgres.shares import Shares
@@ -61,6 +71,7 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = counts
     app[STREAMS] = Streams()
     app[TURNS] = Shares(1)
+    app[LISTENERS] = Quota(MAX_LISTENERS, "streams of events")
     app[PAGE_FILES] = PageFiles()
     app.cleanup_ctx.extend([_database, open_files])
     if settings.watch:

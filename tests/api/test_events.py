@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -299,16 +300,34 @@ async def test_clients_that_read_nothing_are_disconnected(
 
 
 async def test_too_many_listeners(
-    client: Client, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    start_service: StartService,
+    connection: AsyncConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("etl.api.history.MAX_LISTENERS", 1)
-    async with held_up(connection):
+    """Half of the streams are for one client, and all are for four at most."""
+    monkeypatch.setattr("etl.api.routes.MAX_LISTENERS", 4)
+    client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
+    async with held_up(connection), contextlib.AsyncExitStack() as stack:
         await start(client)
-        async with listening(client) as listener:
-            await listener.next()
-            async with client.get("/runs/1/events") as response:
-                assert response.status == 503
+        for address, whose in (
+            ("192.0.2.1", None),
+            ("192.0.2.1", None),
+            ("192.0.2.1", "2 streams of events are in progress for your address"),
+            ("2001:db8::1", None),
+            ("2001:db8::2", None),
+            ("2001:db8::3", "2 streams of events are in progress for your address"),
+            ("192.0.2.2", "4 streams of events are in progress for all clients"),
+        ):
+            headers = {"X-Forwarded-For": address}
+            asked = client.get("/runs/1/events", headers=headers)
+            response = await stack.enter_async_context(asked)
+            assert response.status == (503 if whose else 200)
+            if whose:
                 assert response.headers["Retry-After"]
+                assert whose in await response.text()
+    await until_there_are_no_listeners(client)
+    async with client.get("/runs/1/events") as response:
+        assert response.status == 200
 
 
 async def test_a_stop_ends_all_streams(

@@ -8,6 +8,8 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -461,3 +463,33 @@ async def test_the_list_says_whether_its_reader_may_send_files(
             assert found.get("X-Uploads-Refused") == refusal
             assert (status if refusal else None) == expected
         (data_dir / "users.csv").write_bytes(USERS)
+
+
+async def test_one_client_may_have_half_of_the_uploads(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is refused before anything else is asked of the database."""
+    monkeypatch.setattr("etl.api.expected.MAX_UPLOADS", 2)
+    client = await start_service(
+        trusted_proxies=(ip_network("127.0.0.1"),), api_token="run"
+    )
+    begun, is_complete = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield USERS
+        begun.set()
+        await is_complete.wait()
+
+    async def put(address: str, name: str, data: Any) -> int:
+        headers = {"Authorization": "Bearer run", "X-Forwarded-For": address}
+        path = f"/files/{name}.csv"
+        async with client.put(path, data=data, headers=headers) as response:
+            return response.status
+
+    slow = asyncio.create_task(put("192.0.2.1", "users", slowly()))
+    await begun.wait()
+    assert await put("192.0.2.1", "unknown", USERS) == 503
+    assert await put("192.0.2.2", "users", USERS) == 200
+    is_complete.set()
+    assert await slow == 200
+    assert await put("192.0.2.1", "users", USERS) == 200
