@@ -88,7 +88,8 @@ async def _serve(settings: Settings, most: int) -> int:
         runner = create_runner(settings)
         try:
             await runner.setup()
-            async with accepting_clients(runner.server, listener, most):
+            proxies = settings.trusted_proxies
+            async with accepting_clients(runner.server, listener, most, proxies):
                 address = f"[{host}]" if ":" in host else host
                 print_text(f"Serving on http://{address}:{port}")
                 await asyncio.Event().wait()

@@ -67,6 +67,11 @@ class Hop:
     prefix: str = ""
 
 
+def is_in(address: Address | None, networks: Networks) -> bool:
+    """Whether it is an address of one of the networks."""
+    return address is not None and any(address in each for each in networks)
+
+
 def client_address(request: web.BaseRequest) -> str | None:
     """The address of the client, ``unknown`` where a trusted proxy does not say it.
 
@@ -86,7 +91,7 @@ def is_local(request: web.Request) -> bool:
     address = ip_of(request.remote or "")
     if address is None or any(name in request.headers for name in FORWARDED):
         return False
-    return address.is_loopback and not _is_in(address, _trusted(request))
+    return address.is_loopback and not is_in(address, _trusted(request))
 
 
 @lru_cache(1024)
@@ -156,7 +161,7 @@ def _outermost(request: web.BaseRequest, trusted: Networks) -> Hop:
     one, what the service itself sees.
     """
     own = Hop(request.remote, request.scheme, _own_host(request))
-    if not _is_in(ip_of(request.remote or ""), trusted):
+    if not is_in(ip_of(request.remote or ""), trusted):
         return own
     found = [
         _walk(own, hops, trusted)
@@ -183,7 +188,7 @@ def _walk(own: Hop, hops: Iterable[Hop], trusted: Networks) -> Hop:
             scheme.lower() if scheme.lower() in ("http", "https") else found.scheme,
             host if HOST.fullmatch(host) else found.host,
         )
-        if not _is_in(ip_of(client), trusted):
+        if not is_in(ip_of(client), trusted):
             break
     return found
 
@@ -223,11 +228,6 @@ def _address(node: str) -> str:
     found = _NODE.fullmatch(node)
     text = next(filter(None, found.groups()), "") if found else ""
     return str(ip_of(text) or UNKNOWN)
-
-
-def _is_in(address: Address | None, networks: Networks) -> bool:
-    """Whether it is an address of one of the networks."""
-    return address is not None and any(address in each for each in networks)
 
 
 def _own_host(request: web.BaseRequest) -> str:

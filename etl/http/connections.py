@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from etl.http.addresses import Networks, ip_of, is_in, network_of
 from etl.http.headers import COMMON_HEADERS
 from etl.http.problems import problem
 from etl.http.protocol import Protocol
@@ -48,10 +49,11 @@ LOG_SECONDS = 60
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 REFUSED = "too many connections are open: try again in a moment"
+CLOSING = "idle ones are closed"
 
 log = logging.getLogger(__name__)
 
-Factory = Callable[[], asyncio.Protocol]
+Choose = Callable[[str | None], asyncio.Protocol]
 
 
 def raise_descriptor_limit() -> int:
@@ -72,9 +74,13 @@ def max_connections(descriptors: int) -> int:
 
 @asynccontextmanager
 async def accepting_clients(
-    server: web.Server | None, listener: socket.socket, most: int
+    server: web.Server | None,
+    listener: socket.socket,
+    most: int,
+    proxies: Networks = (),
 ) -> AsyncIterator[None]:
-    """While in here, accept connections of clients, ``most`` at once.
+    """While in here, accept connections of clients, ``most`` at once, and half of them
+    of one client that is none of the trusted ``proxies``.
 
     An accept that the system refuses is one log line a minute, and tried again. At the
     end ``server`` knows every connection, so that its shutdown() closes all of them.
@@ -92,8 +98,9 @@ async def accepting_clients(
                 loop.default_exception_handler(context)
 
     loop.set_exception_handler(on_error)
+    choose = _protocols(server, most, proxies)
     accepting = await loop.create_server(
-        _protocols(server, most), sock=listener, backlog=ACCEPTED_AT_ONCE
+        lambda: _Arrival(choose), sock=listener, backlog=ACCEPTED_AT_ONCE
     )
     listener.listen(QUEUED)
     try:
@@ -105,34 +112,56 @@ async def accepting_clients(
         accepting.close()
 
 
-def _protocols(server: web.Server, most: int) -> Factory:
-    """Makes the protocol of each new connection.
+def _protocols(server: web.Server, most: int, proxies: Networks) -> Choose:
+    """Chooses the protocol of each new connection by the address of its client.
 
-    Where there are ``most`` already, those that have waited longest for a request are
-    closed, some at once; where none waits, the new one is refused.
+    Where there are ``most`` already, or half as many of that client, those of them that
+    have waited longest for a request are closed, some at once; where none waits, the
+    new one is refused.
     """
     warn = _Warnings()
 
-    def make() -> asyncio.Protocol:
-        if len(server.connections) < most:
-            return _protocol(server)
-        opened = [each for each in server.connections if each.transport is not None]
-        if len(opened) < most:  # others are closing
-            return _protocol(server)
-        warn("%d connections are open: idle ones are closed", len(opened))
+    def choose(address: str | None) -> asyncio.Protocol:
+        # What the server itself would make, of our class.
+        protocol = Protocol(server, loop=server._loop, **server._kwargs)
+        if not is_in(ip_of(address or ""), proxies):
+            protocol.client = network_of(address)
+        if len(server.connections) < most // 2:
+            return protocol
+        opened = [
+            each
+            for each in server.connections
+            if isinstance(each, Protocol) and each.transport is not None
+        ]
+        own = [each for each in opened if each.client == protocol.client]
+        if protocol.client and len(own) >= max(1, most // 2):
+            warn("%d connections of one client are open: %s", len(own), CLOSING)
+            opened = own
+        elif len(opened) >= most:  # others may be closing
+            warn("%d connections are open: %s", len(opened), CLOSING)
+        else:
+            return protocol
         # aiohttp has no public names for what waits for a request, and how long.
         idle = [each for each in opened if each._waiter and not each._waiter.done()]
         idle.sort(key=lambda each: each._next_keepalive_close_time)
-        for each in idle[: max(1, most // 16)]:
+        for each in idle[: max(1, len(opened) // 16)]:
             each.force_close()
-        return _protocol(server) if idle else _Refusal()
+        return protocol if idle else _Refusal()
 
-    return make
+    return choose
 
 
-def _protocol(server: web.Server) -> Protocol:
-    """What the server itself would make, of our class."""
-    return Protocol(server, loop=server._loop, **server._kwargs)
+class _Arrival(asyncio.Protocol):
+    """A connection until it is known whose it is."""
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        address, *_ = transport.get_extra_info("peername") or (None,)
+        protocol = self._choose(address)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 class _Refusal(asyncio.Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TCPConnector, web
 from psycopg import AsyncConnection
 from yarl import URL
 
@@ -35,6 +35,9 @@ pytestmark = pytest.mark.any_postgres
 #: Descriptors that the server may have, and its connections then.
 DESCRIPTORS = 160
 CONNECTIONS = DESCRIPTORS // 2
+
+#: The address of another client, and any port.
+OTHER = ("127.0.0.2", 0)
 
 #: Executes a command with so many descriptors, soft and hard.
 LIMITED = """
@@ -91,12 +94,12 @@ def test_idle_connections_are_closed_when_there_are_too_many(
     ):
         for path in ("/healthz", "/readyz", "/features"):
             assert answer(f"{url}{path}")[0] == 200
-        assert sum(map(is_open, idle)) <= CONNECTIONS
+        assert sum(map(is_open, idle)) <= CONNECTIONS // 2
         process.terminate()
         assert process.wait(SECONDS) == 0
     text = log.read_text()
     assert "Traceback" not in text
-    assert text.count("connections are open: idle ones are closed") == 1
+    assert text.count("connections of one client are open: idle ones are closed") == 1
 
 
 def test_the_soft_limit_is_raised(database: str, tmp_path: Path) -> None:
@@ -134,14 +137,16 @@ async def accepting(
 async def test_busy_connections_stay_open(
     settings: Settings, connection: AsyncConnection
 ) -> None:
-    """Another one is refused, and accepted as soon as there is room."""
-    most = 3
+    """Another one of the same client is refused, and accepted as soon as there is room;
+    another client is answered.
+    """
+    most = 6
     async with accepting(settings, most) as url, ClientSession() as client:
         async with held_up(connection), AsyncExitStack() as stack:
             started = await client.get(url / "trigger_etl" % {"wait": "false"})
             assert started.status == 202
             started.close()
-            for _ in range(most):
+            for _ in range(most // 2):
                 listening = await client.get(url / "runs/1/events")
                 await stack.enter_async_context(listening)
                 assert listening.status == 200
@@ -151,6 +156,10 @@ async def test_busy_connections_stay_open(
                 assert refused.headers["X-Content-Type-Options"] == "nosniff"
                 assert refused.content_type == "application/problem+json"
                 assert (await refused.json(content_type=None))["detail"] == REFUSED
+            elsewhere = TCPConnector(local_addr=OTHER)
+            other = await stack.enter_async_context(ClientSession(connector=elsewhere))
+            async with other.get(url / "healthz") as answered:
+                assert answered.status == 200
         async with asyncio.timeout(SECONDS):
             while True:
                 async with client.get(url / "healthz") as answered:
