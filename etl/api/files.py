@@ -25,7 +25,7 @@ from etl.csvfiles.folder import Condition, StoredFile
 from etl.csvfiles.headers import find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault, RequestError, truncated
-from etl.http.bodies import PART_BYTES, content_coding, receive, send
+from etl.http.bodies import PART_BYTES, content_coding, media_type, receive, send
 from etl.http.headers import attachment
 from etl.http.parameters import refuse_parameters
 from etl.http.representations import entity_tag, is_current
@@ -185,7 +185,7 @@ def _require_plain(request: web.Request) -> None:
         raise RequestError(
             f"Content-Encoding: {truncated(coding)}: send it unpacked", 415
         )
-    if request.content_type.startswith("multipart/"):
+    if media_type(request).startswith("multipart/"):
         raise RequestError(
             "a form is sent: send the file itself, as curl --upload-file does", 415
         )

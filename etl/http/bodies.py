@@ -31,6 +31,16 @@ def content_coding(request: web.Request) -> str | None:
     return None if coding.strip().lower() == "identity" else coding
 
 
+def media_type(request: web.Request) -> str:
+    """The type of the body without its parameters, in lower case; that of any bytes
+    where the header is missing or empty (RFC 9110, 8.3).
+
+    aiohttp parses them too, which takes a third of a second for two thousand.
+    """
+    kind, _, _ = request.headers.get("Content-Type", "").partition(";")
+    return kind.strip().lower() or "application/octet-stream"
+
+
 async def receive(request: web.Request) -> AsyncGenerator[bytes]:
     """The body in parts, none for an empty one.
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from etl.errors import BadParameter, truncated
-from etl.http.bodies import content_coding
+from etl.http.bodies import content_coding, media_type
 
 #: Bytes of a body, which names a few parameters, and seconds in which it must arrive.
 MAX_BODY_BYTES = 1 << 16
@@ -76,7 +76,7 @@ async def _read_body(request: web.Request) -> list[tuple[str, str]]:
     if (coding := content_coding(request)) is not None:
         reason = f"Content-Encoding: {truncated(coding)}: send the body unpacked"
         raise web.HTTPUnsupportedMediaType(reason=reason)
-    kind = request.content_type
+    kind = media_type(request)
     if kind not in (JSON_TYPE, FORM_TYPE):
         raise web.HTTPUnsupportedMediaType(
             reason=f"a body is {JSON_TYPE} or {FORM_TYPE}, not {truncated(kind)}"

@@ -8,7 +8,9 @@ import json
 
 import pytest
 from aiohttp import FormData
+from aiohttp.test_utils import make_mocked_request
 
+from etl.http.bodies import media_type
 from etl.http.parameters import MAX_BODY_BYTES
 from tests.support.client import Client, end_of, features, get
 
@@ -160,3 +162,9 @@ async def test_the_description_has_every_parameter(client: Client) -> None:
     assert {"wait", "dry_run", "allow_empty"} <= set(body["properties"])
     assert body["properties"]["dry_run"]["type"] == "boolean"
     assert body["additionalProperties"] is False
+
+
+def test_a_long_type_is_read_once() -> None:
+    """One whose parameters are parsed would take hours."""
+    headers = {"Content-Type": "Text/CSV" + "; a=b" * 1_000_000}
+    assert media_type(make_mocked_request("PUT", "/", headers)) == "text/csv"
