@@ -33,11 +33,12 @@ from etl.http.representations import entity_tag, is_current
 log = logging.getLogger(__name__)
 
 #: What the system says when the disk, a quota or the largest size of a file is reached;
-#: when the folder may not be written to, or a file in it is mounted by itself; and when
-#: the name is taken by a folder.
+#: when the folder may not be written to, or a file in it is mounted by itself; when the
+#: name is taken by a folder; and when the folder itself is gone, as a volume may be.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY)
 NO_FILE = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
+NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 OFF = "UPLOADS=off: files are put into the folder by other means"
 READ_ONLY = (
@@ -238,4 +239,6 @@ def _refusal(expected: ExpectedFile, error: OSError) -> Exception:
         return RequestError(f"{READ_ONLY} ({name}: {reason})", 403)
     if error.errno in NO_FILE:
         return RequestError(f"{name}: is a folder: remove it", 409)
+    if error.errno in NO_FOLDER:
+        return RequestError(f"{name}: the folder of files is gone: {reason}", 503)
     return error

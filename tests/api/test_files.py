@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -493,3 +494,26 @@ async def test_one_client_may_have_half_of_the_uploads(
     is_complete.set()
     assert await slow == 200
     assert await put("192.0.2.1", "users", USERS) == 200
+
+
+async def test_a_folder_that_is_gone(client: Client, data_dir: Path) -> None:
+    """It may be a volume that is not mounted: the files are there again with it."""
+    elsewhere = data_dir.rename(data_dir.with_name("elsewhere"))
+    gone = (503, "users.csv: the folder of files is gone: ")
+    replacements: list[tuple[Callable[[], object], tuple[int, str]]] = [
+        (data_dir.exists, (404, "users.csv: is not there")),
+        (data_dir.touch, gone),
+        (partial(data_dir.symlink_to, data_dir), gone),
+    ]
+    for replace, when_removed in replacements:
+        replace()
+        for method, data, (status, reason) in (
+            ("PUT", USERS, gone),
+            ("DELETE", None, when_removed),
+        ):
+            answer = await refused(client, method, "/files/users.csv", data)
+            assert answer[0] == status
+            assert answer[1].startswith(reason)
+        data_dir.unlink(missing_ok=True)
+    elsewhere.rename(data_dir)
+    assert (await ask(client, "PUT", "/files/users.csv", USERS))[0] == 200
