@@ -126,7 +126,7 @@ async def feature(request: web.Request) -> web.StreamResponse:
     async def attempt(catalog: Catalog) -> web.StreamResponse:
         query = await in_turn(request, lambda: read_select(catalog, parameters))
         if len(catalog.key) != 1:
-            raise RequestError("features has no key of one column", 404)
+            raise BadParameter("features has no key of one column", 404)
         if not is_text(key):
             raise _no_row(catalog, key)
         form = Representation(request, digest(key, query.digest), "Accept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from psycopg import OperationalError
+import psycopg
 from psycopg_pool import PoolTimeout
 
 from etl.postgres.database import Database
@@ -56,7 +56,7 @@ class Readiness:
                     await connection.execute("select 1")
         except PoolTimeout as error:
             return f"{checked}: {one_line(error)}"
-        except OperationalError as error:  # its message may name internals
+        except psycopg.Error as error:  # its message may name internals
             log.warning("not ready: %s: %s", checked, one_line(error))
             return f"{checked}: try again in a moment"
         return None

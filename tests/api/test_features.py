@@ -224,6 +224,19 @@ async def test_short_statements_are_prepared_and_long_ones_are_not(
     assert length <= MAX_PREPARED
 
 
+async def test_a_key_that_goes_and_comes_back(
+    client: Client, connection: AsyncConnection
+) -> None:
+    await fill(connection, 3)
+    await connection.execute("alter table features drop constraint features_pkey")
+    async with client.get("/features/1") as response:
+        assert response.status == 404
+        assert "has no key of one column" in await response.text()
+    await connection.execute("alter table features add primary key (user_id)")
+    async with client.get("/features/1") as response:
+        assert response.status == 200
+
+
 async def test_filters_agree_with_sql(
     start_service: StartService, connection: AsyncConnection
 ) -> None:

@@ -88,3 +88,15 @@ async def test_it_does_not_wait_for_a_database_that_does_not_answer(
     async with asyncio.timeout(20):
         while (await ready(client))[0] != 200:
             await asyncio.sleep(0.01)
+
+
+async def test_a_schema_that_is_not_there(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """As between two steps of somebody who restores the database."""
+    await connection.execute("alter schema etl rename to elsewhere")
+    status, answer = await ready(client)
+    assert status == 503
+    assert answer["detail"] == "the database is unavailable: try again in a moment"
+    await connection.execute("alter schema elsewhere rename to etl")
+    assert await ready(client) == (200, {"status": "ready"})
