@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from psycopg import OperationalError
-from psycopg.errors import QueryCanceled
+from psycopg.errors import ConfigurationLimitExceeded, QueryCanceled
 from psycopg_pool import PoolTimeout
 
 from etl.errors import RequestError
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class TooSlow(Exception):
-    """Postgres took longer for a request than it may."""
+    """Postgres took longer for a request than it may, or more temporary files."""
 
 
 def problem(status: int, detail: str, **members: object) -> web.Response:
@@ -100,7 +100,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status in (400, 408):  # where the next request begins is unknown
             answer.force_close()
         return answer
-    except (TooSlow, QueryCanceled):
+    except (TooSlow, QueryCanceled, ConfigurationLimitExceeded):
         log.warning("%s %s: took too long", request.method, request.path)
         detail = "this takes too long: ask for less, or for an order that has an index"
         return problem_of(request, 504, detail)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -40,6 +41,10 @@ START_WAIT_SECONDS = 60
 #: itself. A table that somebody has locked keeps all of the first waiting, and none of
 #: the others.
 MIN_READERS, MAX_READERS, MAX_RECORDS = 2, 20, 4
+
+#: The part of the disk, as free as at the start of an embedded Postgres, that temporary
+#: files of one connection that reads may fill: those of all such connections half.
+TEMPORARY_PART = 2 * MAX_READERS
 
 #: The project's own pipeline has the database that initdb creates.
 OWN_SQL, OWN_DATABASE = PROJECT / "sql", "postgres"
@@ -193,7 +198,8 @@ async def _prepare(conninfo: str, settings: Settings) -> tuple[str, dict[str, st
         try:
             await configure(connection, RUN_SETTINGS)
             if is_embedded:
-                await make_reader(connection)
+                free = shutil.disk_usage(settings.state_dir).free
+                await make_reader(connection, free // TEMPORARY_PART)
             await migrate(connection, settings.sql_dir)
             return await reading_as(connection, conninfo, is_embedded=is_embedded)
         except SchemaChanged as error:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
-from psycopg.errors import DuplicateObject, UniqueViolation
+from psycopg.errors import DuplicateObject, InternalError_, UniqueViolation
 
 from etl.postgres.pools import READ_SETTINGS
 
@@ -23,6 +23,9 @@ READER = "features_reader"
 CREATE = sql.SQL("create role {} login in role pg_read_all_data").format(
     sql.Identifier(READER)
 )
+
+#: Bounds the temporary files of each of its connections, in kB.
+BOUND = sql.SQL("alter role {} set temp_file_limit to ").format(sql.Identifier(READER))
 
 #: The schemas in which the service finds its tables, as a search path: ``$user`` would
 #: be another one to the role. And whether the service may become the role, and that may
@@ -47,14 +50,21 @@ FIND = """
 log = logging.getLogger(__name__)
 
 
-async def make_reader(connection: AsyncConnection) -> None:
-    """Make the role where the cluster lacks it; ``connection`` is a superuser's."""
+async def make_reader(connection: AsyncConnection, temporary_bytes: int) -> None:
+    """Make the role where the cluster lacks it; ``connection`` is a superuser's.
+
+    Its connections may have so many bytes of temporary files each, from the next ones
+    on: a sort of many wide rows could fill the disk.
+    """
     found = await connection.execute(
         "select 1 from pg_roles where rolname = %s", [READER]
     )
     if await found.fetchone() is None:
         with suppress(DuplicateObject, UniqueViolation):  # of another start, just now
             await connection.execute(CREATE)
+    with suppress(InternalError_):  # of another start, which sets it just now
+        kilobytes = sql.Literal(temporary_bytes >> 10)
+        await connection.execute(BOUND + kilobytes)
 
 
 async def reading_as(

@@ -18,6 +18,7 @@ from etl.api.app_keys import DATABASE
 from etl.settings import PROJECT, Settings
 from tests.support.client import Client, StartService, features, get, trigger
 from tests.support.databases import run_program
+from tests.support.tables import FILL
 from tests.support.tcpserver import PASSWORD, TcpServer, quoted, tcp_server
 
 ROLES = PROJECT / "scripts/roles.sql"
@@ -138,3 +139,22 @@ async def test_the_embedded_postgres_has_a_reader(
     async with database.readers.connection() as connection:
         with pytest.raises(InsufficientPrivilege):
             await connection.execute("set role postgres")
+
+
+async def test_what_is_sorted_for_a_request_does_not_fill_the_disk(
+    start_service: StartService, state_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporary files are on the disk that a run and the log of Postgres need too."""
+    monkeypatch.setattr("etl.postgres.database.TEMPORARY_PART", 1 << 60)
+    service = await start_service(database=None, state_dir=state_folder / "small")
+    database = service.app[DATABASE]
+    async with database.runners.connection() as connection:
+        await connection.execute(FILL)
+    async with service.get("/features?order=name.desc&format=csv") as response:
+        assert response.status == 504
+        assert "ask for less" in await response.text()
+    async with service.get("/features?order=name.desc&limit=10") as response:
+        assert response.status == 200
+    async with database.runners.connection() as connection:
+        rows = await connection.execute("show temp_file_limit")
+        assert await rows.fetchone() == ("-1",)
