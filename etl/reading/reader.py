@@ -105,8 +105,9 @@ class Reader:
     ) -> tuple[PublishedVersion, str | None]:
         """The row with this key as JSON, or None; ``key`` has no NUL.
 
-        Requests of one client at once share a statement. A cast may fail for one row,
-        and then fails for all of its statement: such a query shares none.
+        Requests of one client at once share a statement; None is for all clients
+        together. A cast may fail for one row, and then fails for all of its statement:
+        such a query shares none.
         """
         alone = object() if query.has_casts else None
         published, row = await self._rows.load((query, client, alone), key)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
+from etl.api.app_keys import RUNNER
 from etl.postgres import pools, shares
 from etl.postgres.database import MAX_READERS, MAX_RECORDS
 from etl.postgres.pools import READ_SETTINGS, RUN_SETTINGS
-from tests.support.client import StartService, get, trigger
+from tests.support.client import StartService, app_of, get, trigger
 from tests.support.locks import held_up, waits_for_a_lock
 
 #: Connections that read rows of which one client may use half.
@@ -139,6 +140,7 @@ async def test_one_client_leaves_connections_for_what_others_ask_of_runs(
     monkeypatch.setattr(shares, "POOL_WAIT_SECONDS", 60)
     client = await start_service(trusted_proxies=(ip_network("127.0.0.1"),))
     await trigger(client)
+    await app_of(client)[RUNNER].wait_for_cleanup()  # it deletes from etl.runs
     first, second = ({"X-Forwarded-For": f"192.0.2.{each}"} for each in (1, 2))
     async with held_up(connection, "etl.runs"):
         waiting = [
