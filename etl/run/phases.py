@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from etl.csvfiles.blocks import block_bytes
 from etl.errors import ServiceFault
@@ -27,7 +27,8 @@ from etl.run.kept import (
 from etl.run.load import load_files
 from etl.run.nodes import admit_loaders, open_nodes
 from etl.run.pipeline import Pipeline
-from etl.run.records import Run, save_run
+from etl.run.publishing import succeed
+from etl.run.records import Run
 from etl.run.steps import Step
 from etl.run.streams import LoadedFile, Stream, open_streams
 from etl.run.versions import depends_on_more
@@ -153,10 +154,7 @@ async def _repeat(run: Run, lead: AsyncConnection, last: Mapping[str, Any]) -> N
     ]
     run.warnings[:] = last["warnings"]
     run.unchanged = True
-    async with lead.pipeline():
-        await lead.execute("select etl.repeat_last_run(%s)", [run.id])
-        run.is_committing = True
-        run.summary = await save_run(lead, run, "succeeded")
+    await succeed(run, lead, sql.SQL("select etl.repeat_last_run({})").format(run.id))
 
 
 def _not_loaded(data_dir: Path, streams: Sequence[Stream]) -> list[str]:

@@ -1,4 +1,6 @@
-"""The one transaction that replaces the rows of features by those that were built."""
+"""The one transaction that replaces the rows of features by those that were built, and
+those with which other runs succeed.
+"""
 
 from __future__ import annotations
 
@@ -74,21 +76,22 @@ async def publish_same(run: Run, lead: AsyncConnection, hashes_rows: bool) -> No
     data and SQL may still differ. The run then has succeeded.
     """
     update = sql.SQL("select etl.publish_same({}, {})").format(run.id, hashes_rows)
-    await _succeed(run, lead, update)
+    await succeed(run, lead, update)
 
 
 async def publish_nothing(run: Run, lead: AsyncConnection) -> None:
     """Save what a dry run would have changed. The run then has succeeded."""
     save = sql.SQL("select etl.save_changes({})").format(run.id)
-    await _succeed(run, lead, save)
+    await succeed(run, lead, save)
 
 
-async def _succeed(run: Run, lead: AsyncConnection, statement: sql.Composed) -> None:
+async def succeed(run: Run, lead: AsyncConnection, statement: sql.Composed) -> None:
     """Record the success of a run in one transaction, after a ``statement``.
 
     The results of SQL files go with it. Another connection than the leader's could save
     them after a crash of Postgres, which empties the tables that they are about.
     """
     async with transaction(lead, statement):
-        run.summary = await save_run(lead, run, "succeeded")
+        summary = await save_run(lead, run, "succeeded")
         run.is_committing = True
+    run.summary = summary

@@ -301,3 +301,27 @@ async def test_listeners_while_the_database_goes_away(
         while await status(server, "/readyz") != 200:
             pass
     await trigger(server)
+
+
+@pytest.mark.parametrize("runs_before", [0, 1, 2], ids=["whole", "same", "unchanged"])
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+async def test_a_success_that_is_not_committed_is_none(
+    client: Client, connection: AsyncConnection, runs_before: int, dry_run: str
+) -> None:
+    """The answer is what others will read in the record of the run."""
+    for _ in range(runs_before):
+        await trigger(client)
+    await connection.execute(
+        "create function fail() returns trigger language plpgsql as"
+        " $$ begin raise 'the commit fails'; end $$"
+    )
+    await connection.execute(
+        "create constraint trigger fail after update on etl.runs"
+        " deferrable initially deferred for each row when (new.state = 'succeeded')"
+        " execute function fail()"
+    )
+    run = (await trigger(client, 500, dry_run=dry_run))["run"]
+    assert run["state"] == "failed"
+    assert await get(client, f"/runs/{run['id']}") == run
+    await connection.execute("drop function fail cascade")
+    await trigger(client)
