@@ -7,7 +7,7 @@ all records with it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection
@@ -42,16 +42,15 @@ def part_of(
     now: Mapping[str, str],
     streams: Iterable[Stream],
     kept: Kept,
-    written_by_others: Collection[str],
 ) -> Part | None:
     """The part that a file has to build, where that is not all.
 
     ``before`` are the versions of what it read when it last ran, ``now`` those of what
     it reads. It is a part where these differ by appended records alone, which no rule
-    has rejected, and no other file writes to the target.
+    has rejected.
     """
     found = REDOES.fullmatch(file.header.get("redoes", ""))
-    if not found or found[1] in written_by_others or before.keys() != now.keys():
+    if not found or before.keys() != now.keys():
         return None
     changed = {table for table in now if now[table] != before[table]}
     appended = {

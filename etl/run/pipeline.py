@@ -184,19 +184,18 @@ class Pipeline:
         parts = {
             file.path: part
             for file in self._builds
-            if file.path in due and not removed
-            if (part := self._part(file, due[file.path]))
+            if file.path in due and (part := self._part(file, due[file.path]))
         }
-        if due:
-            emptied = {
-                table
-                for file in self._builds
-                if file.path in due and file.path not in parts
-                for table in versions.built_tables(file)
-            }
-            if removed:  # nobody knows what they wrote to
-                emptied.update(self._kept.built_tables)
-            forgotten = [*due, *removed]
+        kept = {
+            table
+            for file in self._builds
+            if file.path not in due or file.path in parts
+            for table in versions.writes(file)
+        }
+        # Also those that no file writes to: a run that failed may have filled them.
+        emptied = {*self._kept.built_tables} - kept
+        forgotten = [*due, *removed]
+        if forgotten or emptied:
             versions.forget(forgotten)
             await lead.execute(
                 "select etl.begin_build(%s, %s)", [forgotten, sorted(emptied)]
@@ -228,11 +227,9 @@ class Pipeline:
         before = self._versions.results.get(file.path)
         if before is None or before.sha256 != file.sha256:
             return None
-        others = [each for each in self._builds if each is not file]
-        written = {table for each in others for table in self._versions.writes(each)}
-        return part_of(
-            file, before.inputs, inputs, self._streams.values(), self._kept, written
-        )
+        if self._versions.shares_a_table(file, self._builds):
+            return None
+        return part_of(file, before.inputs, inputs, self._streams.values(), self._kept)
 
     async def _check_and_publish(self) -> None:
         """Check while the rows are written already; they count when all checks passed.

@@ -8,6 +8,7 @@ that they had when it last ran, its result is the same. Knows no database.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 
@@ -23,6 +24,10 @@ OF_THE_RUN = ("etl.runs", "etl.rejects")
 
 #: The tables that features is published from, and features itself.
 NEXT, FEATURES = "features_next", "features"
+
+#: What else the result of a file depends on: the engine, more than files, and to which
+#: tables it writes. No table can have such a name, with a space and without quotes.
+ENGINE, MORE, WRITES = "the engine", "more than files", "written tables"
 
 
 def depends_on_more(file: SqlFile, kept: Kept) -> bool:
@@ -69,9 +74,11 @@ class Versions:
         if file.folder == "clean":  # what it rejects there counts
             names.add(f"staging.{Rule.of(file).source}")
         inputs = {name: self._tables.get(name, self._never) for name in names}
-        inputs |= {"engine": self._engine}
+        inputs |= {ENGINE: self._engine}
         if depends_on_more(file, self._kept):
-            inputs |= {"more": self._never}
+            inputs |= {MORE: self._never}
+        if file.folder == "build":
+            inputs |= {WRITES: json.dumps(sorted(self.writes(file)))}
         return inputs
 
     def result_of(self, file: SqlFile) -> Result | None:
@@ -99,10 +106,6 @@ class Versions:
         written = writes(file)
         return self._built if written is None else written
 
-    def built_tables(self, file: SqlFile) -> list[str]:
-        """Those of them that the engine empties before it runs."""
-        return [table for table in self.writes(file) if table in self._built]
-
     def forget(self, paths: Iterable[str]) -> None:
         """Forget the results of files that are to run."""
         for path in paths:
@@ -126,33 +129,47 @@ class Versions:
         paths = {path for path in self.results if path.startswith("build/")}
         return paths - {file.path for file in builds}
 
+    def wrote(self, path: str) -> set[str]:
+        """The tables that a file of the build wrote to when it last ran, which may have
+        been another text.
+        """
+        found = self.results.get(path)
+        return set(json.loads(found.inputs.get(WRITES, "[]"))) if found else set()
+
+    def shares_a_table(self, file: SqlFile, builds: Sequence[SqlFile]) -> bool:
+        """Whether another file of the build writes to one of its tables, or has."""
+        now = [self.writes(each) for each in builds if each is not file]
+        paths = {each.path for each in builds} | self.removed(builds)
+        others = set().union(*now, *map(self.wrote, paths - {file.path}))
+        return not others.isdisjoint(self.writes(file))
+
     def due(self, builds: Sequence[SqlFile]) -> dict[str, dict[str, str]]:
         """The files of the build that must run, with their inputs, as far as can be
         seen before it.
 
-        A table is filled by all of the files that write to it again, or by none; where
-        a file was removed, all are.
+        A table is filled by all of the files that write to it again, or by none; also
+        where one that has written to it was removed, or no longer does.
         """
         ahead = copy(self)
         ahead._tables = dict(self._tables)
         inputs: dict[str, dict[str, str]] = {}
         due = set()
-        has_removed = bool(self.removed(builds))
         for file in builds:
             inputs[file.path] = ahead.inputs_of(file)
-            if has_removed or ahead._holds(file, inputs[file.path]) is None:
+            if ahead._holds(file, inputs[file.path]) is None:
                 due.add(file.path)
             ahead.built_by(file, inputs[file.path])
-        while more := [
+
+        def filled() -> set[str]:
+            now = [self.writes(file) for file in builds if file.path in due]
+            return set().union(*now, *map(self.wrote, due | self.removed(builds)))
+
+        while more := {
             file.path
             for file in builds
-            if file.path not in due
-            and any(
-                other.path in due and set(self.writes(other)) & set(self.writes(file))
-                for other in builds
-            )
-        ]:
-            due.update(more)
+            if file.path not in due and filled() & set(self.writes(file))
+        }:
+            due |= more
         return {file.path: inputs[file.path] for file in builds if file.path in due}
 
     def _holds(self, file: SqlFile, inputs: Mapping[str, str]) -> Result | None:
