@@ -67,6 +67,8 @@ language sql stable as $$
                     select sources.target::oid from etl.sources
                     union all
                     select built.target::oid from etl.built
+                    union all
+                    select to_regclass('features')::oid as target
                 )
             )
             and attributes.attnum > 0
@@ -106,6 +108,17 @@ begin
     if not exists (select 1 from etl.loads where loads.engine = present) then
         perform etl.guard_tables(); -- one may have been made again
     end if;
+    -- Rows of others may be published, and this run may not get as far as to replace
+    -- them. After a crash, which has emptied etl.results, the server counts writes to
+    -- features from zero, and may have counted as many again.
+    update etl.published set built = ''
+    where
+        built <> ''
+        and (
+            forgets
+            or cardinality(written) > 0
+            or not exists (select 1 from etl.results)
+        );
     delete from etl.loads
     where
         forgets
@@ -143,10 +156,7 @@ begin
             select json_object_agg(results.file, row_to_json(results))
             from etl.results
         ),
-        'published', case
-            when not forgets and cardinality(written) = 0
-                then etl.published_version()
-        end,
+        'published', etl.published_version(),
         'unanalyzed', (
             select json_agg(tables.relname)
             from etl.sources

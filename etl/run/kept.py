@@ -49,7 +49,7 @@ class Kept:
 
     ``engine`` is the version of the program and of the schema. ``columns`` are
     those of staging, as ``etl.source_columns`` has them. ``published`` is the
-    version of features_next that features holds, None where that is not known.
+    version of features_next that features holds, '' where that is not known.
     ``unanalyzed`` are tables of staging without statistics. ``distributed`` are the
     sources whose tables Citus has distributed over its nodes, which then share the
     work of a statement by themselves. ``last`` is the run that found features as it
@@ -61,7 +61,7 @@ class Kept:
     built_tables: Sequence[str]
     loads: Mapping[str, KeptLoad]
     results: dict[str, Result]
-    published: str | None
+    published: str
     unanalyzed: Sequence[str]
     distributed: Sequence[str]
     last: Mapping[str, Any] | None

@@ -120,3 +120,23 @@ async def held_back(database: str, rng: Random) -> AsyncIterator[tuple[Wait, str
                 await asyncio.sleep(0.005)
 
         yield wait_until_blocked, f"waiting for {table} ({mode})"
+
+
+async def crash(connection: AsyncConnection) -> None:
+    """What a crash of the server leaves: no other connection to this database, nothing
+    in unlogged tables, and no statistics.
+    """
+    async with connection.transaction():
+        await connection.execute("lock table etl.results, etl.loads, etl.last_state")
+        await connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+            " and backend_type = 'client backend'"
+        )
+        # A crash has no triggers.
+        await connection.execute("select set_config('etl.run_id', '0', true)")
+        await connection.execute(
+            "do $$ begin execute (select 'truncate ' || string_agg(oid::regclass::text,"
+            " ', ') from pg_class where relpersistence = 'u' and relkind = 'r'); end $$"
+        )
+        await connection.execute("select pg_stat_reset()")
