@@ -190,6 +190,28 @@ begin
 end;
 $$;
 
+-- Drops what SQL files have made in the temporary schema of this session. Where there
+-- is nothing of that, the working tables stay: to make them takes some milliseconds.
+create or replace function etl.discard_temp() returns void
+language plpgsql as $$
+begin
+    if exists (
+        select 1
+        from pg_depend
+        left join pg_class as tables
+            on pg_depend.classid = 'pg_class'::regclass and pg_depend.objid = tables.oid
+        where
+            pg_depend.refclassid = 'pg_namespace'::regclass
+            and pg_depend.refobjid = pg_my_temp_schema()
+            and coalesce(tables.relname, '') not in (
+                'raw_records', 'parsed_records', 'violations', 'pending_rejects'
+            )
+    ) then
+        discard temp;
+    end if;
+end;
+$$;
+
 -- Saves how far a run is, or with another state than running how it ended, and results
 -- of SQL files; a run that has ended stays as it is. Returns its record.
 create or replace function etl.update_run(

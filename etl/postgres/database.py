@@ -25,7 +25,7 @@ import etl
 from etl.postgres import embedded
 from etl.postgres.folders import home_folder
 from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
-from etl.postgres.pools import RUN_SETTINGS, Pool, configure, release_locks
+from etl.postgres.pools import RUN_SETTINGS, Pool, configure, reset_session
 from etl.postgres.roles import make_reader, reading_as
 from etl.postgres.sqlerrors import one_line
 from etl.settings import LIBPQ_DETAILS, PROJECT, Settings
@@ -106,7 +106,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         async with (
             Pool(*reading, MIN_READERS, MAX_READERS) as readers,
             Pool(*reading, 1, MAX_RECORDS) as records,
-            Pool(conninfo, RUN_SETTINGS, 1, workers + 3, release_locks) as runners,
+            Pool(conninfo, RUN_SETTINGS, 1, workers + 3, reset_session) as runners,
         ):
             yield Database(conninfo, location_of(conninfo), readers, records, runners)
 

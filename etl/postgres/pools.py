@@ -205,10 +205,11 @@ async def _what_is_locked(connection: AsyncConnection) -> str:
     return f"another session has locked {', '.join(tables) or 'a table'}"
 
 
-async def release_locks(connection: AsyncConnection) -> None:
-    """What a connection held for a run goes when it comes back to its pool."""
+async def reset_session(connection: AsyncConnection) -> None:
+    """What a run leaves in a session goes when it comes back to its pool: locks, and
+    what SQL files of a pipeline may have set or made there, as temporary tables.
+    """
     await connection.execute(
-        "select pg_advisory_unlock_all(), set_config(name, '', false)"
-        " from unnest(array['etl.run_id', 'etl.slice', 'etl.slices',"
-        " 'etl.builds_part']) as names (name)"
+        "reset role; reset all; select pg_advisory_unlock_all(), etl.discard_temp()"
     )
+    await configure(connection, RUN_SETTINGS)
