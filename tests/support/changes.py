@@ -22,9 +22,17 @@ from tests.support.citus import Citus
 from tests.support.client import Client, app_of, trigger
 from tests.support.csvfiles import COLUMNS, Files, new_record, replace_file
 from tests.support.databases import Postgres, new_database
-from tests.support.disturbances import BY_HAND, ENDS, held_back, stop
+from tests.support.disturbances import (
+    BY_HAND,
+    ENDS,
+    OF_PLAIN_POSTGRES,
+    crash,
+    held_back,
+    stop,
+)
 from tests.support.edits import EDITS
 from tests.support.formats import FORMAT_EDITS
+from tests.support.fromnothing import FromNothing
 from tests.support.outcomes import Features, Outcome, outcome_of
 from tests.support.sqledits import SQL_EDITS
 
@@ -52,7 +60,8 @@ class World:
         self._count = count
         self._stack = AsyncExitStack()
         self._files = Files()
-        self._fresh: dict[object, Outcome] = {}
+        self._from_nothing = FromNothing(postgres, count)
+        self._can_crash = postgres.is_superuser and not isinstance(postgres, Citus)
         self.has_failed = False
         #: Rows were changed by hand where nothing notes it: the next run is full.
         self._needs_full = False
@@ -102,17 +111,17 @@ class World:
     async def _compare(self, parameters: dict[str, str]) -> None:
         """Run, and require what a run from nothing over the same files leaves.
 
-        Checks compare with the rows that are published, and one rule asks whether
-        there are any. So the database without history gets these rows, and nothing
-        else. (A run over the files of the last success would publish them too, but
+        (A run over the files of the last success would publish the same rows too, but
         takes longer, and has what ran then at hand, such as the rules that found
         something. With allow_empty in every run, no step would trip those checks.)
         """
         if self._needs_full:
             parameters = {**parameters, "full": "true"}
         before = await Features.of(self._client)
-        fresh = await self._from_nothing(
-            {name: value for name, value in parameters.items() if name != "full"}
+        fresh = await self._from_nothing.outcome(
+            self._settings,
+            self._connection,
+            {name: value for name, value in parameters.items() if name != "full"},
         )
         outcome = await outcome_of(self._client, self._connection, parameters)
         self.has_failed = not outcome.has_succeeded
@@ -139,38 +148,6 @@ class World:
                 self._count["steps kept"] += bool(step.get("kept"))
         else:
             self._count[f"error {error[:40]}"] += 1
-
-    async def _from_nothing(self, parameters: dict[str, str]) -> Outcome:
-        """What a run leaves in a database without history; remembered."""
-        rows = await self._published()
-        files = {
-            path.name: path.read_bytes() for path in self._settings.data_dir.iterdir()
-        }
-        scripts = {
-            path: path.read_bytes() for path in self._settings.sql_dir.glob("*/*")
-        }
-        key = repr((parameters, rows, sorted(files.items()), sorted(scripts.items())))
-        key += f"{self._settings.max_rejects} {pools.RUN_SETTINGS['timezone']}"
-        if key not in self._fresh:
-            self._count["runs from nothing"] += 1
-            self._fresh[key] = await self._run_from_nothing(parameters, rows)
-        return self._fresh[key]
-
-    async def _published(self) -> bytes:
-        async with self._connection.cursor().copy("copy features to stdout") as copy:
-            return b"".join([bytes(part) async for part in copy])
-
-    async def _run_from_nothing(
-        self, parameters: dict[str, str], rows: bytes
-    ) -> Outcome:
-        with new_database(self._postgres) as database:
-            connecting = AsyncConnection.connect(database, autocommit=True)
-            async with await connecting as connection:
-                async with connection.cursor().copy("copy features from stdin") as copy:
-                    await copy.write(rows)
-                app = create_app(replace(self._settings, database=database))
-                async with TestClient(TestServer(app)) as client:
-                    return await outcome_of(client, connection, parameters)
 
     # Steps that change no file.
 
@@ -212,6 +189,15 @@ class World:
         self._needs_full = isinstance(self._postgres, Citus)
         return f"by hand: {'; '.join(statements)}"
 
+    async def crash(self, rng: Random) -> str:
+        """Postgres crashes between two runs; often somebody then writes by hand."""
+        if not self._can_crash:
+            return "nothing"
+        await crash(self._connection)
+        if rng.random() < 0.5:
+            return f"a crash, {await self.change_tables(rng)}"
+        return "a crash"
+
     async def set_clock(self, rng: Random) -> str:
         """Another time zone of the runs, which is another date for some."""
         zone = rng.choice(TIME_ZONES)
@@ -232,10 +218,11 @@ class World:
         self._client = await self._start_service()
 
     async def interrupt(self, rng: Random) -> str:
-        """End a run early, in one of three ways, where it waits for a table or after
-        some turns of the loop.
+        """End or disturb a run, where it waits for a table or after some turns of the
+        loop.
         """
-        end, parameters = rng.choice(ENDS), {"wait": "false"}
+        ends = [*ENDS, *OF_PLAIN_POSTGRES] if self._can_crash else ENDS
+        end, parameters = rng.choice(ends), {"wait": "false"}
         if rng.random() < 0.1:
             parameters["dry_run"] = "true"
         before = await Features.of(self._client)
@@ -270,6 +257,7 @@ _OTHERS = {
     World.dry_run: 4,
     World.full_run: 3,
     World.change_tables: 9,
+    World.crash: 4,
     World.set_clock: 2,
     World.restart: 4,
     World.interrupt: 10,

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import aiohttp
+import psycopg
 from psycopg import AsyncConnection, sql
 
 from etl.run.records import Run
@@ -64,8 +65,47 @@ async def stop(client: Client, connection: AsyncConnection, number: int) -> None
         await client.close()
 
 
-#: How a run may end early.
+async def crash(connection: AsyncConnection) -> None:
+    """What a crash of the server leaves: no other connection to this database, nothing
+    in unlogged tables, and no statistics.
+    """
+    async with connection.transaction():
+        with suppress(psycopg.errors.LockNotAvailable):  # locked by a session that ends
+            async with connection.transaction():
+                await connection.execute("lock table etl.results, etl.loads nowait")
+        await connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+            " and backend_type = 'client backend'"
+        )
+        # A crash has no triggers.
+        await connection.execute("select set_config('etl.run_id', '0', true)")
+        await connection.execute(
+            "do $$ begin execute (select 'truncate ' || string_agg(oid::regclass::text,"
+            " ', ') from pg_class where relpersistence = 'u' and relkind = 'r'); end $$"
+        )
+        await connection.execute("select pg_stat_reset()")
+
+
+async def write_by_hand(
+    client: Client, connection: AsyncConnection, number: int
+) -> None:
+    """Change a table beside the run, unless it is locked."""
+    with suppress(psycopg.errors.LockNotAvailable):
+        async with connection.transaction():
+            await connection.execute("set local lock_timeout = '20ms'")
+            await connection.execute(BY_HAND[number % len(BY_HAND)].encode())
+            await connection.execute("select pg_stat_force_next_flush()")
+
+
+async def crash_in_run(client: Client, connection: AsyncConnection, _: int) -> None:
+    await crash(connection)
+
+
+#: How a run may end early; and what else may happen to it on a plain Postgres, where
+#: the suite may do all.
 ENDS = (cancel, terminate, stop)
+OF_PLAIN_POSTGRES = (write_by_hand, crash_in_run)
 
 PHASES = ("clean", "build", "check", "publish")
 
@@ -120,23 +160,5 @@ async def held_back(database: str, rng: Random) -> AsyncIterator[tuple[Wait, str
                 await asyncio.sleep(0.005)
 
         yield wait_until_blocked, f"waiting for {table} ({mode})"
-
-
-async def crash(connection: AsyncConnection) -> None:
-    """What a crash of the server leaves: no other connection to this database, nothing
-    in unlogged tables, and no statistics.
-    """
-    async with connection.transaction():
-        await connection.execute("lock table etl.results, etl.loads, etl.last_state")
-        await connection.execute(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid()"
-            " and backend_type = 'client backend'"
-        )
-        # A crash has no triggers.
-        await connection.execute("select set_config('etl.run_id', '0', true)")
-        await connection.execute(
-            "do $$ begin execute (select 'truncate ' || string_agg(oid::regclass::text,"
-            " ', ') from pg_class where relpersistence = 'u' and relkind = 'r'); end $$"
-        )
-        await connection.execute("select pg_stat_reset()")
+        with suppress(psycopg.OperationalError):  # of one that a crash has ended
+            await holder.rollback()

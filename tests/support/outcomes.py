@@ -12,7 +12,10 @@ from psycopg import AsyncConnection
 from tests.support.client import Client
 
 #: What a run says of a file that does not depend on the runs before it.
-FILE_KEYS = ("file", "bytes", "sha256", "records", "rejected", "rejected_by_reason")
+FILE_KEYS = (
+    *("file", "bytes", "sha256", "header"),
+    *("records", "rejected", "rejected_by_reason"),
+)
 
 #: Of two files with too many rejects a run names the one that it happens to see first.
 TOO_MANY = "more than MAX_REJECTS="
@@ -88,6 +91,7 @@ async def outcome_of(
         "result": result,
         "state": run["state"],
         "warnings": sorted(run["warnings"]),
+        "changes": run["changes"],
         "files": [{key: file[key] for key in FILE_KEYS} for file in run["files"]],
         "rejects": sorted(json.dumps(row, sort_keys=True) for (row,) in rows),
     }

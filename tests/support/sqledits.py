@@ -28,9 +28,9 @@ REPLACED = [
     ("build/030_features.sql", NAME, NAME.replace("users.name", "users.name || '!'")),
     ("build/030_features.sql", "'') as most_common", "'') || '?' as most_common"),
     ("build/010_activity.sql", "order by named.compound_id)", "{} desc)"),
-    ("build/010_activity.sql", "count(*) as total_exp", "count(*) + 1 as total_exp"),
+    ("build/010_activity.sql", "1::bigint as total_exp", "2::bigint as total_exp"),
     ("build/020_totals.sql", "users.user_id is null", "users.name is null"),
-    ("build/020_totals.sql", "(select count(*) from", "(select count(*) + 1 from"),
+    ("build/020_totals.sql", "count(*) as total_users", "count(*) + 1 as total_users"),
     ("check/040_no_negative_counts.sql", "-- reads:", "-- severity: warn\n-- reads:"),
     ("check/050_compounds_have_names.sql", "-- severity: warn\n", ""),
     ("check/010_users_are_not_all_gone.sql", "-- reads:", "-- severity: warn\n{}"),
@@ -39,11 +39,11 @@ REPLACED = [
     ("clean/030_users_are_known.sql", "unknown_user", "stranger"),
     ("clean/040_experiment_ids_are_unique.sql", "-- verified_by: check/060", "-- {}"),
     ("clean/050_compound_ids_are_unique.sql", "-- keeps:   first\n", ""),
-    ("build/030_features.sql", "inner join", "inner join oops"),
+    ("build/030_features.sql", "cross join totals", "cross join oops"),
     ("build/030_features.sql", "from users\n", "from users oops\n"),
 ]
 
-#: Files that come and go.
+#: Files that come and go, some with other texts.
 ADDED = {
     "clean/060_no_user_is_seven.sql": (
         "-- No user has this number.\n"
@@ -67,6 +67,28 @@ ADDED = {
         "insert into features_next (\n    user_id, name, total_experiments,"
         " avg_experiments, experiments_pct\n)\n"
         "select 99, 'Guest', 0, totals.total_users, 0\nfrom totals_next as totals;\n"
+    ),
+    "build/015_unknown.sql": (
+        "-- A row more, written before the others of its table.\n"
+        "-- grain:  one row\n-- reads:  activity_next\n-- writes: totals_next\n"
+        "insert into totals_next (total_users, total_experiments)\n"
+        "select 1, 1 from activity_next as activity where activity.user_id = 3;\n"
+    ),
+}
+
+#: What such a file may say later: it writes to another table.
+ELSEWHERE = {
+    "build/040_guest.sql": (
+        "-- A row more, of an unknown user.\n"
+        "-- grain:  one row\n-- reads:  totals_next\n-- writes: unknown_users_next\n"
+        "insert into unknown_users_next (user_id, total_experiments)\n"
+        "select 99, 0 from totals_next as totals;\n"
+    ),
+    "build/015_unknown.sql": (
+        "-- A row more, of a user without experiments.\n"
+        "-- grain:  one row\n-- reads:  staging.users\n-- writes: activity_next\n"
+        "insert into activity_next (user_id, total_experiments)\n"
+        "select users.user_id, 0 from staging.users where users.user_id = 98;\n"
     ),
 }
 
@@ -98,6 +120,9 @@ def touch(folder: Path, rng: Random) -> str:
 def add_or_remove(folder: Path, rng: Random) -> str:
     name = rng.choice(list(ADDED))
     path = folder / name
+    if path.exists() and name in ELSEWHERE and rng.random() < 0.5:
+        path.write_text(ELSEWHERE[name])
+        return f"{name} writes elsewhere"
     if path.exists():
         path.unlink()
         return f"remove {name}"
