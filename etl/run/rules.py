@@ -33,6 +33,9 @@ AROUND = b' \t\r\n"\x1a\xef\xbb\xbf'
 #: What spellings of a number may begin with; of -5 and 5 SQL knows which is meant.
 SIGNS_AND_ZEROS = b"+-0"
 
+#: What ends a query; only comments may follow.
+LAST_SEMICOLON = re.compile(r";(?=(?:\s|--[^\n]*)*\Z)")
+
 #: Members of a rule's rows that are no values of the source.
 MEMBERS = "{message,cause_file,cause_line}"
 
@@ -50,7 +53,7 @@ async def run_rule(
     first ones are on record, and nothing is deleted; and what ``timed`` does.
     """
     before, after = _around_query(rule)
-    query = re.sub(r";\s*\Z", "", rule.file.text)
+    query = LAST_SEMICOLON.sub("", rule.file.text)
     if not re.sub(r"--.*", "", query).strip():
         raise ServiceFault(f"{rule.file.path} {NO_STATEMENT}")
     with timed(rule.file, len(before)) as step:

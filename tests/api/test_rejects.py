@@ -432,7 +432,7 @@ async def test_values_of_a_rule_are_found_in_any_spelling(
     (sql_dir / "clean" / "990_nobody_is_called_eve.sql").write_text(
         f"-- rejects: users ({columns[0]})\n-- reason: called_eve\n"
         f"select {', '.join(columns)}, 'is called Eve' as message"
-        " from staging.users where name ~ 'Eve'"
+        " from staging.users where name ~ 'Eve'; -- a comment; after it\n-- ;\n"
     )
     (data_dir / "users.csv").write_text(
         'user_id,name,email,signup_date\n0007,Eve,,2024-01-01\n7,"Eve",,2024-01-01\n'
