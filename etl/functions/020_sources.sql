@@ -173,6 +173,24 @@ union
 select built_tables.target from etl.built_tables;
 comment on view etl.built is 'The tables that sql/build fills';
 
+-- All tables that runs fill, but features, with the partitions that they have. (By
+-- "union", the planner would expect millions of rows: its hash table takes 30 ms.)
+create or replace view etl.filled as
+with
+targets as (
+    select sources.target from etl.sources
+    union all
+    select built.target from etl.built
+)
+
+select targets.target from targets
+union all
+select partitions.relid as target
+from targets
+cross join lateral pg_partition_tree(targets.target) as partitions
+where partitions.level > 0;
+comment on view etl.filled is 'The tables that runs fill, and their partitions';
+
 -- Empties all tables that runs fill, but not features: on a full disk.
 create or replace function etl.empty_all() returns void
 language plpgsql as $$

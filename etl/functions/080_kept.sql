@@ -8,7 +8,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if coalesce(current_setting('etl.run_id', true), '') = '' then
         insert into etl.touched (table_name)
-        values (tg_relid::regclass::text);
+        values (coalesce(pg_partition_root(tg_relid), tg_relid)::regclass::text);
     end if;
     return null;
 end;
@@ -22,9 +22,7 @@ declare
     guarded regclass;
 begin
     for guarded in
-        select sources.target from etl.sources
-        union all
-        select built.target from etl.built
+        select filled.target from etl.filled
     loop
         if not etl.is_distributed(guarded) and not exists (
             select 1 from pg_trigger
@@ -64,9 +62,7 @@ language sql stable as $$
             -- An array, so that the planner expects few tables and uses the index.
             attributes.attrelid = any(
                 array(
-                    select sources.target::oid from etl.sources
-                    union all
-                    select built.target::oid from etl.built
+                    select filled.target::oid from etl.filled
                     union all
                     select to_regclass('features')::oid as target
                 )

@@ -183,3 +183,31 @@ async def test_what_sql_files_leave_in_a_session_is_gone_in_the_next_run(
     client = await start_service(sql_dir=sql_dir)
     for _ in range(8):
         await trigger(client)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["delete from notes_1", "alter table staging.notes detach partition notes_1"],
+)
+async def test_a_partition_that_was_changed_by_hand(
+    start_service: StartService,
+    connection: AsyncConnection,
+    sql_dir: Path,
+    data_dir: Path,
+    statement: str,
+) -> None:
+    (sql_dir / "schema" / "004_notes.sql").write_text(
+        "create table staging.notes (a bigint not null) partition by list (a);"
+        "create unlogged table notes_1 partition of staging.notes for values in (1);"
+        "create unlogged table notes_2 partition of staging.notes default;"
+    )
+    (data_dir / "notes.csv").write_text("a\n1\n2\n")
+    client = await start_service(sql_dir=sql_dir)
+    await trigger(client)
+    loads = [file["load"] for file in (await trigger(client))["run"]["files"]]
+    assert loads[1:2] == ["kept"]
+    await connection.execute(statement.encode())
+    run = (await trigger(client))["run"]
+    assert run["files"][1]["load"] == "loaded"
+    found = await connection.execute("select count(*) from staging.notes")
+    assert await found.fetchone() == (2,)
