@@ -127,9 +127,14 @@ def read_query(
 
     Raises BadParameter, RangeNotSatisfiable, and NotAcceptable if there is no format.
     """
-    is_short = sum(len(name) + len(text) for name, text in parameters) <= MAX_CACHED
+    is_short = _is_short(parameters)
     read = _read_query if is_short else _read_query.__wrapped__
     return read(catalog, parameters, asked, is_short)
+
+
+def _is_short(parameters: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a query is cached."""
+    return sum(len(name) + len(text) for name, text in parameters) <= MAX_CACHED
 
 
 @lru_cache(CACHED_QUERIES)
@@ -180,6 +185,12 @@ def _read_query(
 
 def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
     """A query of a single row, for which ``select`` is the only parameter."""
+    read = _read_select if _is_short(parameters) else _read_select.__wrapped__
+    return read(catalog, parameters)
+
+
+@lru_cache(CACHED_QUERIES)
+def _read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
     for name, _ in parameters:
         if name != "select":
             raise BadParameter(
