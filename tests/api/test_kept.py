@@ -14,14 +14,13 @@ from etl.settings import RejectLimit
 from tests.support.client import (
     Client,
     StartService,
-    end_of,
     features,
     get,
     start,
     trigger,
 )
+from tests.support.disturbances import full_run_beside
 from tests.support.events import listening
-from tests.support.locks import held_up, waits_for_a_lock
 
 ALL = RejectLimit.parse("100%")
 
@@ -213,12 +212,8 @@ async def test_rows_that_others_write_during_a_run_do_not_stay(
     """The run may have built from them: the next one builds again."""
     await trigger(client)
     before = await features(client)
-    async with held_up(connection, "activity_next"):
-        await start(client, full="true")
-        async with await AsyncConnection.connect(database, autocommit=True) as other:
-            await waits_for_a_lock(other)
-            await other.execute("insert into staging.users values (77, 'Hand')")
-    await end_of(client, 2)
+    statement = "insert into staging.users values (77, 'Hand')"
+    await full_run_beside(client, connection, database, statement)
     run = (await trigger(client))["run"]
     assert loads(run)[2] == ("loaded", 10, 10)
     assert await features(client) == before

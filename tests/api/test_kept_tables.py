@@ -11,14 +11,11 @@ from psycopg import AsyncConnection
 from tests.support.client import (
     Client,
     StartService,
-    end_of,
     features,
-    start,
     trigger,
 )
 from tests.support.databases import Postgres
-from tests.support.disturbances import crash
-from tests.support.locks import held_up, waits_for_a_lock
+from tests.support.disturbances import crash, full_run_beside
 
 Rows = list[dict[str, Any]]
 
@@ -121,12 +118,8 @@ async def test_rows_of_others_that_were_published_are_replaced(
     """Also where the next run, which sees the note of them, publishes nothing."""
     await trigger(client)
     before = await features(client)
-    async with held_up(connection, "activity_next"):
-        await start(client, full="true")
-        async with await AsyncConnection.connect(database, autocommit=True) as other:
-            await waits_for_a_lock(other)
-            await other.execute("update staging.users set name = 'Hand'")
-    await end_of(client, 2)
+    statement = "update staging.users set name = 'Hand'"
+    await full_run_beside(client, connection, database, statement)
     assert await features(client) != before
     if next_run == "dry_run":
         await trigger(client, dry_run="true")

@@ -12,7 +12,8 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from etl.run.records import Run
-from tests.support.client import Client
+from tests.support.client import Client, end_of, start
+from tests.support.locks import held_up, waits_for_a_lock
 
 #: Tables that a run waits for while a step holds a lock on them.
 LOCKED = (
@@ -96,6 +97,20 @@ async def write_by_hand(
             await connection.execute("set local lock_timeout = '20ms'")
             await connection.execute(BY_HAND[number % len(BY_HAND)].encode())
             await connection.execute("select pg_stat_force_next_flush()")
+
+
+async def full_run_beside(
+    client: Client, connection: AsyncConnection, database: str, statement: str
+) -> None:
+    """A full run, during which somebody else executes a statement: after the files are
+    loaded, and before the build fills activity_next.
+    """
+    async with held_up(connection, "activity_next"):
+        number = await start(client, full="true")
+        async with await AsyncConnection.connect(database, autocommit=True) as other:
+            await waits_for_a_lock(other)
+            await other.execute(statement.encode())
+    await end_of(client, number)
 
 
 async def crash_in_run(client: Client, connection: AsyncConnection, _: int) -> None:
