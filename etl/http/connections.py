@@ -12,7 +12,7 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,8 +53,6 @@ REFUSED = "too many connections are open: try again in a moment"
 CLOSING = "idle ones are closed"
 
 log = logging.getLogger(__name__)
-
-Choose = Callable[[str | None], asyncio.Protocol]
 
 
 def raise_descriptor_limit() -> int:
@@ -99,9 +97,17 @@ async def accepting_clients(
                 loop.default_exception_handler(context)
 
     loop.set_exception_handler(on_error)
-    choose = _protocols(server, most, proxies)
+    room = _Room(server, most, proxies)
+    request_log = RequestLog(access_logger)
+
+    def connect() -> asyncio.Protocol:
+        # What the server itself would make, of our class, and with one log for all.
+        connection = _Connection(server, loop=server._loop, **server._kwargs)
+        connection.access_logger, connection.room = request_log, room
+        return connection
+
     accepting = await loop.create_server(
-        lambda: _Arrival(choose), sock=listener, backlog=ACCEPTED_AT_ONCE
+        connect, sock=listener, backlog=ACCEPTED_AT_ONCE
     )
     listener.listen(QUEUED)
     try:
@@ -113,72 +119,73 @@ async def accepting_clients(
         accepting.close()
 
 
-def _protocols(server: web.Server, most: int, proxies: Networks) -> Choose:
-    """Chooses the protocol of each new connection by the address of its client.
+class _Connection(Protocol):
+    """A connection that is served where ``room`` has some for its client.
 
-    Where there are ``most`` already, or half as many of that client, those of them that
-    have waited longest for a request are closed, some at once; where none waits, the
-    new one is refused.
+    ``client`` is whose it is (see ``network_of``), None for one of a trusted proxy.
     """
-    warn = _Warnings()
-    request_log = RequestLog(access_logger)
 
-    def choose(address: str | None) -> asyncio.Protocol:
-        # What the server itself would make, of our class, and with one log for all.
-        protocol = Protocol(server, loop=server._loop, **server._kwargs)
-        protocol.access_logger = request_log
-        if not is_in(ip_of(address or ""), proxies):
-            protocol.client = network_of(address)
-        if len(server.connections) < most // 2:
-            return protocol
+    __slots__ = ("client", "room")
+
+    client: str | None
+    room: _Room
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        address, *_ = transport.get_extra_info("peername") or (None,)
+        is_proxy = is_in(ip_of(address or ""), self.room.proxies)
+        self.client = None if is_proxy else network_of(address)
+        if self.room.make_for(self):
+            super().connection_made(transport)
+        elif isinstance(transport, asyncio.Transport):
+            _refuse(transport)
+
+
+class _Room:
+    """For ``most`` connections of a server, and half of them of one client."""
+
+    def __init__(self, server: web.Server, most: int, proxies: Networks) -> None:
+        self.proxies = proxies
+        self._server, self._most = server, most
+        self._warn = _Warnings()
+
+    def make_for(self, arriving: _Connection) -> bool:
+        """Whether there is room for a connection, or some was made.
+
+        Where none is left, those of the connections in its way that have waited longest
+        for a request are closed, some at once; none where all are in use.
+        """
+        if len(self._server.connections) < self._most // 2:
+            return True
         opened = [
             each
-            for each in server.connections
-            if isinstance(each, Protocol) and each.transport is not None
+            for each in self._server.connections
+            if isinstance(each, _Connection) and each.transport is not None
         ]
-        own = [each for each in opened if each.client == protocol.client]
-        if protocol.client and len(own) >= max(1, most // 2):
-            warn("%d connections of one client are open: %s", len(own), CLOSING)
+        own = [each for each in opened if each.client == arriving.client]
+        if arriving.client and len(own) >= max(1, self._most // 2):
+            self._warn("%d connections of one client are open: %s", len(own), CLOSING)
             opened = own
-        elif len(opened) >= most:  # others may be closing
-            warn("%d connections are open: %s", len(opened), CLOSING)
+        elif len(opened) >= self._most:  # others may be closing
+            self._warn("%d connections are open: %s", len(opened), CLOSING)
         else:
-            return protocol
+            return True
         # aiohttp has no public names for what waits for a request, and how long.
         idle = [each for each in opened if each._waiter and not each._waiter.done()]
         idle.sort(key=lambda each: each._next_keepalive_close_time)
         for each in idle[: max(1, len(opened) // 16)]:
             each.force_close()
-        return protocol if idle else _Refusal()
-
-    return choose
+        return bool(idle)
 
 
-class _Arrival(asyncio.Protocol):
-    """A connection until it is known whose it is."""
-
-    def __init__(self, choose: Choose) -> None:
-        self._choose = choose
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        address, *_ = transport.get_extra_info("peername") or (None,)
-        protocol = self._choose(address)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-
-
-class _Refusal(asyncio.Protocol):
-    """Answers 503 at once, and closes."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        answer = problem(503, REFUSED)
-        headers = {**answer.headers, **COMMON_HEADERS, "Connection": "close"}
-        headers["Content-Length"] = str(answer.content_length)
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        line = f"HTTP/1.1 503 {answer.reason}\r\n"
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(f"{line}{head}\r\n{answer.text}".encode())
-        transport.close()
+def _refuse(transport: asyncio.Transport) -> None:
+    """Answer 503 at once, and close."""
+    answer = problem(503, REFUSED)
+    headers = {**answer.headers, **COMMON_HEADERS, "Connection": "close"}
+    headers["Content-Length"] = str(answer.content_length)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    line = f"HTTP/1.1 503 {answer.reason}\r\n"
+    transport.write(f"{line}{head}\r\n{answer.text}".encode())
+    transport.close()
 
 
 class _Warnings:

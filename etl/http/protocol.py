@@ -52,12 +52,9 @@ REQUEST = "%(remote)s %(method)s %(path)s %(status)d %(bytes)d bytes %(seconds).
 
 
 class Protocol(web.RequestHandler):
-    """A connection; ``count_refused`` gets the status of each request refused here.
+    """A connection; ``count_refused`` gets the status of each request refused here."""
 
-    ``client`` is whose it is (see ``network_of``), None for one of a trusted proxy.
-    """
-
-    __slots__ = ("_count_refused", "_has_refused", "client")
+    __slots__ = ("_count_refused", "_has_refused")
 
     def __init__(
         self,
@@ -69,7 +66,6 @@ class Protocol(web.RequestHandler):
         super().__init__(server, **options)
         self._count_refused = count_refused
         self._has_refused = False
-        self.client: str | None = None
 
     def data_received(self, data: bytes) -> None:
         """Parse requests that arrive together one by one: where one of them cannot be
