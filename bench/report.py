@@ -41,7 +41,7 @@ def table(head: Row, rows: Sequence[Row]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits that tell, or a dash for what is not known."""
+    """Three significant digits, or a dash for what is not known."""
     if value is None:
         return "-"
     if value >= 100:
@@ -70,7 +70,7 @@ def keep(name: str, title: str, *parts: str) -> None:
 
 
 def progress(words: str) -> None:
-    """Tell a person what goes on, one line."""
+    """Print one line of progress."""
     print(f"… {words}", flush=True)
 
 

@@ -24,7 +24,7 @@ from tests.support.client import (
     start,
     trigger,
 )
-from tests.support.events import Listening, listening, told, until
+from tests.support.events import Listening, listening, parse_event, until
 from tests.support.locks import held_up
 
 
@@ -54,7 +54,7 @@ async def test_a_run_from_start_to_end(
             assert response.headers["X-Accel-Buffering"] == "no"
             first = await listener.block()
         assert first.startswith("retry: 2000\nid: 1\nevent: progress\n")
-        name, _, state = told(first)
+        name, _, state = parse_event(first)
         assert (name, state["id"], state["state"]) == ("progress", 1, "running")
         assert (state["rows"], state["bytes"], state["steps"]) == (0, 0, [])
         events = [(name, "1", state), *await listener.rest()]

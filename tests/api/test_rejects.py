@@ -1,4 +1,4 @@
-"""Records that a run leaves out: told one by one, few enough, and never more."""
+"""Records that a run leaves out: reported one by one, few enough, and never more."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ async def test_what_follows_from_a_consequence_names_the_first_cause(
 async def test_the_first_in_the_file_wins_whatever_the_streams(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over several blocks, some of them with odd records, some records alike."""
+    """Over several blocks, some of them with irregular records, some of them equal."""
     monkeypatch.setattr("etl.run.phases.block_bytes", lambda streams: 1 << 14)
     source = random.Random(7)
     filler = "x" * 90

@@ -56,7 +56,7 @@ def files(draw: st.DrawFn) -> dict[str, list[Row]]:
 
 
 def oracle(records: dict[str, list[Row]]) -> Iterator[dict[str, Any]]:
-    """What features must hold, told another way."""
+    """What features must hold, computed another way."""
     users = sorted(records["users.csv"][1:], key=lambda user: int(user[0]))
     experiments = records["user_experiments.csv"][1:]
     names = {int(number): name for number, name, _ in records["compounds.csv"][1:]}

@@ -320,8 +320,8 @@ def test_data_and_pipeline_are_mounted_and_the_state_is_in_a_volume() -> None:
             assert (status, "may not write" in detail) == (403, True)
             assert "Read-only file system" in detail
         with started(*options) as service:
-            told = output("docker", "exec", service.container, "psql", *asked)
-            assert told == "Espresso cup"
+            printed = output("docker", "exec", service.container, "psql", *asked)
+            assert printed == "Espresso cup"
     finally:
         run("docker", "volume", "rm", "--force", volume)
 

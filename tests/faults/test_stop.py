@@ -86,14 +86,17 @@ def test_all_who_wait_or_listen_get_their_last_word(database: str) -> None:
         process.terminate()
         assert process.wait(SECONDS) == 0
         status, body = waiting.result(SECONDS)
-        told = json.loads(body)
-        assert (status, told["result"]) == (503, "interrupted: the service was stopped")
-        assert told["run"]["state"] == "interrupted"
+        problem = json.loads(body)
+        assert (status, problem["result"]) == (
+            503,
+            "interrupted: the service was stopped",
+        )
+        assert problem["run"]["state"] == "interrupted"
         for listener in listeners:
             with listener:
                 lines = listener.read().decode().rstrip().splitlines()
             assert lines[-3:-1] == ["id: end", "event: end"]
-            assert json.loads(lines[-1].removeprefix("data: ")) == told["run"]
+            assert json.loads(lines[-1].removeprefix("data: ")) == problem["run"]
     with psycopg.connect(database) as one:
         found = one.execute("select state, error from etl.runs").fetchall()
         assert found == [("interrupted", "interrupted: the service was stopped")]
@@ -223,6 +226,6 @@ async def test_a_run_that_begins_meanwhile_is_interrupted(
         waiting = asyncio.create_task(trigger(client, 503))
         await waits_for_a_lock(connection)
         await app_of(client)[RUNNER].stop()
-    told = await waiting
-    assert told["result"] == "interrupted: the service was stopped"
-    assert told["run"] == await end_of(client, 1)
+    problem = await waiting
+    assert problem["result"] == "interrupted: the service was stopped"
+    assert problem["run"] == await end_of(client, 1)

@@ -32,38 +32,38 @@ def url(database: str) -> Iterator[str]:
 
 
 def test_curl(url: str, tmp_path: Path) -> None:
-    told = bash(example("sh", "%header{location}").replace(ADDRESS, url), tmp_path)
-    end = told[told.index("id: end") :]
+    printed = bash(example("sh", "%header{location}").replace(ADDRESS, url), tmp_path)
+    end = printed[printed.index("id: end") :]
     assert '"id": 2, "state": "succeeded"' in end
     assert '{"name":"Alice","total_experiments":2}' in end
 
 
 def test_pandas(url: str, tmp_path: Path) -> None:
     text = example("python", "import pandas").replace(ADDRESS, url)
-    told = python(f"{text}\nprint(features.dtypes, len(features))", tmp_path)
-    assert re.search(r"^0 +Alice +2$", told, re.M)
-    assert re.search(r"^most_common_compound_id +Int64$", told, re.M)
-    assert re.search(r"^signup_date +datetime64", told, re.M)
-    assert told.endswith(" 10\n")
+    printed = python(f"{text}\nprint(features.dtypes, len(features))", tmp_path)
+    assert re.search(r"^0 +Alice +2$", printed, re.M)
+    assert re.search(r"^most_common_compound_id +Int64$", printed, re.M)
+    assert re.search(r"^signup_date +datetime64", printed, re.M)
+    assert printed.endswith(" 10\n")
 
 
 def test_polars(url: str, tmp_path: Path) -> None:
     text = example("python", "import polars").replace(ADDRESS, url)
-    told = python(f"{text}\nprint(dict(features.schema), len(features))", tmp_path)
-    assert re.search(r"│ Alice +┆ 2 +│", told)
-    assert "'most_common_compound_id': Int64" in told
-    assert "'signup_date': Date" in told
-    assert told.endswith(" 10\n")
+    printed = python(f"{text}\nprint(dict(features.schema), len(features))", tmp_path)
+    assert re.search(r"│ Alice +┆ 2 +│", printed)
+    assert "'most_common_compound_id': Int64" in printed
+    assert "'signup_date': Date" in printed
+    assert printed.endswith(" 10\n")
 
 
 def test_psql(url: str, tmp_path: Path, database: str) -> None:
-    told = bash(
+    printed = bash(
         example("sh", 'psql "$DATABASE_URL"'),
         tmp_path,
         DATABASE_URL=database,
         PATH=f"{client_binaries()}:{os.environ['PATH']}",
     )
-    assert re.search(r"^ Alice +\| +2$", told, re.M)
+    assert re.search(r"^ Alice +\| +2$", printed, re.M)
     with (tmp_path / "features.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 10
 

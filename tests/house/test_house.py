@@ -323,11 +323,11 @@ def test_the_docs_name_every_script() -> None:
 
 def test_git_writes_scripts_with_line_feeds_on_every_system() -> None:
     scripts = ["run.sh", "test.sh", ".ci/run", "scripts/common.bash"]
-    told = subprocess.run(
+    attributes = subprocess.run(
         ["git", "check-attr", "eol", "--", *scripts],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert told == [f"{name}: eol: lf" for name in scripts]
+    assert attributes == [f"{name}: eol: lf" for name in scripts]

@@ -237,7 +237,7 @@ def test_audit_tells_a_vulnerability_from_a_database_out_of_reach(
     assert run(folder, script="scripts/audit.sh").returncode == 0
     ended = run(folder, failing="pip_audit", says=says, script="scripts/audit.sh")
     assert ended.returncode == code
-    told = (ended.stdout + ended.stderr).splitlines()[-1]
+    line = (ended.stdout + ended.stderr).splitlines()[-1]
     assert (
-        told == ("not audited for known vulnerabilities: " if code == 2 else "") + says
+        line == ("not audited for known vulnerabilities: " if code == 2 else "") + says
     )

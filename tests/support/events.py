@@ -13,10 +13,10 @@ from aiohttp import ClientResponse
 from tests.support.client import Client
 
 #: An event: its name, its id, its data.
-Told = tuple[str, str, Any]
+Event = tuple[str, str, Any]
 
 
-def told(block: str) -> Told:
+def parse_event(block: str) -> Event:
     lines = dict(line.split(": ", 1) for line in block.splitlines())
     return lines["event"], lines["id"], json.loads(lines["data"])
 
@@ -37,16 +37,16 @@ class Listening:
                 lines += line
             return lines.decode()
 
-    async def next(self) -> Told:
+    async def next(self) -> Event:
         while (block := await self.block()).startswith(":"):
             pass
-        return told(block)
+        return parse_event(block)
 
-    async def rest(self) -> list[Told]:
+    async def rest(self) -> list[Event]:
         """All events up to the end of the stream."""
         async with asyncio.timeout(30):
             blocks = (await self.response.text()).split("\n\n")
-        return [told(block) for block in blocks if block and not block.startswith(":")]
+        return [parse_event(block) for block in blocks if block and block[0] != ":"]
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a database, which drops connections when it is told to.
+"""A TCP proxy in front of a database, which drops connections when asked to.
 
 Knows bytes, and nothing of Postgres.
 """
