@@ -28,11 +28,28 @@ MOMENTS = (*PHASES, "end")
 
 MAX_DELAY_SECONDS = 0.06
 
+#: The share of runs that another one precedes which met the same harm: with none
+#: between them that succeeded.
+TWICE = 0.3
+
 LEFT = """
 select
     (select count(*) from etl.runs where state = 'running'),
     (select count(*) from etl.locks)
 """
+
+
+@dataclass(frozen=True)
+class _Harmed:
+    """A run that met a harm: how it ended, if that was seen before, and the digest of
+    features as far as it could be read just after.
+    """
+
+    run: int
+    dry: bool
+    ended: dict[str, object] | None
+    digest: str | None
+    about: tuple[str, ...]
 
 
 @dataclass
@@ -49,25 +66,19 @@ class Attempts:
 
         Raises Violation where the service does not come back.
         """
-        service, rng, report = self.service, self.rng, self.report
+        service, report = self.service, self.report
+        before: tuple[str, ...] = ()
+        if self.rng.random() < TWICE:
+            before = ("after", *self._harm(strike, self.rng.choice(MOMENTS)).about)
         old, old_digest = service.features(), service.digest()
-        change = self.data.change()
-        dry = rng.random() < 0.1
-        parameters = "&dry_run=true" if dry else rng.choice(["", "", "&full=true"])
-        run = service.begin(parameters)
-        ended = service.follow(run, None if moment == "end" else moment)
-        time.sleep(rng.random() * MAX_DELAY_SECONDS)
-        struck = strike(service, rng)
-        between = service.digest()
-        self._recover()
-        service.follow(run)  # it goes on where the service does
-        about = (change, parameters, f"{struck} in {moment}", f"run {run}")
+        harmed = self._harm(strike, moment)
+        run, ended, between = harmed.run, harmed.ended, harmed.digest
+        about = (*harmed.about, *before)
 
         seen, seen_digest = service.features(), service.digest()
         record = self._record(run)
         report.counts[f"{moment}: {record['state']}"] += 1
-        report.counts[f"files {change}"] += 1
-        is_new = record["state"] == "succeeded" and not dry
+        is_new = record["state"] == "succeeded" and not harmed.dry
         report.require(
             record["state"] in ("succeeded", "failed", "interrupted"),
             "a run whose service has ended does not stay running",
@@ -101,6 +112,25 @@ class Attempts:
         )
         left = self._left()
         report.require(left == (0, 0), "nothing is left of dead runs", *about, left)
+
+    def _harm(self, strike: Strike, moment: str) -> _Harmed:
+        """Change files, begin a run, do harm in this moment, and bring the service back
+        to where that run has ended.
+        """
+        service, rng = self.service, self.rng
+        change = self.data.change()
+        self.report.counts[f"files {change}"] += 1
+        dry = rng.random() < 0.1
+        parameters = "&dry_run=true" if dry else rng.choice(["", "", "&full=true"])
+        run = service.begin(parameters)
+        ended = service.follow(run, None if moment == "end" else moment)
+        time.sleep(rng.random() * MAX_DELAY_SECONDS)
+        struck = strike(service, rng)
+        digest = service.digest()
+        self._recover()
+        service.follow(run)  # it goes on where the service does
+        about = (change, parameters, f"{struck} in {moment}", f"run {run}")
+        return _Harmed(run, dry, ended, digest, about)
 
     def _left(self) -> tuple[int, int]:
         """The runs that are not over, and locks of runs: once there are none, or after
