@@ -39,7 +39,8 @@ $$;
 
 -- Replaces the rows of features by those of features_next, in the caller's transaction,
 -- which ends the run too: readers see all of the old rows or all of the new. Nothing is
--- locked that a reader or a vacuum could wait for. The commit waits for the disk.
+-- locked that a reader or a vacuum could wait for. The commit waits for the disk, and
+-- notifies who listens: `listen features`, and the payload is the number of the run.
 -- Returns the number of rows. Where hashes_rows, what is built does not depend on files
 -- and SQL alone, so the digest of its content counts the rows in.
 create or replace function etl.publish(
@@ -73,6 +74,8 @@ begin
         rows = row_total,
         writes = writes_before + deleted + row_total;
     perform pg_stat_force_next_flush();
+    -- With its schema, which a search_path may put last.
+    perform pg_catalog.pg_notify('features', publish.run_id::text);
     return row_total;
 end;
 $$;
@@ -200,22 +203,6 @@ begin
     end if;
 end;
 $$;
-
--- Tells whoever listens that features has new rows: `listen features`, and the payload
--- is the number of the run. It is sent by the transaction that publishes, so it comes
--- when the rows are there, and does not when that is rolled back.
-create or replace function etl.notify_features() returns trigger
-language plpgsql as $$
-begin
-    perform pg_catalog.pg_notify('features', new.run_id::text);
-    return null;
-end;
-$$;
-
--- A schema file that brings this row up to date publishes nothing.
-create or replace trigger notify_features after update on etl.published
-for each row when (old.published_at is distinct from new.published_at)
-execute function etl.notify_features();
 
 create or replace view etl.measures as
 select

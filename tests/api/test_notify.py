@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 
+from etl.settings import Settings
 from tests.support.client import Client, StartService, trigger
 
 
@@ -52,31 +54,22 @@ async def test_a_publish_that_is_rolled_back_is_not_heard_of(
     assert await no_more(connection)
 
 
-@pytest.mark.parametrize("path", ['"$user", public', "public, pg_catalog", "staging"])
+@pytest.mark.parametrize("path", ['"$user", public', "public, pg_catalog"])
 async def test_whatever_the_search_path(
-    start_service: StartService, connection: AsyncConnection, path: str
+    settings: Settings,
+    start_service: StartService,
+    connection: AsyncConnection,
+    path: str,
 ) -> None:
     """Also where somebody has a function of that name."""
     await connection.execute(
         "create function pg_notify(text, text) returns void language sql as ''"
     )
     await connection.execute("listen features")
-    client = await start_service()
+    database = make_conninfo(
+        settings.database or "", options=f"-c search_path={path.replace(' ', '')}"
+    )
+    client = await start_service(database=database)
     await trigger(client)
     assert await heard(connection) == ("1", 10)
-    async with connection.transaction():
-        await connection.execute(f"set local search_path = {path}".encode())
-        await connection.execute(
-            "update etl.published set run_id = 5, published_at = clock_timestamp()"
-        )
-    assert await heard(connection) == ("5", 10)
-
-
-async def test_bringing_the_row_up_to_date_publishes_nothing(
-    client: Client, connection: AsyncConnection
-) -> None:
-    """As schema files do."""
-    await trigger(client)
-    await connection.execute("listen features")
-    await connection.execute("update etl.published set run_id = run_id")
     assert await no_more(connection)
