@@ -299,60 +299,30 @@ begin
 end;
 $$;
 
--- Saves which files the tables of staging hold now, each completely. Appended records
--- that are apart join the others.
-create or replace function etl.save_loads(
-    run_id bigint, engine text, new_loads json
-) returns void
+-- Saves which files the tables of staging hold now, each completely: rows of etl.loads.
+-- Appended records that are apart join the others.
+create or replace function etl.save_loads(new_loads json) returns void
 language plpgsql as $$
 declare
-    added record;
+    target regclass;
+    added  regclass;
 begin
-    for added in
-        select * from json_to_recordset(new_loads) as loads (
-            source      text,
-            is_apart    boolean,
-            bytes       bigint,
-            sha256      text,
-            records     bigint,
-            next_line   bigint,
-            header      text,
-            blocks      json,
-            long_values json
-        )
+    for target, added in
+        select
+            format('staging.%I', loads.source),
+            format('appended.%I', loads.source)
+        from json_to_recordset(new_loads) as loads (source text, is_apart boolean)
+        where loads.is_apart
     loop
-        if added.is_apart then
-            execute format(
-                'insert into staging.%1$I (%2$s) select %2$s from appended.%1$I',
-                added.source,
-                etl.written_columns(format('staging.%I', added.source)::regclass)
-            );
-        end if;
-        insert into etl.loads (
-            source,
-            run_id,
-            engine,
-            bytes,
-            sha256,
-            records,
-            next_line,
-            header,
-            blocks,
-            long_values
-        )
-        values (
-            added.source,
-            save_loads.run_id,
-            save_loads.engine,
-            added.bytes,
-            added.sha256,
-            added.records,
-            added.next_line,
-            added.header,
-            added.blocks,
-            added.long_values
+        execute format(
+            'insert into %1$s (%2$s) select %2$s from %3$s',
+            target,
+            etl.written_columns(target),
+            added
         );
     end loop;
+    insert into etl.loads
+    select loads.* from json_populate_recordset(null::etl.loads, new_loads) as loads;
 end;
 $$;
 

@@ -189,6 +189,8 @@ async def save_loads(
     loads = [
         {
             "source": stream.source,
+            "run_id": run_id,
+            "engine": engine,
             "is_apart": stream.is_apart,
             "bytes": stream.opened.size,
             "sha256": stream.file.sha256,
@@ -207,10 +209,7 @@ async def save_loads(
     if not loads:
         return
     try:
-        await connection.execute(
-            "select etl.save_loads(%s, %s, %s::json)",
-            [run_id, engine, json.dumps(loads)],
-        )
+        await connection.execute("select etl.save_loads(%s::json)", [json.dumps(loads)])
     except (DataError, IntegrityError) as error:  # a constraint of the pipeline's
         raise DataFault(f"appended records: {one_line(error)}") from error
 
