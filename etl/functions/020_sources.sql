@@ -100,21 +100,10 @@ begin
 end;
 $$;
 
--- The columns of a table that can be written to, as a list.
-create or replace function etl.written_columns(target regclass) returns text
-language sql stable as $$
-    select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
-    from pg_attribute as attributes
-    where
-        attributes.attrelid = target
-        and attributes.attnum > 0
-        and not attributes.attisdropped
-        and attributes.attgenerated = '';
-$$;
-
--- Those of them that another table has too, under the same names.
-create or replace function etl.common_columns(
-    target regclass, other regclass
+-- The columns of a table that can be written to, as a list: all, or those that another
+-- table has too, under the same names.
+create or replace function etl.written_columns(
+    target regclass, other regclass default null
 ) returns text
 language sql stable as $$
     select string_agg(quote_ident(attributes.attname), ', ' order by attributes.attnum)
@@ -125,8 +114,7 @@ language sql stable as $$
         and attributes.attnum > 0
         and not attributes.attisdropped
         and attributes.attgenerated = ''
-        and others.attrelid = other
-        and others.attnum > 0
+        and others.attrelid = coalesce(other, target)
         and not others.attisdropped;
 $$;
 

@@ -377,7 +377,7 @@ begin
         execute format(
             'insert into %1$s (%2$s) select %2$s from %3$s',
             changes,
-            etl.common_columns(changes::regclass, added),
+            etl.written_columns(changes::regclass, added),
             added
         );
     end loop;
@@ -386,7 +386,7 @@ begin
         'insert into %1$s (%2$s) select %2$s from %3$s'
         ' where (%4$s) in (select %4$s from %1$s)',
         changes,
-        etl.common_columns(changes::regclass, target::regclass),
+        etl.written_columns(changes::regclass, target::regclass),
         target,
         key
     );
