@@ -416,17 +416,6 @@ language sql stable as $$
         and rejects.rule = version_without_rejects.rule;
 $$;
 
--- Saves that this run has found features as it would have published it.
-create or replace function etl.save_last_state(
-    run_id bigint, state text
-) returns void
-language sql as $$
-    insert into etl.last_state (run_id, state)
-    values (run_id, state)
-    on conflict (singleton) do update
-    set run_id = excluded.run_id, state = excluded.state;
-$$;
-
 -- Gives this run, which has nothing to do, what the last one has rejected.
 create or replace function etl.repeat_last_run(this_run bigint) returns void
 language plpgsql as $$

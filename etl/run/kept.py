@@ -214,11 +214,6 @@ async def save_loads(
         raise DataFault(f"appended records: {one_line(error)}") from error
 
 
-async def save_last_state(connection: AsyncConnection, run_id: int, state: str) -> None:
-    """Save that this run has found features as it would have published it."""
-    await connection.execute("select etl.save_last_state(%s, %s)", [run_id, state])
-
-
 def digest(*parts: object) -> str:
     """A version made of others."""
     text = json.dumps(parts, sort_keys=True, default=str)

@@ -21,7 +21,6 @@ from etl.run.kept import (
     digest,
     keep_loads,
     read_kept,
-    save_last_state,
     save_loads,
 )
 from etl.run.load import load_files
@@ -83,7 +82,10 @@ async def run_phases(
         is_same = await pipeline.run_to_completion()
         if is_same and not run.dry and (found := state()):
             # Only now have checks seen features as the next run will find it.
-            await save_last_state(lead, run.id, found)
+            await lead.execute(
+                "insert into etl.last_state (run_id, state) values (%s, %s)",
+                [run.id, found],
+            )
 
 
 async def _load(
