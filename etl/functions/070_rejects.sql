@@ -1,24 +1,5 @@
--- Queries about the rejects of a run: how many for each reason, which to name first,
--- and which other records may follow from.
-
--- The rejected records of a run, by reason; a record with two reasons counts for each.
-create or replace function etl.count_rejects(run_id bigint) returns table (
-    file           text,
-    reason         text,
-    is_consequence boolean,
-    records        bigint
-)
-language sql stable as $$
-    select
-        rejects.file,
-        rejects.reason,
-        rejects.is_consequence,
-        count(distinct rejects.line) as records
-    from etl.rejects
-    where rejects.run_id = count_rejects.run_id
-    group by rejects.file, rejects.reason, rejects.is_consequence
-    order by rejects.file, rejects.is_consequence, rejects.reason;
-$$;
+-- Queries about the rejects of a run: which to name first, and which other records may
+-- follow from.
 
 -- The errors to name of a file with too many rejects: its own, in the order of lines.
 -- With causes_first, the errors that most of its rejects follow from come before them.

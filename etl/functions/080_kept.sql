@@ -396,26 +396,6 @@ begin
 end;
 $$;
 
--- The version of a table in staging whose rows a rule has removed: that before, and the
--- lines that are rejected now.
-create or replace function etl.version_without_rejects(
-    version text, run_id bigint, of_file text, rule text
-) returns text
-language sql stable as $$
-    select
-        md5(
-            concat_ws(
-                ' ', version, string_agg(rejects.line::text, ' ' order by rejects.line)
-            )
-        )
-    from etl.rejects
-    where
-        rejects.run_id = version_without_rejects.run_id
-        and rejects.is_consequence in (false, true)
-        and rejects.file = of_file
-        and rejects.rule = version_without_rejects.rule;
-$$;
-
 -- Gives this run, which has nothing to do, what the last one has rejected.
 create or replace function etl.repeat_last_run(this_run bigint) returns void
 language plpgsql as $$

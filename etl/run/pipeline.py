@@ -124,14 +124,13 @@ class Pipeline:
         if step.rows:
             run.to_vacuum.add(f"staging.{rule.source}")
             rows = await self._lead.execute(
-                "select etl.version_without_rejects(%s, %s, %s, %s)",
-                [
-                    self._versions.version_of(f"staging.{rule.source}"),
-                    *(run.id, stream.file.file, file.path),
-                ],
+                "select md5(string_agg(line::text, ' ' order by line)) from etl.rejects"
+                " where run_id = %s and is_consequence in (false, true)"
+                " and file = %s and rule = %s",
+                [run.id, stream.file.file, file.path],
             )
-            (version,) = await rows.fetchone() or ("",)
-            self._versions.rejected(rule, version)
+            (lines,) = await rows.fetchone() or ("",)
+            self._versions.rejected(rule, lines)
         return step.rows
 
     def _hashes_rows(self) -> bool:

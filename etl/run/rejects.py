@@ -22,7 +22,10 @@ CONSEQUENCE = ":consequence"
 async def count_reasons(
     connection: AsyncConnection, run_id: int, files: Collection[LoadedFile]
 ) -> None:
-    """Count the rejected records of files by reason, if more came since last time."""
+    """Count the rejected records of files by reason, if more came since last time.
+
+    A record with two reasons counts for each.
+    """
     behind = {file.file: file for file in files if file.counted != file.rejected}
     if not behind:
         return
@@ -30,7 +33,9 @@ async def count_reasons(
         file.rejected_by_reason, file.consequences = {}, 0
         file.counted = file.rejected
     rows = await connection.execute(
-        "select file, reason, is_consequence, records from etl.count_rejects(%s)",
+        "select file, reason, is_consequence, count(distinct line) from etl.rejects"
+        " where run_id = %s group by file, is_consequence, reason"
+        " order by file, is_consequence, reason",
         [run_id],
     )
     for name, *counted in await rows.fetchall():

@@ -93,13 +93,12 @@ class Versions:
             # A rule that runs again finds nothing, since it has rejected that.
             self._run.results[file.path] = self.results[file.path]
 
-    def rejected(self, rule: Rule, version: str) -> None:
-        """Set the version of a table from which a rule has removed rows."""
-        self._tables[f"staging.{rule.source}"] = version
-
-    def version_of(self, table: str) -> str:
-        """The version of a table."""
-        return self._tables[table]
+    def rejected(self, rule: Rule, lines: str) -> None:
+        """Set the version of a table from which a rule has removed records: ``lines``
+        is a digest of theirs.
+        """
+        table = f"staging.{rule.source}"
+        self._tables[table] = digest(self._tables[table], lines)
 
     def writes(self, file: SqlFile) -> Collection[str]:
         """The tables that a file of the build writes to: all where it does not say."""
