@@ -19,7 +19,7 @@ $$;
 
 -- The columns of the tables in staging, with the formats of their values. A list has
 -- the format of its elements, and value_type is their type. COPY cannot skip a column
--- that staging lacks, so etl.add_skipped_columns adds spare ones, which are not here.
+-- that staging lacks, so runs add spare ones, which are not here.
 create or replace view etl.source_columns as
 select
     tables.relname::text as source,
@@ -77,28 +77,6 @@ select
 from etl.source_columns
 group by source;
 comment on view etl.expected_files is 'The files that a run reads, and their columns';
-
--- Gives a staging table as many spare columns, called skipped_1 and so on, as a file
--- has columns that the table lacks. They stay, for a column that is dropped leaves a
--- trace for ever. The type "char" takes any value and keeps a byte of it.
-create or replace function etl.add_skipped_columns(
-    source text, needed integer
-) returns void
-language plpgsql as $$
-begin
-    execute (
-        select
-            format(
-                'alter table staging.%I %s',
-                source,
-                string_agg(
-                    format('add column if not exists skipped_%s "char"', number), ', '
-                )
-            )
-        from generate_series(1, needed) as numbers (number)
-    );
-end;
-$$;
 
 -- The columns of a table that can be written to, as a list: all, or those that another
 -- table has too, under the same names.

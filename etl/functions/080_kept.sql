@@ -285,20 +285,6 @@ begin
 end;
 $$;
 
--- Makes the table for the records that are appended to a file: appended.<source>, with
--- the columns and constraints that staging.<source> has now.
-create or replace function etl.prepare_append(source text) returns void
-language plpgsql as $$
-begin
-    execute format('drop table if exists appended.%I', source);
-    execute format(
-        'create unlogged table appended.%1$I (like staging.%1$I including all)'
-        ' with (autovacuum_enabled = false)',
-        source
-    );
-end;
-$$;
-
 -- Saves which files the tables of staging hold now, each completely: rows of etl.loads.
 -- Appended records that are apart join the others.
 create or replace function etl.save_loads(new_loads json) returns void

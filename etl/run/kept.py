@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from psycopg import AsyncConnection, DataError, IntegrityError
+from psycopg import AsyncConnection, DataError, IntegrityError, sql
 
 from etl.csvfiles.blocks import Block
 from etl.errors import DataFault
@@ -156,10 +156,7 @@ async def keep_loads(
     for stream in streams:
         if stream.file.load == "loaded":
             if stream.skipped:
-                await connection.execute(
-                    "select etl.add_skipped_columns(%s, %s)",
-                    [stream.source, stream.skipped],
-                )
+                await _add_skipped_columns(connection, stream)
             continue
         is_appended = stream.file.load == "appended"
         header = stream.header
@@ -172,7 +169,29 @@ async def keep_loads(
         )
         (stream.file.rejected,) = await rows.fetchone() or (0,)
         if stream.is_apart:
-            await connection.execute("select etl.prepare_append(%s)", [stream.source])
+            # With the columns and constraints that the table in staging has now.
+            table = (
+                "drop table if exists {0}; create unlogged table {0}"
+                " (like {1} including all) with (autovacuum_enabled = false)"
+            )
+            await connection.execute(
+                sql.SQL(table).format(
+                    stream.target, sql.Identifier("staging", stream.source)
+                )
+            )
+
+
+async def _add_skipped_columns(connection: AsyncConnection, stream: Stream) -> None:
+    """Give a table in staging a spare column for each that it lacks.
+
+    They stay, for a column that is dropped leaves a trace for ever. The type "char"
+    takes any value and keeps a byte of it.
+    """
+    added = sql.SQL(", ").join(
+        sql.SQL('add column if not exists {} "char"').format(sql.Identifier(name))
+        for name in stream.skipped
+    )
+    await connection.execute(sql.SQL("alter table {} {}").format(stream.target, added))
 
 
 async def save_loads(

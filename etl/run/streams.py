@@ -94,7 +94,7 @@ class Stream:
     """A file on its way into its table.
 
     ``table_columns`` are the columns that COPY fills, in the file's order: those that
-    the table lacks go to so many ``skipped`` spare ones, ``skipped_1`` and so on.
+    the table lacks go to the ``skipped`` ones, ``skipped_1`` and so on.
     ``blocks`` are those that were loaded, without their bytes; ``unloaded`` are the
     bytes that are still to come, after the ``kept_bytes``; ``lines`` of the whole file
     are counted where it matters; ``long_values`` are the first that span many lines.
@@ -106,7 +106,7 @@ class Stream:
     reader: BlockReader
     columns: list[Column | None]
     table_columns: list[str]
-    skipped: int
+    skipped: list[str]
     unloaded: int
     kept_bytes: int = 0
     blocks: list[Block] = field(default_factory=list)
@@ -229,7 +229,7 @@ async def open_streams(
             name if name in known else f"skipped_{next(numbers)}"
             for name in header.columns
         ]
-        skipped = next(numbers) - 1
+        skipped = [name for name in table_columns if name not in known]
         columns_in_file = [
             NOTHING if is_blank else known.get(name)
             for name, is_blank in zip(header.columns, header.is_blank, strict=True)
