@@ -29,14 +29,6 @@ begin
 end;
 $$;
 
--- A hash of all rows of features, in any order.
-create or replace function etl.hash_of_features() returns text
-language plpgsql stable as $$
-begin
-    return (select sum(hashtextextended(features::text, 0)) from features);
-end;
-$$;
-
 -- Replaces the rows of features by those of features_next, in the caller's transaction,
 -- which ends the run too: readers see all of the old rows or all of the new. Nothing is
 -- locked that a reader or a vacuum could wait for. The commit waits for the disk, and
@@ -67,9 +59,7 @@ begin
     set
         run_id = publish.run_id,
         published_at = clock_timestamp(),
-        content = etl.content_of(
-            publish.run_id, case when hashes_rows then etl.hash_of_features() end
-        ),
+        content = etl.content_of(publish.run_id, hashes_rows),
         built = new_built,
         rows = row_total,
         writes = writes_before + deleted + row_total;
@@ -82,51 +72,46 @@ $$;
 
 -- What a run made features of, as one digest. Of sql/clean, rules that removed nothing
 -- do not count: they may run in one run and not in the next, since a check verifies
--- them. A run without files on record has a digest of its own.
+-- them. A run without files on record has a digest of its own. (In plpgsql, since
+-- features may not be there when this is applied.)
 create or replace function etl.content_of(
-    published_run bigint, hash_of_rows text
+    published_run bigint, hashes_rows boolean
 ) returns text
-language sql stable as $$
-    with parts as (
-        select 'data ' || concat_ws(' ', file ->> 'file', file ->> 'sha256') as part
-        from etl.runs
-        cross join json_array_elements(runs.files) as files (file)
-        where runs.id = published_run
-        union
-        select 'sql ' || concat_ws(' ', step ->> 'file', step ->> 'sha256') as part
-        from etl.runs
-        cross join json_array_elements(runs.steps) as steps (step)
-        where
-            runs.id = published_run
-            and (
-                step ->> 'file' like 'build/%'
-                or step ->> 'file' like 'clean/%' and (step ->> 'rows')::bigint > 0
-            )
-        union
-        select 'schema ' || concat_ws(' ', folder, file, sha256) as part
-        from etl.applied
-        union
-        select 'run ' || concat_ws(' ', runs.id, runs.started_at) as part
-        from etl.runs
-        where runs.id = published_run and json_array_length(runs.files) = 0
-        union
-        select 'rows ' || hash_of_rows as part
-        where hash_of_rows is not null
-    )
-
-    select
-        left(
-            encode(
-                sha256(
-                    convert_to(
-                        string_agg(part, e'\n' order by part collate "C"), 'UTF8'
-                    )
-                ),
-                'hex'
-            ),
-            20
+language plpgsql stable as $$
+begin
+    return (
+        with parts as (
+            select 'data ' || concat_ws(' ', file ->> 'file', file ->> 'sha256') as part
+            from etl.runs
+            cross join json_array_elements(runs.files) as files (file)
+            where runs.id = published_run
+            union
+            select 'sql ' || concat_ws(' ', step ->> 'file', step ->> 'sha256') as part
+            from etl.runs
+            cross join json_array_elements(runs.steps) as steps (step)
+            where
+                runs.id = published_run
+                and (
+                    step ->> 'file' like 'build/%'
+                    or step ->> 'file' like 'clean/%' and (step ->> 'rows')::bigint > 0
+                )
+            union
+            select 'schema ' || concat_ws(' ', folder, file, sha256) as part
+            from etl.applied
+            union
+            select 'run ' || concat_ws(' ', runs.id, runs.started_at) as part
+            from etl.runs
+            where runs.id = published_run and json_array_length(runs.files) = 0
+            union
+            select 'rows ' || sum(hashtextextended(features::text, 0)) as part
+            from features
+            where hashes_rows
         )
-    from parts;
+
+        select left(md5(string_agg(part, e'\n' order by part collate "C")), 20)
+        from parts
+    );
+end;
 $$;
 
 -- A run that would publish the same rows leaves them. It is their run all the same, and
@@ -138,9 +123,7 @@ language sql as $$
     update etl.published
     set
         run_id = this_run,
-        content = etl.content_of(
-            this_run, case when hashes_rows then etl.hash_of_features() end
-        );
+        content = etl.content_of(this_run, hashes_rows);
 $$;
 
 -- Saves in the record of a dry run how many rows of features publishing would add,
