@@ -72,8 +72,7 @@ $$;
 
 -- What a run made features of, as one digest. Of sql/clean, rules that removed nothing
 -- do not count: they may run in one run and not in the next, since a check verifies
--- them. A run without files on record has a digest of its own. (In plpgsql, since
--- features may not be there when this is applied.)
+-- them. (In plpgsql, since features may not be there when this is applied.)
 create or replace function etl.content_of(
     published_run bigint, hashes_rows boolean
 ) returns text
@@ -98,10 +97,6 @@ begin
             union
             select 'schema ' || concat_ws(' ', folder, file, sha256) as part
             from etl.applied
-            union
-            select 'run ' || concat_ws(' ', runs.id, runs.started_at) as part
-            from etl.runs
-            where runs.id = published_run and json_array_length(runs.files) = 0
             union
             select 'rows ' || sum(hashtextextended(features::text, 0)) as part
             from features

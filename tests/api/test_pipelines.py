@@ -154,3 +154,31 @@ async def test_another_pipeline_runs_on_the_same_python(
     assert failed["result"] == (
         "check/010_not_too_cold.sql found 1 bad row: station=Bø, warmest=-99, notes=2"
     )
+
+
+async def test_a_pipeline_without_files(
+    start_service: StartService, tmp_path: Path, empty_database: str
+) -> None:
+    """Its ETag, too, is the same for the same SQL, whichever run it was."""
+    sql_dir, data = tmp_path / "one", tmp_path / "nothing"
+    data.mkdir()
+    (sql_dir / "schema").mkdir(parents=True)
+    (sql_dir / "build").mkdir()
+    (sql_dir / "schema" / "001_one.sql").write_text(
+        "create schema staging;"
+        "create table features (a integer primary key);"
+        "create unlogged table features_next (like features);"
+    )
+    (sql_dir / "build" / "010_one.sql").write_text(
+        "insert into features_next (a) values (1);"
+    )
+    client = await start_service(
+        sql_dir=sql_dir, data_dir=data, database=empty_database
+    )
+    tags = set()
+    for _ in range(2):
+        await trigger(client, full="true")
+        async with client.get("/features") as response:
+            assert await response.json() == [{"a": 1}]
+            tags.add(response.headers["ETag"])
+    assert len(tags) == 1
