@@ -17,12 +17,24 @@ language sql immutable as $$
         end;
 $$;
 
+-- The tables that files fill.
+create or replace view etl.sources as
+select
+    tables.oid::regclass as target,
+    tables.relname::text as source
+from pg_class as tables
+where
+    tables.relnamespace = to_regnamespace('staging')
+    and tables.relkind in ('r', 'p')
+    and not tables.relispartition;
+comment on view etl.sources is 'The tables in staging';
+
 -- The columns of the tables in staging, with the formats of their values. A list has
 -- the format of its elements, and value_type is their type. COPY cannot skip a column
 -- that staging lacks, so runs add spare ones, which are not here.
 create or replace view etl.source_columns as
 select
-    tables.relname::text as source,
+    sources.source,
     attributes.attnum::integer as position,
     attributes.attname::text as column_name,
     format_type(attributes.atttypid, attributes.atttypmod) as type,
@@ -38,21 +50,19 @@ select
     formats.padding,
     lists.separator,
     coalesce(lists.meaning, formats.meaning) as meaning
-from pg_class as tables
-inner join pg_attribute as attributes on tables.oid = attributes.attrelid
+from etl.sources
+inner join pg_attribute as attributes on sources.target = attributes.attrelid
 inner join pg_type as types on attributes.atttypid = types.oid
 left join etl.list_columns as lists
     on
-        tables.relname = lists.source
+        sources.source = lists.source
         and attributes.attname = lists.column_name
 left join etl.type_formats as formats
     on
         coalesce(lists.element_type, nullif(types.typbasetype, 0), types.oid)
         = formats.type
 where
-    tables.relnamespace = to_regnamespace('staging')
-    and tables.relkind in ('r', 'p')
-    and attributes.attnum > 0
+    attributes.attnum > 0
     and not attributes.attisdropped
     and attributes.attgenerated = ''
     and attributes.attname !~ '^skipped_[0-9]+$';
@@ -118,18 +128,6 @@ begin
     end if;
 end;
 $$;
-
--- The tables that files fill.
-create or replace view etl.sources as
-select
-    tables.oid::regclass as target,
-    tables.relname::text as source
-from pg_class as tables
-where
-    tables.relnamespace = to_regnamespace('staging')
-    and tables.relkind in ('r', 'p')
-    and not tables.relispartition;
-comment on view etl.sources is 'The tables in staging';
 
 -- The tables that sql/build fills: features_next, and those beside it.
 create or replace view etl.built as

@@ -204,3 +204,21 @@ async def test_a_partition_that_was_changed_by_hand(
     assert run["files"][1]["load"] == "loaded"
     found = await connection.execute("select count(*) from staging.notes")
     assert await found.fetchone() == (2,)
+
+
+async def test_partitions_in_staging_have_no_files(
+    start_service: StartService,
+    connection: AsyncConnection,
+    sql_dir: Path,
+    data_dir: Path,
+) -> None:
+    (sql_dir / "schema" / "004_notes.sql").write_text(
+        "create table staging.notes (a bigint not null) partition by list (a);"
+        "create unlogged table staging.notes_1 partition of staging.notes default;"
+    )
+    (data_dir / "notes.csv").write_text("a\n1\n2\n")
+    client = await start_service(sql_dir=sql_dir)
+    run = (await trigger(client))["run"]
+    assert [file["file"] for file in run["files"]][:2] == ["compounds.csv", "notes.csv"]
+    found = await connection.execute("select count(*) from staging.notes_1")
+    assert await found.fetchone() == (2,)
