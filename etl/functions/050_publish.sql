@@ -11,24 +11,6 @@ language sql volatile as $$
     from (select to_regclass('features')::oid as oid) as features;
 $$;
 
--- The version of features_next that features holds; '' where others have written to it
--- since it was published. The server counts what they write, but for TRUNCATE.
-create or replace function etl.published_version() returns text
-language plpgsql volatile as $$
-declare
-    published etl.published;
-begin
-    select * into published from etl.published;
-    if
-        published.writes is distinct from etl.writes_to_features()
-        or exists (select 1 from features) <> (published.rows > 0)
-    then
-        return '';
-    end if;
-    return published.built;
-end;
-$$;
-
 -- Replaces the rows of features by those of features_next, in the caller's transaction,
 -- which ends the run too: readers see all of the old rows or all of the new. Nothing is
 -- locked that a reader or a vacuum could wait for. The commit waits for the disk, and

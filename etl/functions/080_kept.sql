@@ -152,7 +152,15 @@ begin
             select json_object_agg(results.file, row_to_json(results))
             from etl.results
         ),
-        'published', etl.published_version(),
+        -- Unknown where others have written to features since it was published. The
+        -- server counts what they write, but for TRUNCATE.
+        'published', (
+            select published.built
+            from etl.published
+            where
+                published.writes = etl.writes_to_features()
+                and exists (select 1 from features) = (published.rows > 0)
+        ),
         'unanalyzed', (
             select json_agg(tables.relname)
             from etl.sources

@@ -88,7 +88,7 @@ async def read_kept(connection: AsyncConnection, *, is_full: bool) -> Kept:
             path: Result(row["sha256"], row["inputs"], row["rows"])
             for path, row in (found["results"] or {}).items()
         },
-        published=found["published"],
+        published=found["published"] or "",
         unanalyzed=found["unanalyzed"] or [],
         distributed=found["distributed"] or [],
         last=found["last"],
