@@ -113,7 +113,6 @@ declare
     names       text;
     cast_names  text;
     key         text;
-    key_column  text;
     is_complete boolean;
     found       json;
 begin
@@ -136,9 +135,8 @@ begin
         string_agg(format('%1$s::%2$s as %1$s', name, type), ', ')
         filter (where is_built),
         string_agg(name, ', ') filter (where is_key),
-        min(name) filter (where is_key),
         bool_and(is_built) filter (where is_key)
-    into names, cast_names, key, key_column, is_complete
+    into names, cast_names, key, is_complete
     from columns;
 
     if is_complete then
@@ -149,14 +147,14 @@ begin
             $c$
             select
                 json_build_object(
-                    'added', count(*) filter (where present.%1$s is null),
-                    'removed', count(*) filter (where nexts.%1$s is null),
+                    'added', count(*) filter (where present.* is null),
+                    'removed', count(*) filter (where nexts.* is null),
                     'changed', count(*) filter (where present.* *<> nexts.*)
                 )
-            from (select %2$s from features) as present
-            full join (select %3$s from features_next) as nexts using (%4$s)
+            from (select %1$s from features) as present
+            full join (select %2$s from features_next) as nexts using (%3$s)
             $c$,
-            key_column, names, cast_names, key
+            names, cast_names, key
         )
         into found;
         update etl.runs set changes = found where id = save_changes.run_id;
