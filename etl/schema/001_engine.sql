@@ -24,6 +24,7 @@ create table etl.runs (
     phase       text,
     started_at  timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
+    seconds     numeric     not null default 0,
     files       json        not null default '[]',
     steps       json        not null default '[]',
     warnings    json        not null default '[]',
@@ -43,9 +44,12 @@ comment on column etl.runs.state is 'running, succeeded, failed or interrupted';
 comment on column etl.runs.phase is 'load, clean, build, check or publish';
 comment on column etl.runs.started_at is 'When it began';
 comment on column etl.runs.finished_at is 'When it ended, null while it runs';
+-- The difference of its times is not that where the clock was set meanwhile.
+comment on column etl.runs.seconds is 'How long it had taken when it was last saved';
 comment on column etl.runs.files is
 'Per CSV file: file, bytes, sha256, load (kept, appended or loaded), records, '
-'records_loaded (read in this run), rejected, rejected_by_reason';
+'records_loaded (read in this run), rejected, rejected_by_reason, header (as in the '
+'file, with its line end)';
 comment on column etl.runs.steps is
 'Per SQL file, each time it ran: file, sha256, rows, milliseconds, and kept: whether '
 'it did not run, since nothing had changed';
