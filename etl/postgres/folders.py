@@ -88,7 +88,12 @@ def server_user(state_dir: Path) -> str | None:
             raise EmbeddedError(f"STATE_DIR: {home} belongs to another user")
         return None
     if user:
-        return pwd.getpwuid(user).pw_name
+        try:
+            return pwd.getpwuid(user).pw_name
+        except KeyError:
+            raise EmbeddedError(
+                f"STATE_DIR: {home} belongs to user {user}, who is unknown here"
+            ) from None
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:

@@ -170,6 +170,16 @@ def test_a_start_does_not_wait_forever(
             embedded.start(state)
 
 
+@as_root
+def test_an_owner_without_a_name_is_refused(state: Path) -> None:
+    """As in a volume that another container has written."""
+    home = state / "postgres"
+    home.mkdir(parents=True)
+    os.chown(home, 54321, 54321)
+    with pytest.raises(EmbeddedError, match=f"{home} belongs to user 54321"):
+        embedded.start(state)
+
+
 def test_data_of_another_version_is_named(state_folder: Path) -> None:
     state_dir = state_folder / "older"
     cluster = embedded.start(state_dir)
