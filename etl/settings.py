@@ -147,8 +147,10 @@ def _parse(name: str, parse: Callable[[str], Any], text: str) -> Any:
 def _pipeline_folder(pipeline: Path | None, part: str) -> str:
     """This part of the pipeline, by default of the project's."""
     folder = (pipeline or PROJECT).absolute()
-    if pipeline and not (folder / part).is_dir():
-        what = f"has no folder {part}" if folder.is_dir() else "is not a folder"
+    # Path.is_dir() raises where a folder above may not be entered.
+    if pipeline and not os.path.isdir(folder / part):  # noqa: PTH112
+        is_folder = os.path.isdir(folder)  # noqa: PTH112
+        what = f"has no folder {part}" if is_folder else "is not a folder"
         raise SettingsError(
             f"FOLDER: {folder} {what}: a pipeline is a folder with sql and data in it"
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from etl.postgres.process import files_of_owner
 from etl.settings import PROJECT, Settings, SettingsError, unused_names
 
 PASS_FILE = "DB_PASS_FILE"
@@ -207,6 +209,16 @@ def test_a_wrong_setting_is_named_in_one_line(
         Settings.from_environ(environ)
     assert "\n" not in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_a_pipeline_out_of_reach_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    if os.geteuid() == 0:
+        os.chown(closed, 65534, 65534)
+    message = f"^FOLDER: {closed}/mine is not a folder: "
+    with files_of_owner(closed), pytest.raises(SettingsError, match=message):
+        Settings.from_environ({}, closed / "mine")
 
 
 @pytest.mark.parametrize(
