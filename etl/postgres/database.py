@@ -122,8 +122,12 @@ async def serving_postgres(
     if settings.database is not None:
         yield make_conninfo(settings.database, client_encoding="utf8")
         return
-    if not create and not home_folder(settings.state_dir).is_dir():
-        raise MissingDatabase(f"no embedded Postgres in {settings.state_dir}")
+    home = home_folder(settings.state_dir)
+    try:
+        if not create and not home.is_dir():
+            raise MissingDatabase(f"no embedded Postgres in {settings.state_dir}")
+    except OSError as error:
+        raise DatabaseError(f"STATE_DIR: {home}: {error.strerror}") from None
     # Blocking is right here: nothing is served yet, or any more, and a start that is
     # cancelled half-way would leave a server behind that nobody stops.
     cluster = embedded.start(settings.state_dir)

@@ -17,7 +17,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from etl.postgres import embedded
-from etl.settings import PROJECT
+from etl.postgres.database import DatabaseError, serving_postgres
+from etl.postgres.process import files_of_owner
+from etl.settings import PROJECT, Settings
 from etl.sqlfiles import SqlFileError
 from tests.support.client import StartService
 from tests.support.processes import SECONDS, environment, get, run_server, serving
@@ -388,6 +390,18 @@ def test_query_shows_any_pipeline(shared: Path, tmp_path: Path) -> None:
     assert lines[5].split() == ["word", "|", "pipeline"]
     assert [line.split()[0] for line in lines[7:27]] == sorted(words)[:20]
     assert lines[27] == "(20 rows)"
+
+
+async def test_query_says_that_the_state_folder_is_closed(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    if os.geteuid() == 0:
+        os.chown(closed, 65534, 65534)
+    settings = Settings(state_dir=closed / "state")
+    message = f"^STATE_DIR: {closed}/state/postgres: Permission denied$"
+    with files_of_owner(closed), pytest.raises(DatabaseError, match=message):
+        async with serving_postgres(settings, create=False):
+            pass
 
 
 def test_query_refuses_a_folder_that_is_none(state: Path) -> None:
