@@ -37,9 +37,6 @@ SLICES = "etl.slices"
 #: A line of a file's header, as ``-- severity: warn``.
 HEADER = re.compile(r"^-- (\w+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
-#: Parameters of the trigger that may override a check.
-OVERRIDES = ("allow_empty",)
-
 #: What a rule rejects, ``source.column`` or ``source (column, column)``, and why.
 REJECTS = re.compile(r"(\w+)(?:\.(\w+)| ?\((\w+(?:, ?\w+)*)\))")
 REASON = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -257,10 +254,10 @@ def _read(path: Path, name: str) -> SqlFile:
     sha256 = hashlib.sha256(content).hexdigest()
     file = SqlFile(path.parent.name, path.name, text, sha256)
     override = file.header.get("overridden_by")
-    if override not in (None, *OVERRIDES):
+    if override not in (None, "allow_empty"):
         raise SqlFileError(
             f'{name}: "-- overridden_by: {override}" is no parameter of the trigger '
-            f"that may override a check: say {' or '.join(OVERRIDES)}"
+            "that may override a check: say allow_empty"
         )
     runs = file.header.get("runs")
     if runs not in (None, "always"):

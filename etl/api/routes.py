@@ -48,7 +48,6 @@ from etl.run.records import Run, RunSummary
 from etl.run.runs import RunInProgress, Runner
 from etl.run.watch import Watcher, source_paths
 from etl.settings import Settings
-from etl.sqlfiles import OVERRIDES
 
 #: What ``result`` says after a success.
 INSERTED = "successfully inserted into database"
@@ -137,16 +136,18 @@ async def index(request: web.Request) -> web.StreamResponse:
 
 async def trigger_etl(request: web.Request) -> web.Response:
     """Start a run; wait until it has finished unless ``wait=false``."""
-    given = await read_parameters(request, "wait", "dry_run", "full", *OVERRIDES)
+    given = await read_parameters(request, "wait", "dry_run", "full", "allow_empty")
     wait = flag(given, "wait", default=True)
     dry = flag(given, "dry_run", default=False)
     full = flag(given, "full", default=False)
-    overrides = [name for name in OVERRIDES if flag(given, name, default=False)]
+    allow_empty = flag(given, "allow_empty", default=False)
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
         return _not_started(403, "a prefetch starts no run")
     try:
         # A run that has started continues when its client disconnects.
-        starting = request.app[RUNNER].start(dry=dry, full=full, overrides=overrides)
+        starting = request.app[RUNNER].start(
+            dry=dry, full=full, allow_empty=allow_empty
+        )
         started = await asyncio.shield(starting)
     except RunInProgress as busy:
         return _not_started(409, str(busy), busy.summary)

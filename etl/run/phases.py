@@ -135,7 +135,7 @@ def _state(
         [(file.path, file.sha256) for file in files],
         [(stream.source, stream.opened.sha256) for stream in streams],
         warnings,
-        sorted(run.overrides),
+        run.allow_empty,
         str(settings.max_rejects),
     )
 

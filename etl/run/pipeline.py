@@ -266,7 +266,7 @@ class Pipeline:
             run.sql_file = file.path
             try:
                 outcomes[file.path] = await check(
-                    file, worker, run.warnings.append, run.overrides
+                    file, worker, run.warnings.append, run.allow_empty
                 )
             except DataFault as fault:
                 outcomes[file.path] = fault

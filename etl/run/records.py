@@ -30,8 +30,8 @@ class Run:
     success while it ``is_committing``. Rows of the tables ``to_vacuum`` were replaced.
     A change of ``phase`` is timed, and calls what
     is in ``on_phase``; ``sql_file`` is the one that began last in this phase. ``began``
-    is a time of the monotonic clock. ``overrides`` are the parameters of the trigger
-    that have checks only warn. ``results`` are those of SQL files that ran, by their
+    is a time of the monotonic clock. Checks that say so only warn where it is
+    to ``allow_empty`` files. ``results`` are those of SQL files that ran, by their
     paths, as far as they are of use to later runs. An ``is_full`` one does all from
     nothing. It is ``unchanged`` if it had nothing to do.
     """
@@ -39,7 +39,7 @@ class Run:
     id: int
     dry: bool
     summary: RunSummary
-    overrides: frozenset[str] = frozenset()
+    allow_empty: bool = False
     is_full: bool = False
     unchanged: bool = False
     files: list[LoadedFile] = field(default_factory=list)

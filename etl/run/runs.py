@@ -71,12 +71,12 @@ class Runner:
         self._cleanup: asyncio.Task[None] | None = None
 
     async def start(
-        self, *, dry: bool = False, full: bool = False, overrides: Collection[str] = ()
+        self, *, dry: bool = False, full: bool = False, allow_empty: bool = False
     ) -> Run:
         """Begin a run, a dry one does not publish, and return while it continues.
 
-        A full one does everything from nothing, whatever was kept. With one of the
-        ``overrides``, a check that names it in its header only warns. Raises
+        A full one does everything from nothing, whatever was kept. With
+        ``allow_empty``, a check that names it in its header only warns. Raises
         RunInProgress if this or another server has one, DatabaseUnavailable, and
         Interrupted once the service is being stopped.
         """
@@ -88,7 +88,7 @@ class Runner:
                     raise RunInProgress(current.summary)
                 await current.done.wait()
             try:
-                run = self._run = await self._begin(dry, full, frozenset(overrides))
+                run = self._run = await self._begin(dry, full, allow_empty)
             except (OperationalError, PoolTimeout) as error:
                 message = f"the database is unavailable: {one_line(error)}"
                 raise DatabaseUnavailable(message) from error
@@ -127,7 +127,7 @@ class Runner:
         if tasks := [task for task in (self._supervision, self._cleanup) if task]:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
 
-    async def _begin(self, dry: bool, full: bool, overrides: frozenset[str]) -> Run:
+    async def _begin(self, dry: bool, full: bool, allow_empty: bool) -> Run:
         """Take the lead and begin a run, or raise RunInProgress with the run of another
         server.
 
@@ -141,11 +141,11 @@ class Runner:
                 lead = await stack.enter_async_context(pool.connection())
                 cursor = await lead.execute(
                     "select has_begun, summary from etl.begin_run(%s, %s, %s)",
-                    [dry, "allow_empty" in overrides, full],
+                    [dry, allow_empty, full],
                 )
                 has_begun, summary = await cursor.fetchone() or (False, None)
                 if has_begun:
-                    run = Run(summary["id"], dry, summary, overrides, full)
+                    run = Run(summary["id"], dry, summary, allow_empty, full)
                     run.phase = summary["phase"]
                     run.work = asyncio.create_task(self._work(run, lead))
                     self._supervision = asyncio.create_task(

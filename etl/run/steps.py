@@ -9,7 +9,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Iterator,
     Mapping,
     Sequence,
@@ -177,12 +176,12 @@ async def check(
     file: SqlFile,
     connection: AsyncConnection,
     warn: Callable[[str], None],
-    overrides: Collection[str],
+    allow_empty: bool,
 ) -> Step:
     """Run a check. Raises DataFault where it finds rows, and what ``timed`` does.
 
-    ``warn`` gets what it finds where it only warns, by itself or because of one of the
-    ``overrides``.
+    ``warn`` gets what it finds where it only warns, by itself or because the run is to
+    ``allow_empty`` files.
     """
     messages = []
     with timed(file) as step:
@@ -190,13 +189,13 @@ async def check(
             step.rows = cursor.rowcount if cursor.rowcount >= 0 else step.rows
             if cursor.description and cursor.rowcount:
                 messages.append(await _describe_rows(file, cursor))
-    override = file.header.get("overridden_by")
+    can_be_overridden = "overridden_by" in file.header
     for message in messages:
-        if file.only_warns or override in overrides:
+        if file.only_warns or (can_be_overridden and allow_empty):
             warn(message)
-        elif override:
+        elif can_be_overridden:
             raise DataFault(
-                f"{message}. If that is meant, trigger with ?{override}=true"
+                f"{message}. If that is meant, trigger with ?allow_empty=true"
             )
         else:
             raise DataFault(message)
