@@ -11,7 +11,7 @@ import pwd
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
@@ -87,20 +87,18 @@ def files_of_owner(folder: Path) -> Iterator[None]:
 def is_running(data: Path) -> bool:
     """Whether the first process of the server lives, be it recovering or ready."""
     try:
-        return _is_postgres(postmaster(data))
+        return _is_postgres(data)
     except (OSError, ValueError):
         return False
 
 
-def postmaster(data: Path) -> int:
-    """The number of the server's first process, which may have ended; OSError or
-    ValueError where the server was stopped.
+def _is_postgres(data: Path) -> bool:
+    """Whether the process that ``postmaster.pid`` names is a Postgres.
+
+    Raises OSError where there is none, and OSError or ValueError where the server was
+    stopped.
     """
-    return int((data / "postmaster.pid").read_bytes().split(b"\n", 1)[0])
-
-
-def _is_postgres(number: int) -> bool:
-    """Whether a process is a Postgres; OSError where there is none."""
+    number = int((data / "postmaster.pid").read_bytes().split(b"\n", 1)[0])
     if not Path("/proc/self").exists():  # not on Linux
         os.kill(number, 0)
         return True
@@ -116,11 +114,9 @@ def forget_dead_server(data: Path, sockets: Path) -> None:
     process has the number, ``postmaster.pid`` stays, since it guards shared memory.
     """
     (sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-    try:
-        if not _is_postgres(postmaster(data)):
+    with suppress(OSError, ValueError):
+        if not _is_postgres(data):
             (data / "postmaster.pid").unlink()
-    except (OSError, ValueError):
-        return
 
 
 def last_logged(home: Path, level: str, since: float) -> str | None:
