@@ -85,7 +85,6 @@ class Database:
     password.
     """
 
-    conninfo: str
     location: str
     readers: Pool
     records: Pool
@@ -108,7 +107,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
             Pool(*reading, 1, MAX_RECORDS) as records,
             Pool(conninfo, RUN_SETTINGS, 1, workers + 3, reset_session) as runners,
         ):
-            yield Database(conninfo, location_of(conninfo), readers, records, runners)
+            yield Database(location_of(conninfo), readers, records, runners)
 
 
 @asynccontextmanager
