@@ -161,13 +161,11 @@ def fit(cluster: Cluster) -> None:
 
 
 @asynccontextmanager
-async def kept_running(
-    cluster: Cluster, max_restarts: int = MAX_RESTARTS
-) -> AsyncIterator[None]:
+async def kept_running(cluster: Cluster) -> AsyncIterator[None]:
     """While in here, a server that ends is started again, with bounded tries, and its
     settings follow the size of its data and of its disk.
     """
-    watching = asyncio.create_task(_keep_running(cluster, max_restarts))
+    watching = asyncio.create_task(_keep_running(cluster))
     try:
         yield
     finally:
@@ -176,7 +174,7 @@ async def kept_running(
         await asyncio.wait([watching])
 
 
-async def _keep_running(cluster: Cluster, max_restarts: int) -> None:
+async def _keep_running(cluster: Cluster) -> None:
     clock = asyncio.get_running_loop().time
     restarts, started_at = 0, clock()
     free = shutil.disk_usage(cluster.data).free
@@ -190,12 +188,12 @@ async def _keep_running(cluster: Cluster, max_restarts: int) -> None:
                 if abs(now_free - free) >= FIT_BYTES:
                     free = now_free
                     await asyncio.to_thread(fit, cluster)
-            elif restarts < max_restarts:
+            elif restarts < MAX_RESTARTS:
                 await asyncio.sleep(min(2**restarts - 1, MAX_PAUSE_SECONDS))
                 restarts += 1
                 log.warning(
                     "the embedded Postgres has ended: starting it again (try %d of %d)",
-                    *(restarts, max_restarts),
+                    *(restarts, MAX_RESTARTS),
                 )
                 started_at = clock()
                 await asyncio.to_thread(restart, cluster)

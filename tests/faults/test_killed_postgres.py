@@ -141,13 +141,16 @@ def test_processes_that_share_it_start_one(state_folder: Path) -> None:
 
 
 async def test_the_tries_have_a_bound(
-    state_folder: Path, caplog: pytest.LogCaptureFixture
+    state_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(embedded, "MAX_RESTARTS", 2)
     cluster = embedded.start(state_folder / "killed-broken")
     kill(cluster.data)
     control = cluster.data / "global" / "pg_control"
     control.rename(control.with_suffix(".moved"))
-    async with embedded.kept_running(cluster, max_restarts=2), asyncio.timeout(SECONDS):
+    async with embedded.kept_running(cluster), asyncio.timeout(SECONDS):
         while "2 tries to start it again did not help" not in caplog.text:
             await asyncio.sleep(0.05)
     assert caplog.text.count("Postgres did not start: ") == 2
