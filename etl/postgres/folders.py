@@ -35,8 +35,12 @@ RESERVE_BYTES = 32 << 20
 
 
 def home_folder(state_dir: Path) -> Path:
-    """The folder of the cluster of ``state_dir``: its data, its log and its socket."""
-    return state_dir / "postgres"
+    """The folder of the cluster of ``state_dir``: its data, its log and its socket.
+
+    Where that is a link, what it leads to: the owner of that folder, whose rights its
+    files are reached with, may not be allowed into ``state_dir``.
+    """
+    return (state_dir / "postgres").resolve()
 
 
 def client_binaries() -> Path:
@@ -105,7 +109,7 @@ def server_user(state_dir: Path) -> str | None:
 
 def make_home(state_dir: Path, owner: str | None) -> Path:
     """The folder of the cluster, owned by the server's user."""
-    home = home_folder(state_dir)
+    home = state_dir / "postgres"
     if not home.exists():
         is_open = owner is None or _open_to_all(state_dir)
         folder = state_dir if is_open else _system_folder()

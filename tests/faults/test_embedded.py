@@ -39,6 +39,11 @@ def test_root_opens_no_folder_for_it(
         assert (closed / "state" / "postgres").is_symlink()
         with psycopg.connect(cluster.conninfo) as connection:
             connection.execute("create table if not exists kept ()")
+        home = folders.home_folder(closed / "state")  # as runs know it
+        folders.release_reserve(home)
+        folders.keep_reserve(home)
+        assert (cluster.home / "reserve").exists()
+        assert last_logged(home, "LOG", 0) is not None
         embedded.stop(cluster)
     assert closed.stat().st_mode & 0o777 == 0o700
 
