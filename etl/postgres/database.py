@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 import etl
 from etl.postgres import embedded
 from etl.postgres.folders import home_folder
-from etl.postgres.migrations import SchemaChanged, SchemaInUse, migrate
+from etl.postgres.migrations import SchemaChanged, migrate
 from etl.postgres.pools import RUN_SETTINGS, Pool, configure, reset_session
 from etl.postgres.roles import make_reader, reading_as
 from etl.postgres.sqlerrors import one_line
@@ -208,7 +208,7 @@ async def _prepare(conninfo: str, settings: Settings) -> tuple[str, dict[str, st
         except SchemaChanged as error:
             advice = how_to_start_over(settings, connection.info.dbname)
             raise SchemaChanged(f"{error}{advice}") from None
-        except SchemaInUse as error:
+        except TimeoutError as error:  # of a lock
             raise DatabaseError(f"{where}: {error}") from None
         except psycopg.Error as error:
             raise DatabaseError(

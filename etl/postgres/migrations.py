@@ -66,10 +66,6 @@ class SchemaChanged(SqlFileError):
     """The schema files are not those that were applied to this database."""
 
 
-class SchemaInUse(RuntimeError):
-    """The schema cannot be changed; the message is one line that says why."""
-
-
 async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     """Apply the schema files that this database lacks; ``connection`` is autocommit.
 
@@ -82,7 +78,7 @@ async def migrate(connection: AsyncConnection, sql_dir: Path) -> None:
     the end of a run, and no run begins meanwhile. Raises SchemaChanged where an applied
     schema file was changed or is missing, SqlFileError where one of the pipeline fails,
     all of them do not make what a pipeline needs, or the database holds another one,
-    and SchemaInUse where it has waited for ``WAIT_SECONDS``.
+    and TimeoutError where it has waited for ``WAIT_SECONDS``: each with one line.
     """
     folders = {
         "engine": read_folder(ENGINE_SCHEMA),
@@ -136,7 +132,7 @@ async def _lock(
             await connection.execute(f"set local lock_timeout = '{WAIT_SECONDS}s'")
             await connection.execute("select pg_advisory_lock(%s, %s)", lock)
     except LockNotAvailable:
-        raise SchemaInUse(
+        raise TimeoutError(
             f"the schema is to be changed, and {holder} has not ended within "
             f"{WAIT_SECONDS} s: start again when it has"
         ) from None
