@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         print_error(f"nothing is loaded yet: {run}")
         return NOTHING_LOADED
     except (SettingsError, DatabaseError, EmbeddedError) as error:
-        print_error(" ".join(str(error).split()))
+        print_error(one_line(error))
         return CANNOT_CONNECT
 
 

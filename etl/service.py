@@ -36,6 +36,7 @@ from etl.http.protocol import (
 from etl.logs import JsonLines, TextLines, start_logging
 from etl.postgres.database import DatabaseError, open_database
 from etl.postgres.process import EmbeddedError
+from etl.postgres.sqlerrors import one_line
 from etl.run.runs import RunInProgress, Runner
 from etl.settings import Settings, SettingsError, unused_names
 from etl.signals import until_signal
@@ -72,7 +73,7 @@ def start(
         work = _run_once(settings, pipeline) if once else _serve(settings, most)
         return asyncio.run(until_signal(work))
     except START_FAULTS as error:
-        print_error(" ".join(str(error).split()))
+        print_error(one_line(error))
         return CANNOT_START
     except asyncio.CancelledError:
         if once:
