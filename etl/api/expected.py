@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from etl.api.app_keys import DATABASE, SETTINGS
+from etl.api.app_keys import SETTINGS, records_connection
 from etl.csvfiles.folder import CsvFolder, StoredFile
 from etl.errors import RequestError, truncated
-from etl.http.addresses import client_network
 from etl.http.quotas import Quota
 
 #: Threads that wait for the disk on behalf of these requests; runs have others.
@@ -85,8 +84,7 @@ async def open_files(app: web.Application) -> AsyncIterator[None]:
 
 
 async def expected_files(request: web.Request) -> list[ExpectedFile]:
-    records = request.app[DATABASE].records
-    async with records.connection_for(client_network(request)) as connection:
+    async with records_connection(request) as connection:
         rows = await connection.execute(
             "select file, columns from etl.expected_files order by file"
         )

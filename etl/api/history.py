@@ -10,9 +10,9 @@ from contextlib import aclosing
 from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
 
-from etl.api.app_keys import DATABASE, EVENTS, RUNNER
+from etl.api.app_keys import DATABASE, EVENTS, RUNNER, records_connection
 from etl.errors import BadParameter, Cancelled, RequestError, truncated
-from etl.http.addresses import client_network, page_links
+from etl.http.addresses import page_links
 from etl.http.headers import attachment
 from etl.http.parameters import (
     choice,
@@ -58,8 +58,7 @@ async def runs(request: web.Request) -> web.Response:
     limit = positive(request, "limit", most=MAX_RUNS)
     after = positive(request, "after", most=MAX_NUMBER)
     one_more = limit + 1 if limit else None
-    records = request.app[DATABASE].records
-    async with records.connection_for(client_network(request)) as connection:
+    async with records_connection(request) as connection:
         found = await read_runs(connection, older_than=after, limit=one_more)
     page = found[:limit]
     following = {"after": str(page[-1]["id"])} if len(page) < len(found) else {}
@@ -197,8 +196,7 @@ async def _run(request: web.Request) -> tuple[RunSummary, Run | None]:
 async def _summary(request: web.Request) -> RunSummary:
     """The summary of the run that the path names, or 404."""
     number = _number(request)
-    records = request.app[DATABASE].records
-    async with records.connection_for(client_network(request)) as connection:
+    async with records_connection(request) as connection:
         if summaries := await read_runs(connection, number):
             return summaries[0]
     raise RequestError(f"there is no run {request.match_info['id']!r}", 404)

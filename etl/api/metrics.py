@@ -31,10 +31,8 @@ from psycopg import OperationalError
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from etl.api.app_keys import DATABASE
-from etl.http.addresses import client_network
+from etl.api.app_keys import DATABASE, records_connection
 from etl.http.parameters import refuse_parameters
-from etl.postgres.database import Database
 from etl.run.records import Run
 
 #: Seconds: a row by its key takes under a millisecond, a run of large files a minute.
@@ -163,18 +161,15 @@ async def metrics(request: web.Request) -> web.Response:
         "records": database.records,
         "runners": database.runners,
     }
-    measures = await _read_measures(database, client_network(request))
-    scrape = Scrape(request.app[METRICS], measures, pools)
+    scrape = Scrape(request.app[METRICS], await _read_measures(request), pools)
     headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
     return web.Response(body=generate_latest(scrape), headers=headers)
 
 
-async def _read_measures(
-    database: Database, client: str | None
-) -> dict[str, float | None]:
+async def _read_measures(request: web.Request) -> dict[str, float | None]:
     """The row of etl.measures, empty where the database is unavailable."""
     try:
-        async with database.records.connection_for(client) as connection:
+        async with records_connection(request) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute("table etl.measures")
             return await cursor.fetchone() or {}

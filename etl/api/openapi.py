@@ -17,8 +17,7 @@ from aiohttp import web
 from psycopg import AsyncConnection
 
 from etl.api.access import tokens_for
-from etl.api.app_keys import DATABASE, SETTINGS
-from etl.http.addresses import client_network
+from etl.api.app_keys import SETTINGS, records_connection
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
 from etl.postgres.transactions import SNAPSHOT, transaction
@@ -106,8 +105,7 @@ class Table:
 async def openapi(request: web.Request) -> web.Response:
     """The document, with the columns of now."""
     refuse_parameters(request)
-    records = request.app[DATABASE].records
-    async with records.connection_for(client_network(request)) as connection:
+    async with records_connection(request) as connection:
         table = await read_table(connection)
     document = describe(table, request.app[SETTINGS])
     return web.json_response(document, headers={"Cache-Control": "no-cache"})
