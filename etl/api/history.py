@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from aiohttp import ClientConnectionResetError, web
 from psycopg import AsyncConnection
@@ -13,6 +12,7 @@ from psycopg import AsyncConnection
 from etl.api.app_keys import DATABASE, EVENTS, RUNNER, records_connection
 from etl.errors import BadParameter, Cancelled, RequestError, truncated
 from etl.http.addresses import page_links
+from etl.http.bodies import send
 from etl.http.headers import attachment
 from etl.http.parameters import (
     choice,
@@ -37,12 +37,6 @@ MAX_RUNS, MAX_NUMBER = 1000, 2**63 - 1
 #: Streams of events at once. Each has an open file; a process often may have 1024.
 MAX_LISTENERS = 800
 LISTENERS = web.AppKey("listeners", Quota)
-
-#: Seconds that a client may take to read an event before its connection is closed.
-STALLED_SECONDS = 60.0
-
-#: Milliseconds after which an EventSource reconnects when its connection is lost.
-RETRY_MILLISECONDS = 2000
 
 #: Proxies are to pass events on at once, and keep none.
 EVENT_HEADERS = {
@@ -137,31 +131,16 @@ async def events(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Last-Event-ID") == LAST_EVENT_ID:
         # An EventSource reconnects after every end, but not after this.
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
-    with request.app[LISTENERS].room(request):
-        return await _send_events(request)
-
-
-async def _send_events(request: web.Request) -> web.StreamResponse:
-    summary, run = await _run(request)
     response = web.StreamResponse(headers=EVENT_HEADERS)
     response.force_close()
-    if request.method == "HEAD":
-        return response
-    async with aclosing(request.app[EVENTS].of_run(summary, run)) as stream:
-        try:
-            await response.prepare(request)
-            if request.transport is not None:  # a write waits until the client reads
-                request.transport.set_write_buffer_limits(high=0)
-            await response.write(b"retry: %d\n" % RETRY_MILLISECONDS)
-            async for event in stream:
-                async with asyncio.timeout(STALLED_SECONDS):
-                    await response.write(event)
-            async with asyncio.timeout(STALLED_SECONDS):
-                await response.write_eof()
-        except (ClientConnectionResetError, TimeoutError):
+    with request.app[LISTENERS].room(request):
+        summary, run = await _run(request)
+        if request.transport is not None:  # a write waits until the client reads
+            request.transport.set_write_buffer_limits(high=0)
+        async with aclosing(request.app[EVENTS].of_run(summary, run)) as stream:
             # Most clients end by disconnecting, or by no longer reading: no error.
-            if request.transport is not None:
-                request.transport.abort()
+            with suppress(ClientConnectionResetError, TimeoutError):
+                await send(request, response, stream)
     return response
 
 

@@ -93,11 +93,12 @@ async def send(
             async for part in parts:
                 async with asyncio.timeout(PART_SECONDS):
                     await response.write(part)
+        async with asyncio.timeout(PART_SECONDS):
+            await response.write_eof()
     except BaseException:
         if request.transport is not None:
             request.transport.abort()
         raise
-    await response.write_eof()
 
 
 @web.middleware

@@ -29,6 +29,9 @@ REFRESH_SECONDS, POLL_SECONDS = 0.2, 1.0
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b":\n\n"
 
+#: Milliseconds after which an EventSource reconnects when its connection is lost.
+RETRY = b"retry: 2000\n"
+
 #: The id of the last event: a client that returns with it needs no other.
 LAST_EVENT_ID = "end"
 
@@ -75,6 +78,7 @@ class Events:
         if run:
             run.on_phase.append(wake.set)
         try:
+            yield RETRY
             last: Progress = {}
             number, sent_at = 0, time.monotonic()
             while not self._is_stopped and not _has_ended(summary, run):

@@ -277,7 +277,7 @@ async def test_clients_that_read_nothing_are_disconnected(
 ) -> None:
     long = b"data: " + b"x" * (16 << 20)
     monkeypatch.setattr("etl.run.events._event", lambda *_: long)
-    monkeypatch.setattr("etl.api.history.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("etl.http.bodies.PART_SECONDS", 0.2)
     server = server_of(client)
     if is_finished:
         await trigger(client)
