@@ -47,22 +47,20 @@ log = logging.getLogger(__name__)
 
 
 class Events:
-    """The clients that listen to runs, until :meth:`stop`."""
+    """The streams of clients that listen to runs, until :meth:`stop`.
+
+    ``listeners`` are what wakes each of them.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._listeners: set[asyncio.Event] = set()
+        self.listeners: set[asyncio.Event] = set()
         self._is_stopped = False
-
-    @property
-    def listeners(self) -> int:
-        """How many clients listen."""
-        return len(self._listeners)
 
     def stop(self) -> None:
         """End all streams; those of a run that has finished with its last event."""
         self._is_stopped = True
-        for wake in self._listeners:
+        for wake in self.listeners:
             wake.set()
 
     async def of_run(
@@ -74,7 +72,7 @@ class Events:
         that differs in its seconds alone is not repeated.
         """
         wake, pause = asyncio.Event(), REFRESH_SECONDS if run else POLL_SECONDS
-        self._listeners.add(wake)
+        self.listeners.add(wake)
         if run:
             run.on_phase.append(wake.set)
         try:
@@ -98,7 +96,7 @@ class Events:
             if _has_ended(summary, run):
                 yield _event("end", LAST_EVENT_ID, run.summary if run else summary)
         finally:
-            self._listeners.discard(wake)
+            self.listeners.discard(wake)
             if run:
                 run.on_phase.remove(wake.set)
 

@@ -179,7 +179,7 @@ async def test_head_has_the_headers_of_get_and_does_not_listen(
             assert response.status == 200
             assert response.content_type == "text/event-stream"
             assert await response.read() == b""
-        assert app_of(client)[EVENTS].listeners == 0
+        assert not app_of(client)[EVENTS].listeners
 
 
 async def test_heartbeats_in_silence(
