@@ -36,7 +36,7 @@ from etl.http.addresses import TRUSTED
 from etl.http.bodies import expect_nothing, finish
 from etl.http.headers import add_common_headers
 from etl.http.parameters import flag, read_parameters
-from etl.http.problems import NOT_STARTED, STARTED, TRIGGER_PATH, problem, problems
+from etl.http.problems import STARTED, TRIGGER_PATH, problem, problem_of, problems
 from etl.http.quotas import Quota
 from etl.http.streams import STREAMS, Streams
 from etl.postgres.database import open_database
@@ -44,7 +44,7 @@ from etl.postgres.shares import Shares
 from etl.reading.catalog import read_catalog
 from etl.reading.reader import Reader
 from etl.run.events import Events
-from etl.run.records import Run, RunSummary
+from etl.run.records import Run
 from etl.run.runs import RunInProgress, Runner
 from etl.run.watch import Watcher, source_paths
 from etl.settings import Settings
@@ -142,7 +142,7 @@ async def trigger_etl(request: web.Request) -> web.Response:
     full = flag(given, "full", default=False)
     allow_empty = flag(given, "allow_empty", default=False)
     if any("prefetch" in request.headers.get(name, "") for name in PURPOSES):
-        return _not_started(403, "a prefetch starts no run")
+        return problem_of(request, 403, "a prefetch starts no run")
     try:
         # A run that has started continues when its client disconnects.
         starting = request.app[RUNNER].start(
@@ -150,9 +150,9 @@ async def trigger_etl(request: web.Request) -> web.Response:
         )
         started = await asyncio.shield(starting)
     except RunInProgress as busy:
-        return _not_started(409, str(busy), busy.summary)
+        return problem_of(request, 409, str(busy), run=busy.summary)
     except (DatabaseUnavailable, Interrupted) as none_begun:
-        return _not_started(503, str(none_begun))
+        return problem_of(request, 503, str(none_begun))
     if wait:
         await started.done.wait()
         return _outcome(started)
@@ -182,13 +182,6 @@ def _status(fault: RunFault) -> int:
         case DatabaseUnavailable() | Interrupted():
             return 503
     return 500
-
-
-def _not_started(
-    status: int, result: str, summary: RunSummary | None = None
-) -> web.Response:
-    """The answer to a trigger that started none; ``summary`` is of one in progress."""
-    return problem(status, result, message=NOT_STARTED, result=result, run=summary)
 
 
 async def healthz(request: web.Request) -> web.Response:

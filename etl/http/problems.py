@@ -69,9 +69,12 @@ def problem(status: int, detail: str, **members: object) -> web.Response:
 def problem_of(
     request: web.Request, status: int, detail: str, **members: object
 ) -> web.Response:
-    """An error of a request; the trigger's have the members of its other answers."""
+    """An error of a request; the trigger's have the members of its other answers, and
+    say that no run was started.
+    """
     if request.path == TRIGGER_PATH:
-        members |= {"message": NOT_STARTED, "result": detail, "run": None}
+        members |= {"message": NOT_STARTED, "result": detail}
+        members.setdefault("run", None)
     return problem(status, detail, **members)
 
 
