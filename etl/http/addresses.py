@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import zip_longest
 
 from aiohttp import web
-from multidict import MultiDict
+from yarl import URL
 
 Address = IPv4Address | IPv6Address
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -129,19 +129,17 @@ def page_links(request: web.BaseRequest, **following: str) -> dict[str, str]:
     one. Empty where there is no other page. A URL for which there is no room is left
     out: a client that cannot read it could read nothing of the answer.
     """
-    given = request.query
-    first = MultiDict(each for each in given.items() if each[0] not in POSITIONS)
-    links: dict[str, MultiDict[str]] = {}
+    given = request.rel_url
+    first = [each for each in given.query.items() if each[0] not in POSITIONS]
+    links: dict[str, URL] = {}
     if following:
-        links["next"] = MultiDict(given)
-        links["next"].update(following)
-    if following or len(first) < len(given):
-        links["first"] = first
+        links["next"] = given.update_query(following)
+    if following or len(first) < len(given.query):
+        links["first"] = given.with_query(first)
     found: list[str] = []
     service = absolute_url(request, "")
-    for relation, query in links.items():
-        path = request.rel_url.with_query(query).raw_path_qs
-        link = f'<{service}{path}>; rel="{relation}"'
+    for relation, url in links.items():
+        link = f'<{service}{url.raw_path_qs}>; rel="{relation}"'
         if len(", ".join([*found, link])) <= MAX_LINK:
             found.append(link)
     return {"Link": ", ".join(found)} if found else {}
