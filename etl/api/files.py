@@ -80,19 +80,12 @@ async def file(request: web.Request) -> web.StreamResponse:
         stored = await its.do(its.folder.describe, opened)
         if stored.sha256 is None:
             raise RequestError(f"{expected.name}: is being written to: try again", 409)
-        headers = {
-            "ETag": f'"{stored.sha256}"',
-            "Cache-Control": "no-cache",
-            "Content-Type": "text/csv; charset=utf-8",
-            "Content-Length": str(stored.bytes),
-            **attachment(expected.name),
-        }
+        headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": "no-cache"}
         if is_current(request, entity_tag(stored.sha256)):
-            kept = ("ETag", "Cache-Control")
-            return web.Response(
-                status=304, headers={each: headers[each] for each in kept}
-            )
-        response = web.StreamResponse(headers=headers)
+            return web.Response(status=304, headers=headers)
+        response = web.StreamResponse(headers=headers | attachment(expected.name))
+        response.headers["Content-Type"] = "text/csv; charset=utf-8"
+        response.content_length = stored.bytes
         try:
             async with aclosing(_parts(its, opened)) as parts:
                 await send(request, response, parts)
