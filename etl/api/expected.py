@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -63,7 +62,7 @@ class Files:
     async def do(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Do it in a thread, which continues if the caller is cancelled."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(work, *arguments))
+        return await loop.run_in_executor(self._threads, work, *arguments)
 
     def close(self) -> None:
         """Begin no more work, and let that in progress end soon."""
