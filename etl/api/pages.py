@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from dataclasses import dataclass
 from hashlib import sha256
 
-from aiohttp import ETag, web
+from aiohttp import web
 from aiohttp.web import ContentCoding
 
 from etl.errors import RequestError
@@ -98,18 +97,15 @@ async def static(request: web.Request) -> web.Response:
     return await _send(request, name, KEEP if is_kept else ASK)
 
 
-@dataclass(frozen=True)
-class PageFile:
-    """What is sent of a file, and in which coding: small ones have none."""
-
-    body: bytes
-    tag: ETag
-    coding: ContentCoding | None
+#: The bytes of a file, and their coding.
+Coded = tuple[bytes, ContentCoding | None]
 
 
 class PageFiles:
     """The files as they are when they are first sent, each in the codings that it was
     sent in: a page is made of thirty, and to compress them takes long.
+
+    ``version`` is of all of them as they are at the start, and their entity tag.
     """
 
     def __init__(self) -> None:
@@ -117,26 +113,23 @@ class PageFiles:
         for name in sorted(FILES):
             digest.update(FILES[name].read_bytes())
         self.version = digest.hexdigest()[:16]
-        self._files: dict[tuple[str, ContentCoding | None], PageFile] = {}
+        self._files: dict[tuple[str, ContentCoding | None], Coded] = {}
 
-    async def read(self, name: str, coding: ContentCoding | None) -> PageFile:
-        """The file of this name in a coding."""
+    async def read(self, name: str, coding: ContentCoding | None) -> Coded:
+        """The file of this name in a coding; a small one has none."""
         if (name, coding) not in self._files:
             self._files[name, coding] = await asyncio.to_thread(
                 self._read, name, coding
             )
         return self._files[name, coding]
 
-    def _read(self, name: str, coding: ContentCoding | None) -> PageFile:
+    def _read(self, name: str, coding: ContentCoding | None) -> Coded:
         body = FILES[name].read_bytes()
         if name.endswith(".html"):
             body = body.replace(b'="static/', b'="static/%s/' % self.version.encode())
-        if len(body) < MIN_COMPRESSED:
-            coding = None
-        tag = entity_tag(sha256(body).hexdigest()[:32], coding)
-        if coding:
-            body = zlib.compress(body, wbits=WINDOW_BITS[coding])
-        return PageFile(body, tag, coding)
+        if coding is None or len(body) < MIN_COMPRESSED:
+            return body, None
+        return zlib.compress(body, wbits=WINDOW_BITS[coding]), coding
 
 
 PAGE_FILES = web.AppKey("page_files", PageFiles)
@@ -146,14 +139,15 @@ async def _send(
     request: web.Request, name: str, cache_control: str = ASK
 ) -> web.Response:
     """The file, or 304 for a client that has it."""
-    file = await request.app[PAGE_FILES].read(name, coding_of(request))
+    files = request.app[PAGE_FILES]
+    body, coding = await files.read(name, coding_of(request))
     response = web.Response(headers={**HEADERS, "Cache-Control": cache_control})
-    response.etag = file.tag
-    if is_current(request, file.tag):
+    response.etag = tag = entity_tag(files.version, coding)
+    if is_current(request, tag):
         response.set_status(304)
         return response
     response.headers["Content-Type"] = CONTENT_TYPES[FILES[name].suffix]
-    if file.coding:
-        response.headers["Content-Encoding"] = file.coding.value
-    response.body = file.body
+    if coding:
+        response.headers["Content-Encoding"] = coding.value
+    response.body = body
     return response
