@@ -28,10 +28,6 @@ MAX_TARGET_BYTES, MAX_HEADER_BYTES, MAX_HEADERS = 1 << 16, 8190, 128
 #: The methods of all routes.
 METHODS = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
 
-#: What ends the headers of a request, and how many requests may be told apart that
-#: arrive together. (A body may be full of such ends.)
-HEAD_END, MAX_TOGETHER = b"\r\n\r\n", 32
-
 #: Seconds for which a client may still send after it was refused.
 LINGER_SECONDS = 1.0
 
@@ -66,16 +62,6 @@ class Protocol(web.RequestHandler):
         super().__init__(server, **options)
         self._count_refused = count_refused
         self._has_refused = False
-
-    def data_received(self, data: bytes) -> None:
-        """Parse requests that arrive together one by one: where one of them cannot be
-        read, aiohttp would forget those before it.
-        """
-        if data.find(HEAD_END, 0, -1) >= 0:  # before the end
-            *heads, data = data.split(HEAD_END, MAX_TOGETHER)
-            for head in heads:
-                super().data_received(head + HEAD_END)
-        super().data_received(data)
 
     def handle_error(
         self,
