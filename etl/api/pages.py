@@ -16,7 +16,6 @@ from aiohttp import web
 from aiohttp.web import ContentCoding
 
 from etl.errors import RequestError
-from etl.http.negotiation import choose_format
 from etl.http.representations import (
     MIN_COMPRESSED,
     coding_of,
@@ -67,12 +66,6 @@ ASK, KEEP = "no-cache", "public, max-age=31536000, immutable"
 
 #: The version, which a file's name below ``/static`` may begin with.
 VERSION = re.compile(r"\A[0-9a-f]{16}/")
-
-
-def wants_page(request: web.Request) -> bool:
-    """Whether a client prefers HTML, as browsers do."""
-    accept = request.headers.get("Accept", "")
-    return choose_format(accept, ("json", "html")) == "html"
 
 
 async def send_page(request: web.Request) -> web.Response:

@@ -28,13 +28,14 @@ from etl.api.history import (
 )
 from etl.api.metrics import METRICS, Metrics, count_requests, metrics
 from etl.api.openapi import openapi
-from etl.api.pages import PAGE_FILES, PageFiles, docs, send_page, static, wants_page
+from etl.api.pages import PAGE_FILES, PageFiles, docs, send_page, static
 from etl.api.readiness import Readiness
 from etl.api.sites import allow_origins
 from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
 from etl.http.addresses import TRUSTED
 from etl.http.bodies import expect_nothing, finish
 from etl.http.headers import add_common_headers
+from etl.http.negotiation import choose_format
 from etl.http.parameters import flag, read_parameters
 from etl.http.problems import STARTED, TRIGGER_PATH, problem, problem_of, problems
 from etl.http.quotas import Quota
@@ -125,9 +126,10 @@ async def index(request: web.Request) -> web.StreamResponse:
 
     PostgREST's clients ask it for the description of the service.
     """
-    if wants_page(request):
+    accept = request.headers.get("Accept", "")
+    if choose_format(accept, ("json", "html")) == "html":
         return await send_page(request)
-    if "application/openapi+json" in request.headers.get("Accept", ""):
+    if "application/openapi+json" in accept:
         return await openapi(request)
     named = request.app.router.named_resources().items()
     paths = {name: resource.canonical for name, resource in named}
