@@ -7,12 +7,12 @@ many clients cost the database one query. Knows no chart by name.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
+from itertools import takewhile
 from math import isfinite
 from pathlib import Path
 from typing import cast
@@ -32,7 +32,7 @@ from etl.postgres.sqlerrors import describe, is_lost
 from etl.postgres.transactions import SNAPSHOT, local, transaction
 from etl.reading.dataloader import DataLoader
 from etl.reading.reader import PublishedVersion, read_published
-from etl.sqlfiles import SqlFile, SqlFileError, read_folder
+from etl.sqlfiles import HEADER, SqlFile, SqlFileError, read_folder
 
 #: What a chart may cost, and the most points that a reader can tell apart.
 TIMEOUT_SECONDS = 10
@@ -42,10 +42,6 @@ MAX_POINTS = 1000
 RULE = "a chart is one query for label, value"
 
 Point = dict[str, str | int | float | None]
-
-#: A file's header: a description, then named lines as ``-- title:  Rows by month``.
-_HEADER = re.compile(r"((?:-- (?!\w+: +\S).*\n)*)((?:-- .*\n)*)")
-_TITLE = re.compile(r"^-- title: +(\S.*)$", re.MULTILINE)
 
 
 class ChartError(RequestError):
@@ -71,11 +67,14 @@ def read_charts(sql_dir: Path) -> list[Chart]:
 
 
 def _chart(file: SqlFile) -> Chart:
-    description, named = _HEADER.match(file.text).groups()  # type: ignore[union-attr]
-    title = _TITLE.search(named)
+    """Its description are the comment lines before those as ``-- title:  Rows``."""
+    described = takewhile(
+        lambda line: line.startswith("-- ") and not HEADER.match(line),
+        file.text.splitlines(),
+    )
+    description = " ".join(line.removeprefix("-- ") for line in described)
     name = file.name.removesuffix(".sql")
-    lines = [line.removeprefix("-- ") for line in description.splitlines()]
-    return Chart(name, title[1] if title else name, " ".join(lines), file)
+    return Chart(name, file.header.get("title") or name, description, file)
 
 
 class Charts:
