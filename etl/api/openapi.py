@@ -80,23 +80,12 @@ SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The type of a column's values: a row of etl.feature_types."""
-
-    type: str
-    is_array: bool
-    is_row: bool
-    labels: Sequence[str] | None
-
-
-@dataclass(frozen=True)
 class Table:
-    """The columns of ``features``, the kind of each, those that suit facets, the
-    table's comment, and the sources that it is made of.
+    """The columns of ``features``, those that suit facets, the table's comment, and the
+    sources that it is made of.
     """
 
     catalog: Catalog
-    kinds: Sequence[Kind]
     facets: Sequence[str]
     description: str | None
     sources: Sequence[str]
@@ -116,17 +105,12 @@ async def read_table(connection: AsyncConnection) -> Table:
     async with transaction(connection, SNAPSHOT):
         catalog = await read_catalog(connection)
         rows = await connection.execute(
-            "select type, is_array, is_row, labels from etl.feature_types"
-            " order by position"
-        )
-        kinds = [Kind(*row) for row in await rows.fetchall()]
-        rows = await connection.execute(
             "select array(select name from etl.facet_columns order by position),"
             " obj_description(to_regclass('features'), 'pg_class'),"
             " array(select source from etl.sources order by source)"
         )
         (others,) = await rows.fetchall()
-    return Table(catalog, kinds, *others)
+    return Table(catalog, *others)
 
 
 def describe(table: Table, settings: Settings) -> Schema:
@@ -153,21 +137,18 @@ def _row(table: Table) -> Schema:
     schema: Schema = {"type": "object"}
     if table.description:
         schema["description"] = table.description
-    columns = zip(table.catalog.columns, table.kinds, strict=True)
-    schema["properties"] = {
-        column.name: _value(column, kind) for column, kind in columns
-    }
+    schema["properties"] = {each.name: _value(each) for each in table.catalog.columns}
     schema["x-key"] = [column.name for column in table.catalog.key]
     schema["x-facets"] = list(table.facets)
     return schema
 
 
-def _value(column: Column, kind: Kind) -> Schema:
-    other = {"type": "object" if kind.is_row else "string"}
-    schema = dict(JSON_TYPES.get(kind.type, other))
-    if kind.labels:
-        schema["enum"] = list(kind.labels)
-    if kind.is_array:
+def _value(column: Column) -> Schema:
+    other = {"type": "object" if column.is_row else "string"}
+    schema = dict(JSON_TYPES.get(column.base_type, other))
+    if column.labels:
+        schema["enum"] = list(column.labels)
+    if column.is_array:
         schema = {"type": "array", "items": _nullable(schema)}
     if not column.is_required:
         schema = _nullable(schema)

@@ -5,6 +5,7 @@ Only these may be selected, filtered and ordered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,18 +19,28 @@ class Column:
     """A column of the table.
 
     ``type`` is for people; values are cast to ``value_type``, which has no length.
-    ``key_position`` is its position in the primary key from 1, or None. ``csv_type`` is
-    the type that a column of booleans is cast to for CSV, or None.
+    ``key_position`` is its position in the primary key from 1, or None. ``base_type``
+    is the one below domains and arrays: a composite type if ``is_row``, and of an enum
+    there are ``labels``.
     """
 
     name: str
     type: str
     value_type: str
-    is_text: bool
     is_required: bool
     key_position: int | None
     description: str | None
-    csv_type: str | None
+    base_type: str
+    is_array: bool = False
+    is_row: bool = False
+    labels: Sequence[str] | None = None
+
+    @property
+    def csv_type(self) -> str | None:
+        """The type that a column of booleans is cast to for CSV, None of others."""
+        if self.base_type != "boolean":
+            return None
+        return "text[]" if self.is_array else "text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +82,11 @@ async def read_catalog(connection: AsyncConnection) -> Catalog:
     """Read it in one snapshot."""
     cursor = await connection.execute(
         "select digest, relnamespace::regnamespace::text, name, columns.type,"
-        " value_type, is_text, is_required, key_position, description,"
-        " case when types.type = 'boolean'"
-        " then case when is_array then 'text[]' else 'text' end end"
+        " value_type, is_required, key_position, description,"
+        " types.type, is_array, is_row, labels"
         " from etl.feature_columns_digest, etl.feature_columns as columns"
         " inner join pg_class on pg_class.oid = to_regclass('features')"
-        " left join etl.feature_types as types using (position) order by position"
+        " inner join etl.feature_types as types using (position) order by position"
     )
     rows = await cursor.fetchall()
     return Catalog(
