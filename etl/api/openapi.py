@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
 from etl.reading.grammar import NAME
 from etl.reading.tree import (
-    AGGREGATES,
     IS_VALUES,
     OPERATORS,
     QUANTIFIABLE,
@@ -54,17 +53,8 @@ JSON_TYPES: Mapping[str, Schema] = {
     "jsonb": {},
 }
 
-# The patterns are of the grammar in etl/reading/grammar.py: each matches all that the
-# service takes, and a little more, which only Postgres can refuse.
-
-#: What may follow a column: a part of JSON, a cast, and an aggregate.
-_PATH = r"\s*(->.+)?"
-_CAST = r"(::[\w$ ]+)?"
-_AGGREGATE = rf"(\.({'|'.join(AGGREGATES)})\(\){_CAST})?"
-
-_ROWS = rf"count(\(\))?{_CAST}"
-_DIRECTION = r"(\.(asc|desc))?(\.(nullsfirst|nullslast))?"
-
+#: A filter, as etl/reading/grammar.py takes it, and a little more, which only Postgres
+#: can refuse.
 _FILTER = "|".join(
     (
         rf"^(not\.)?(({'|'.join(QUANTIFIABLE)})(\((any|all)\))?\.",
@@ -74,9 +64,6 @@ _FILTER = "|".join(
         rf"is\.({'|'.join(IS_VALUES)})$)",
     )
 )
-
-#: Characters of a pattern (ECMA 262) that need a backslash to mean themselves.
-SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
 @dataclass(frozen=True)
@@ -121,9 +108,10 @@ def describe(table: Table, settings: Settings) -> Schema:
     if table.sources:
         parameters["file_name"]["schema"]["enum"] = list(table.sources)
     names = [_parameter_name(column.name) for column in table.catalog.columns]
-    parameters["select"]["schema"]["items"] = _select_item(names)
-    parameters["facet"]["schema"]["items"] = _select_item(names)
-    parameters["order"]["schema"]["items"]["pattern"] = _order_pattern(names)
+    for listing in ("select", "facet", "order"):
+        # A column, or what is made of one: the parameter's description says how.
+        items = [{"type": "string", "enum": names}, {"type": "string"}]
+        parameters[listing]["schema"]["items"] = {"anyOf": items}
     listed = document["paths"]["/features"]["get"]["parameters"]
     # Generators of clients take limit and "limit" for one: `and` can filter by these.
     columns = [each for each in table.catalog.columns if each.name not in RESERVED]
@@ -194,19 +182,6 @@ def _parameter_name(name: str) -> str:
     return name
 
 
-def _select_item(names: Sequence[str]) -> Schema:
-    """A value in ``select``: one of these names, or what is made of one."""
-    value = rf"({_any_of(names)}){_PATH}{_CAST}{_AGGREGATE}"
-    pattern = rf"^\s*(\*|([^:]+:)?\s*({_ROWS}|{value}))\s*$"
-    choices = [{"type": "string", "enum": [*names]}]
-    return {"anyOf": [*choices, {"type": "string", "pattern": pattern}]}
-
-
-def _order_pattern(names: Sequence[str]) -> str:
-    """The pattern of a term in ``order``."""
-    return rf"^\s*({_any_of(names)}){_PATH}{_DIRECTION}\s*$"
-
-
 def _filter_on(column: Column) -> Schema:
     """The filter on a column, as a parameter that may be repeated."""
     operators = ", ".join((*OPERATORS, *SEARCHES))
@@ -221,7 +196,3 @@ def _filter_on(column: Column) -> Schema:
         "description": ". ".join(filter(None, [column.description, syntax])),
         "schema": {"type": "array", "items": {"type": "string", "pattern": _FILTER}},
     }
-
-
-def _any_of(names: Iterable[str]) -> str:
-    return "|".join(re.sub(SYNTAX, r"\\\g<0>", name) for name in names)

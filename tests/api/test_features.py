@@ -348,6 +348,8 @@ WRONG = [
     ("select=name,,email", "select parameter 'name,,email': \",\" where field name"),
     ("select=name&select=nothing", "there is no column 'nothing'"),
     ("select=nothing(name)", "features is one table"),
+    ("select=user_id.median()", "parameter 'user_id.median()': \".\" where"),
+    ("select=name:", "parameter 'name:': end of input where field name"),
     ("nothing.name=eq.1", "features is one table"),
     ("order=nothing(name)", "features is one table"),
     ("limit=1&limit=1", "'limit' is given more than once"),

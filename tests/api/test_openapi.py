@@ -100,43 +100,14 @@ async def test_a_column_that_sql_adds_is_described_at_once(
     # A generator of clients would call both `limit`: `and` can filter by it.
     assert '"limit"' not in parameters
     assert parameters["part"]["description"].startswith("A part. A filter: eq, ")
-    names, made = found["components"]["parameters"]["select"]["schema"]["items"][
-        "anyOf"
-    ]
-    for name in names["enum"]:
-        assert re.search(made["pattern"], name)
-        async with client.get("/features", params={"select": name}) as response:
-            assert response.status == 200, name
-    for item, good in (
-        ("*", True),
-        ("who:name", True),
-        ("name::text", True),
-        ("many:user_id.sum()::text", True),
-        (f"x:{quoted}", True),
-        ('"limit"::text.max()', True),
-        ("words->a->>0::int", True),
-        ("count()", True),
-        ("nobody", False),
-        ("user_id.median()", False),
-        ("parts(*)", False),
-        ("limit:", False),
-    ):
-        assert bool(re.search(made["pattern"], item)) is good, item
-        async with client.get("/features", params={"select": item}) as response:
-            assert (response.status == 200) is good, item
-    orders = found["components"]["parameters"]["order"]["schema"]["items"]["pattern"]
-    for order in (
-        "part",
-        "user_id.desc",
-        '"limit".asc.nullsfirst',
-        f"{quoted}.nullslast",
-        "words->a->>b.desc",
-    ):
-        assert re.search(orders, order)
-        async with client.get("/features", params={"order": order}) as response:
-            assert response.status == 200, order
-    for order in ("part.up", "parted", "part.nullsfirst.desc", ""):
-        assert not re.search(orders, order)
+    for listing in ("select", "facet", "order"):
+        items = found["components"]["parameters"][listing]["schema"]["items"]
+        names, made = items["anyOf"]
+        assert made == {"type": "string"}
+        assert {"part", '"limit"', quoted} <= {*names["enum"]}
+        for name in names["enum"]:
+            async with client.get("/features", params={listing: name}) as response:
+                assert response.status == 200, (listing, name)
 
 
 async def test_filters_are_described_as_they_are_taken(
