@@ -78,7 +78,7 @@ async def _rows(request: web.Request) -> web.StreamResponse:
     parameters = tuple(each for each in request.query.items() if each[0] != "after")
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        query = await in_turn(request, lambda: read_query(catalog, parameters, asked))
+        query = await in_turn(request, lambda: read_query(parameters, catalog, asked))
         if query.offset and after is not None:
             raise BadParameter("after is one way to page, offset another: send one")
         form = _representation(request, query, query.digest, after)
@@ -101,7 +101,7 @@ async def _facets(request: web.Request) -> web.StreamResponse:
     parameters = tuple(request.query.items())
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        facets = await in_turn(request, lambda: read_facets(catalog, parameters, asked))
+        facets = await in_turn(request, lambda: read_facets(parameters, catalog, asked))
         form = _representation(request, facets.query, parameters, asked)
         if not_modified := await _unchanged(form, catalog):
             return not_modified
@@ -124,7 +124,7 @@ async def feature(request: web.Request) -> web.StreamResponse:
     parameters = tuple(request.query.items())
 
     async def attempt(catalog: Catalog) -> web.StreamResponse:
-        query = await in_turn(request, lambda: read_select(catalog, parameters))
+        query = await in_turn(request, lambda: read_select(parameters, catalog))
         if len(catalog.key) != 1:
             raise BadParameter("features has no key of one column", 404)
         if not is_text(key):

@@ -14,7 +14,7 @@ from etl.errors import BadParameter, NotAcceptable, truncated
 from etl.reading.catalog import Catalog
 from etl.reading.expressions import condition_of, numbered, value_of, where
 from etl.reading.grammar import parse_select
-from etl.reading.query import Preferences, Query, read_query, require_few
+from etl.reading.query import Parameters, Preferences, Query, read_query, require_few
 from etl.reading.reader import PublishedVersion, checked, execute
 from etl.reading.scanner import is_text
 from etl.reading.statements import VERSION
@@ -79,9 +79,7 @@ class Facets:
     limit: int
 
 
-def read_facets(
-    catalog: Catalog, parameters: Sequence[tuple[str, str]], asked: Preferences
-) -> Facets:
+def read_facets(parameters: Parameters, catalog: Catalog, asked: Preferences) -> Facets:
     """Parse all parameters.
 
     Raises BadParameter, and NotAcceptable if no format is accepted that facets have.
@@ -92,7 +90,7 @@ def read_facets(
         raise BadParameter(f"facet takes limit and filters, not {', '.join(unfit)}")
     if asked.form is None and "format" not in given:
         raise NotAcceptable("facets are given as application/json")
-    query = read_query(catalog, others, asked)
+    query = read_query(others, catalog, asked)
     if query.format != "json":
         raise BadParameter(f"facets are given as json, not as {query.format}")
     limit = DEFAULT_VALUES if query.limit is None else query.limit

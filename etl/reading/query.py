@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
+from itertools import chain
+from typing import TypeVar, TypeVarTuple
 
 from etl.errors import BadParameter, NotAcceptable, RangeNotSatisfiable, truncated
 from etl.reading.catalog import Catalog
@@ -42,6 +44,14 @@ CLOCK = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 
 #: Lists whose parts may come in several parameters.
 LISTS = ("select", "order")
+
+
+#: The names and texts of a query string.
+Parameters = tuple[tuple[str, str], ...]
+
+S = TypeVar("S", bound="Query | Parameters")
+Others = TypeVarTuple("Others")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -120,30 +130,30 @@ class Query:
         return is_complete and not self.is_grouped and not self.offset
 
 
-def read_query(
-    catalog: Catalog, parameters: tuple[tuple[str, str], ...], asked: Preferences
-) -> Query:
+def is_short(of: Query | Parameters) -> bool:
+    """Whether what is made of it is cached."""
+    if isinstance(of, Query):
+        return of.is_short
+    return sum(map(len, chain.from_iterable(of))) <= MAX_CACHED
+
+
+def cached_if_short(make: Callable[[S, *Others], T]) -> Callable[[S, *Others], T]:
+    """Caches what a function makes of short queries, or of their parameters."""
+    cached = lru_cache(CACHED_QUERIES)(make)
+
+    @wraps(make)
+    def call(of: S, /, *others: *Others) -> T:
+        return (cached if is_short(of) else make)(of, *others)
+
+    return call
+
+
+@cached_if_short
+def read_query(parameters: Parameters, catalog: Catalog, asked: Preferences) -> Query:
     """Parse all parameters but ``after``.
 
     Raises BadParameter, RangeNotSatisfiable, and NotAcceptable if there is no format.
     """
-    is_short = _is_short(parameters)
-    read = _read_query if is_short else _read_query.__wrapped__
-    return read(catalog, parameters, asked, is_short)
-
-
-def _is_short(parameters: tuple[tuple[str, str], ...]) -> bool:
-    """Whether a query is cached."""
-    return sum(len(name) + len(text) for name, text in parameters) <= MAX_CACHED
-
-
-@lru_cache(CACHED_QUERIES)
-def _read_query(
-    catalog: Catalog,
-    parameters: tuple[tuple[str, str], ...],
-    asked: Preferences,
-    is_short: bool,
-) -> Query:
     given, others = _split(parameters)
     form = _format(given.get("format"), asked.form)
     items = parse_select(catalog, given.get("select", "*"))
@@ -174,7 +184,7 @@ def _read_query(
         asked=asked,
         format=form,
         has_bom=_flag(given, "bom") and form == "csv",
-        is_short=is_short,
+        is_short=is_short(parameters),
         reads_clock=any(CLOCK.search(f"{name}={text}") for name, text in parameters),
         rows_digest=digest(
             tuple(others), given.get("order"), tuple(term.field.name for term in order)
@@ -183,21 +193,16 @@ def _read_query(
     )
 
 
-def read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
+@cached_if_short
+def read_select(parameters: Parameters, catalog: Catalog) -> Query:
     """A query of a single row, for which ``select`` is the only parameter."""
-    read = _read_select if _is_short(parameters) else _read_select.__wrapped__
-    return read(catalog, parameters)
-
-
-@lru_cache(CACHED_QUERIES)
-def _read_select(catalog: Catalog, parameters: tuple[tuple[str, str], ...]) -> Query:
     for name, _ in parameters:
         if name != "select":
             raise BadParameter(
                 f"unknown parameter {truncated(name)}; allowed: select (and filters on"
                 " /features)"
             )
-    query = read_query(catalog, parameters, Preferences())
+    query = read_query(parameters, catalog, Preferences())
     if query.is_grouped:
         raise BadParameter("select: an aggregate is of several rows: use /features")
     return query

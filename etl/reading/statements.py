@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from psycopg import sql
 
@@ -22,7 +21,7 @@ from etl.reading.expressions import (
     where,
 )
 from etl.reading.grammar import every_column
-from etl.reading.query import CACHED_QUERIES, MAX_PAGE_ROWS, Query
+from etl.reading.query import MAX_PAGE_ROWS, Query, cached_if_short
 from etl.reading.tree import Field, Term
 
 #: What was published last, which every statement reads in its own snapshot.
@@ -59,18 +58,13 @@ ROWS = sql.SQL(
 NULL = sql.SQL("null")
 
 
+@cached_if_short
 def rows_by_key(query: Query) -> bytes:
     """Rows as JSON by their keys, which are one parameter, an array of text.
 
     Its one row is the published version, and an array of the rows in the order of the
     keys: null where there is none, or the key is no value of the column's type.
     """
-    make = _rows_by_key if query.is_short else _rows_by_key.__wrapped__
-    return make(query)
-
-
-@lru_cache(CACHED_QUERIES)
-def _rows_by_key(query: Query) -> bytes:
     key = query.catalog.key[0]
     statement = sql.SQL(
         """
@@ -109,12 +103,11 @@ def page(
     """
     values = decode_cursor(after, query.rows_digest, len(query.order))
     nulls = tuple(value is None for value in values)
-    make = _page if query.is_short else _page.__wrapped__
-    statement, parameters = make(query, nulls, limit, with_rows)
+    statement, parameters = _page(query, nulls, limit, with_rows)
     return statement, [*parameters, *(value for value in values if value is not None)]
 
 
-@lru_cache(CACHED_QUERIES)
+@cached_if_short
 def _page(
     query: Query, nulls: tuple[bool, ...], limit: int, with_rows: bool
 ) -> tuple[bytes, list[str]]:

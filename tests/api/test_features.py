@@ -196,7 +196,7 @@ async def test_deep_pages_use_the_index_of_the_key(
     """No page reads the rows before it."""
     await fill(connection, 50_000)
     catalog = await read_catalog(connection)
-    query = read_query(catalog, (("limit", "100"),), Preferences())
+    query = read_query((("limit", "100"),), catalog, Preferences())
     cursor = encode_cursor(["40000"], query.rows_digest)
     statement, values = statements.page(query, cursor, 100, with_rows=True)
     rows = await AsyncRawCursor(connection).execute(b"explain " + statement, values)
@@ -212,7 +212,7 @@ async def test_short_statements_are_prepared_and_long_ones_are_not(
     catalog = await read_catalog(connection)
     for number in (1, 100):
         filters = ",".join(f"user_id.eq.{each}" for each in range(number))
-        query = read_query(catalog, (("or", f"({filters})"),), Preferences())
+        query = read_query((("or", f"({filters})"),), catalog, Preferences())
         for _ in range(10):
             await read_page(connection, query, None, 10, with_rows=True)
     rows = await connection.execute(

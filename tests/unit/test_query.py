@@ -22,7 +22,7 @@ DEFAULTS = Preferences()
 
 
 def read(name: str, text: str) -> Query:
-    return read_query(CATALOG, ((name, text),), DEFAULTS)
+    return read_query(((name, text),), CATALOG, DEFAULTS)
 
 
 def repeated(piece: str, times: int) -> str:
@@ -45,10 +45,8 @@ def test_a_query_has_no_more_fields_than_postgres_has_in_a_list(
 ) -> None:
     def parse(times: int) -> None:
         parameters = ((name, before + repeated(piece, times) + after),)
-        if name == "facet":
-            read_facets(CATALOG, parameters, DEFAULTS)
-        else:
-            read_query(CATALOG, parameters, DEFAULTS)
+        parse = read_facets if name == "facet" else read_query
+        parse(parameters, CATALOG, DEFAULTS)
 
     # The key is appended to an order, and a step of a path counts as a field does.
     most = MAX_FIELDS // (2 if "->" in piece else 1) - (name == "order")
@@ -59,9 +57,9 @@ def test_a_query_has_no_more_fields_than_postgres_has_in_a_list(
 
 def test_filters_are_counted_together() -> None:
     filters = (("id", "gt.1"),) * MAX_FIELDS
-    read_query(CATALOG, filters, DEFAULTS)
+    read_query(filters, CATALOG, DEFAULTS)
     with pytest.raises(BadParameter, match="the filters may have"):
-        read_query(CATALOG, (*filters, ("or", "(id.eq.1)")), DEFAULTS)
+        read_query((*filters, ("or", "(id.eq.1)")), CATALOG, DEFAULTS)
 
 
 def test_short_queries_are_cached() -> None:
