@@ -176,7 +176,7 @@ def _secure(document: Schema, settings: Settings) -> None:
 
 def _parameter_name(name: str) -> str:
     """A column's name as in a query string: in quotes where it needs them."""
-    if name in RESERVED or name.strip() != name or not NAME.fullmatch(name):
+    if name in RESERVED or name.startswith('"') or not NAME.fullmatch(name):
         escaped = re.sub(r'(["\\])', r"\\\1", name)
         return f'"{escaped}"'
     return name
