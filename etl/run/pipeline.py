@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
-from psycopg import AsyncConnection
+import psycopg
+from psycopg import AsyncConnection, sql
 
 from etl.errors import DataFault, ServiceFault, TooManyRejects
 from etl.run.examining import examine
 from etl.run.kept import Kept
 from etl.run.parts import Part, part_of
-from etl.run.publishing import publish, publish_nothing, publish_same
+from etl.run.publishing import publish, succeed
 from etl.run.records import Run, enter
 from etl.run.rules import run_rule
 from etl.run.steps import Step, build, check, run_jobs
@@ -167,10 +169,12 @@ class Pipeline:
             return False
         await self._check(self._workers)
         run.unchanged = is_same and not self._has_changed()
-        if run.dry:
-            await publish_nothing(run, lead)
-        else:
-            await publish_same(run, lead, self._hashes_rows())
+        if run.dry:  # save what publishing would have changed
+            save = sql.SQL("select etl.save_changes({})").format(run.id)
+        else:  # the digest of the data and SQL files may still differ
+            update = sql.SQL("select etl.publish_same({}, {})")
+            save = update.format(run.id, self._hashes_rows())
+        await succeed(run, lead, save)
         return is_same
 
     async def _build(self) -> None:
@@ -235,7 +239,7 @@ class Pipeline:
 
         A fault of a check comes before one of publish, which may well be its effect.
         """
-        checked = asyncio.get_running_loop().create_future()
+        checked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         run, versions = self._run, self._versions
         publishing = asyncio.create_task(
             publish(run, self._lead, versions.built, self._hashes_rows(), checked)
@@ -244,11 +248,15 @@ class Pipeline:
         try:
             await self._check(workers)
             self._run.phase = "publish"
-            checked.set_result(True)
+            checked.set_result(None)
             await publishing
         except DataFault:
             if not checked.done():
-                checked.set_result(False)
+                # By the server, since the run still needs the connection; and first, so
+                # that the cancellation ends no later statement.
+                with suppress(psycopg.Error):
+                    await self._lead.cancel_safe()
+                checked.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
             raise
         finally:
