@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from etl.csvfiles.fields import split_record
 from etl.csvfiles.headers import HEAD_BYTES, find_header
-from etl.csvfiles.patterns import RecordPatterns, has_marks, match_end
+from etl.csvfiles.patterns import Column, compile_patterns, has_marks, match_end
 from etl.csvfiles.textfile import TextFile, decode
 from etl.errors import DataFault
 
@@ -27,6 +27,9 @@ MAX_RECORD_BYTES = 1 << 20
 
 #: What is left of line ends, and of concatenated files, at a record's edges.
 EDGES = "\r\n\x1a\ufeff"
+
+#: A column without a name and values.
+NOTHING = Column("", is_required=False, is_text=False, pattern="", skeleton="")
 
 #: Records as text in a list: each takes 200 bytes of memory beside its text.
 MAX_RECORDS_AT_ONCE = 20_000
@@ -64,21 +67,33 @@ class Block:
 class BlockReader:
     """Reads one file from start to end, block by block; keeps one block at a time.
 
-    ``offset`` is where the next block begins. ``is_finished`` is true if no block is
-    left, as soon as that is known.
+    ``offset`` is where the next block begins, and ``patterns`` is what the records look
+    like. ``is_finished`` is true if no block is left, as soon as that is known.
     """
 
     def __init__(
-        self, file: TextFile, known: Sequence[str], block_bytes: int = MAX_BLOCK_BYTES
+        self,
+        file: TextFile,
+        columns: Sequence[Column],
+        block_bytes: int = MAX_BLOCK_BYTES,
     ) -> None:
-        """Read the header; ``known`` are the columns of the table.
+        """Read the header; ``columns`` are those of the table.
 
-        Raises DataFault where the header is wrong: see ``find_header``.
+        Raises DataFault where the header is wrong: see ``find_header``; and re.error
+        where the pattern of a column is no regular expression.
         """
         self._file = file
         self._block_bytes = block_bytes
+        known = {column.name: column for column in columns}
         head = file.read_at(0, HEAD_BYTES)
-        self.header, self.offset = find_header(file.name, head, known)
+        self.header, self.offset = find_header(file.name, head, list(known))
+        in_file = [
+            NOTHING if is_blank else known.get(name)
+            for name, is_blank in zip(
+                self.header.columns, self.header.is_blank, strict=True
+            )
+        ]
+        self.patterns = compile_patterns(in_file, self.header.delimiter)
         self._line = 1 + file.read(self.offset).count(b"\n")
         self._rest = b""
         self._reached_end = False
@@ -97,45 +112,43 @@ class BlockReader:
         self._file.skip_to(offset)
         self.offset, self._line = offset, line
 
-    def next_block(self, patterns: RecordPatterns) -> Block | None:
+    def next_block(self) -> Block | None:
         """The next records, or None at the end of the file.
 
         Raises DataFault where a quote never closes, the file is not UTF-8, or was
         changed while it was read.
         """
-        if len(self._rest) >= self._block_bytes and (block := self._cut(patterns)):
+        if len(self._rest) >= self._block_bytes and (block := self._cut()):
             return block
         while more := self._file.read(self._block_bytes):
             self._rest += more
             if self._file.bytes >= self._file.size:
                 self._rest = _with_line_end(self._rest)
-            if block := self._cut(patterns):
+            if block := self._cut():
                 return block
         self._reached_end = True
         if not self._rest:
             return None
-        block = self._cut(patterns)
+        block = self._cut()
         if block is None:
             raise self._no_record(self._rest)
         return block
 
-    def records_of(
-        self, block: Block, patterns: RecordPatterns
-    ) -> Iterator[tuple[int, bytes]]:
+    def records_of(self, block: Block) -> Iterator[tuple[int, bytes]]:
         """The records of a block, read again, each with its line and its line end.
 
         Leaves out blank lines. Raises DataFault.
         """
-        yield from _records(self._read_again(block), block.line, patterns)
+        yield from self._records(self._read_again(block), block.line)
 
     def records_containing(
-        self, block: Block, patterns: RecordPatterns, needles: Collection[bytes]
+        self, block: Block, needles: Collection[bytes]
     ) -> Iterator[tuple[int, bytes]]:
         """The records of a block that contain a needle; these have no quotes."""
         data = self._read_again(block)
         needles = [needle for needle in needles if needle in data]
         if b'"' in data and needles:
-            for line, record in _records(data, block.line, patterns):
+            for line, record in self._records(data, block.line):
                 if any(needle in record for needle in needles):
                     yield line, record
             return
@@ -146,7 +159,7 @@ class BlockReader:
             line += data.count(b"\n", position, start)
             position = start
             record = data[start : data.index(b"\n", start) + 1]
-            if not patterns.blank.fullmatch(record):
+            if not self.patterns.blank.fullmatch(record):
                 yield line, record
 
     def csv_record(self, line: int, record: bytes) -> CsvRecord:
@@ -156,7 +169,20 @@ class BlockReader:
     def _read_again(self, block: Block) -> bytes:
         return _with_line_end(self._file.read_at(block.offset, block.length))
 
-    def _cut(self, patterns: RecordPatterns) -> Block | None:
+    def _records(self, data: bytes, line: int) -> Iterator[tuple[int, bytes]]:
+        """The records of whole lines from ``line`` on, without blank ones."""
+        is_blank = self.patterns.blank.fullmatch
+        if b'"' not in data:
+            for number, record in enumerate(io.BytesIO(data), line):
+                if record[:1].isalnum() or not is_blank(record):  # the first is faster
+                    yield number, record
+            return
+        for found in self.patterns.record.finditer(data):
+            if not is_blank(found[0]):
+                yield line, found[0]
+            line += found[0].count(b"\n")
+
+    def _cut(self) -> Block | None:
         """Take the whole records from the start of ``_rest``; the rest stays there.
 
         None where there are none yet.
@@ -164,10 +190,10 @@ class BlockReader:
         end = self._rest.rfind(b"\n") + 1
         lines = self._rest[:end]
         if end and _are_short(lines):
-            count = patterns.count_regular(lines)
+            count = self.patterns.count_regular(lines)
             if count is not None:
                 return self._take(end, count, lines)
-        data = self._rest
+        data, patterns = self._rest, self.patterns
         regular: list[bytes] = []
         irregular: list[CsvRecord] = []
         # Marks at the edges of values are no part of them: the slow path removes them.
@@ -221,22 +247,6 @@ class BlockReader:
             f"{self._file.name}, line {line}: a quote opens that never closes{bound}: "
             "close it, or put the whole value in quotes and double this one"
         )
-
-
-def _records(
-    data: bytes, line: int, patterns: RecordPatterns
-) -> Iterator[tuple[int, bytes]]:
-    """The records of whole lines from ``line`` on, without blank ones."""
-    is_blank = patterns.blank.fullmatch
-    if b'"' not in data:
-        for number, record in enumerate(io.BytesIO(data), line):
-            if record[:1].isalnum() or not is_blank(record):  # the first is faster
-                yield number, record
-        return
-    for found in patterns.record.finditer(data):
-        if not is_blank(found[0]):
-            yield line, found[0]
-        line += found[0].count(b"\n")
 
 
 def _lines_with(data: bytes, needle: bytes) -> Iterator[int]:

@@ -102,7 +102,7 @@ async def _blocks(
         begun(file)
         file.bytes = stream.opened.bytes
         while file.load != "kept" and not reader.is_finished:
-            block = await asyncio.to_thread(reader.next_block, stream.patterns)
+            block = await asyncio.to_thread(reader.next_block)
             file.bytes = stream.opened.bytes
             if block is None:
                 break

@@ -164,9 +164,9 @@ class _Rejection:
         stream, needles = self.stream, values.needles if values else []
         for block in sorted(stream.blocks, key=lambda block: block.offset):
             lines = (
-                stream.reader.records_containing(block, stream.patterns, needles)
+                stream.reader.records_containing(block, needles)
                 if needles
-                else stream.reader.records_of(block, stream.patterns)
+                else stream.reader.records_of(block)
             )
             if values:
                 lines = values.choose(lines, stream.header.delimiter.encode())

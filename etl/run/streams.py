@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from psycopg import sql
 
 from etl.csvfiles.blocks import Block, BlockReader, CsvRecord
 from etl.csvfiles.headers import Header
-from etl.csvfiles.patterns import Column, RecordPatterns, compile_patterns
+from etl.csvfiles.patterns import Column
 from etl.csvfiles.textfile import TextFile, printable
 from etl.errors import ServiceFault
 
@@ -42,9 +41,6 @@ SUMMARY = (
 
 #: A value in quotes, at the start of a field.
 QUOTED_FIELD = r'(?:\A|%s)[ \t]*("[^"]*(?:""[^"]*)*")'
-
-#: A column without a name and values.
-NOTHING = Column("", is_required=False, is_text=False, pattern="", skeleton="")
 
 
 @dataclass
@@ -104,7 +100,6 @@ class Stream:
     file: LoadedFile
     opened: TextFile
     reader: BlockReader
-    columns: list[Column | None]
     table_columns: list[str]
     skipped: list[str]
     unloaded: int
@@ -112,18 +107,6 @@ class Stream:
     blocks: list[Block] = field(default_factory=list)
     lines: int | None = None
     long_values: list[tuple[int, int]] = field(default_factory=list)
-
-    @cached_property
-    def patterns(self) -> RecordPatterns:
-        """What its records look like. Raises ServiceFault where a pattern of the
-        pipeline is no regular expression.
-        """
-        try:
-            return compile_patterns(self.columns, self.header.delimiter)
-        except re.error as error:
-            raise ServiceFault(
-                f"staging.{self.source}: a pattern is no regular expression: {error}"
-            ) from None
 
     @property
     def header(self) -> Header:
@@ -170,7 +153,7 @@ class Stream:
 
     def records_of(self, block: Block) -> Iterator[CsvRecord]:
         """The records of a block, read again from the file. Raises DataFault."""
-        for line, record in self.reader.records_of(block, self.patterns):
+        for line, record in self.reader.records_of(block):
             yield self.reader.csv_record(line, record)
 
     def find_long_values(self, block: Block) -> None:
@@ -215,32 +198,30 @@ async def open_streams(
     names; ``files`` closes them. ``rows`` are columns of these tables: the source, and
     what Column has.
 
-    Raises DataFault where a file cannot be read or its header is wrong.
+    Raises DataFault where a file cannot be read or its header is wrong, ServiceFault
+    where a pattern of the pipeline is no regular expression.
     """
     streams = []
-    for source, columns in groupby(rows, key=lambda row: row[0]):
-        known = {column[1]: Column(*column[1:]) for column in columns}
+    for source, rows_of_source in groupby(rows, key=lambda row: row[0]):
+        columns = [Column(*row[1:]) for row in rows_of_source]
         opened = TextFile(data_dir / f"{source}.csv")
         files.callback(opened.close)
-        reader = await asyncio.to_thread(BlockReader, opened, list(known), block_size)
+        try:
+            reader = await asyncio.to_thread(BlockReader, opened, columns, block_size)
+        except re.error as error:
+            raise ServiceFault(
+                f"staging.{source}: a pattern is no regular expression: {error}"
+            ) from None
         header = reader.header
-        numbers = count(1)
+        known, numbers = {column.name for column in columns}, count(1)
         table_columns = [
             name if name in known else f"skipped_{next(numbers)}"
             for name in header.columns
         ]
         skipped = [name for name in table_columns if name not in known]
-        columns_in_file = [
-            NOTHING if is_blank else known.get(name)
-            for name, is_blank in zip(header.columns, header.is_blank, strict=True)
-        ]
         file = LoadedFile(opened.name, opened.size, header.text)
         unloaded = opened.size - reader.offset
         streams.append(
-            Stream(
-                *(source, file, opened, reader, columns_in_file, table_columns),
-                skipped,
-                unloaded,
-            )
+            Stream(source, file, opened, reader, table_columns, skipped, unloaded)
         )
     return streams

@@ -147,7 +147,7 @@ def test_both_paths_give_the_same_rows(
     by_fast_path = service.do(trigger(service.client, full="true", allow_empty="true"))
     staged = service.staged()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("etl.run.streams.compile_patterns", _nothing_is_regular)
+        patch.setattr("etl.csvfiles.blocks.compile_patterns", _nothing_is_regular)
         sent = count_raw_records(patch)
         by_slow_path = service.do(
             trigger(service.client, full="true", allow_empty="true")

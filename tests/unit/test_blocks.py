@@ -61,28 +61,25 @@ def read_all(
     path: Path, block_bytes: int, patterns: RecordPatterns = PATTERNS
 ) -> list[Block]:
     with closing(TextFile(path)) as file:
-        reader = BlockReader(file, ["id"], block_bytes)
-        return list(_read(reader, file, path, patterns))
+        reader = BlockReader(file, [COLUMNS[0]], block_bytes)
+        reader.patterns = patterns
+        return list(_read(reader, file, path))
 
 
-def _read(
-    reader: BlockReader, file: TextFile, path: Path, patterns: RecordPatterns
-) -> Iterator[Block]:
+def _read(reader: BlockReader, file: TextFile, path: Path) -> Iterator[Block]:
     blocks = []
-    while (block := reader.next_block(patterns)) is not None:
+    while (block := reader.next_block()) is not None:
         blocks.append(block)
     assert file.bytes == path.stat().st_size
     assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     for block in blocks:
-        again = records_of(reader, block, patterns)
+        again = records_of(reader, block)
         assert {*again} >= {*block.irregular}
     yield from blocks
 
 
-def records_of(
-    reader: BlockReader, block: Block, patterns: RecordPatterns
-) -> list[CsvRecord]:
-    records = reader.records_of(block, patterns)
+def records_of(reader: BlockReader, block: Block) -> list[CsvRecord]:
+    records = reader.records_of(block)
     return [reader.csv_record(line, record) for line, record in records]
 
 
@@ -114,18 +111,18 @@ def test_blocks_are_whole_records_at_their_lines(
     content = text.getvalue() if last_newline else text.getvalue()[:-1]
     path = write(tmp_path, content)
     file = TextFile(path)
-    reader = BlockReader(file, ["id", "name"], block_bytes)
+    reader = BlockReader(file, COLUMNS, block_bytes)
     lines = content.split("\n")
     found: list[list[str]] = []
-    while (block := reader.next_block(PATTERNS)) is not None:
+    while (block := reader.next_block()) is not None:
         taken = len(list(csv.reader(io.StringIO(block.regular.decode(), newline=""))))
-        again = records_of(reader, block, PATTERNS)
+        again = records_of(reader, block)
         assert taken + len(block.irregular) == len(again)
         for needles in ([b"a"], [b";", b"1"], [b"\n\n", b'""']):
-            containing = reader.records_containing(block, PATTERNS, needles)
+            containing = reader.records_containing(block, needles)
             assert list(containing) == [
                 (line, record)
-                for line, record in reader.records_of(block, PATTERNS)
+                for line, record in reader.records_of(block)
                 if any(needle in record for needle in needles)
             ]
         for record in again:
@@ -256,13 +253,13 @@ def test_finds_the_records_that_contain_a_value(tmp_path: Path) -> None:
         ('4,"a\nb"\n5,ab', [(2, b"1,ab\n"), (5, b"3,xab\n"), (8, b"5,ab\n")]),
     ):
         with closing(TextFile(write(tmp_path, content + quoted))) as file:
-            reader = BlockReader(file, ["id"])
-            block = reader.next_block(PATTERNS)
+            reader = BlockReader(file, COLUMNS[:1])
+            block = reader.next_block()
             assert block is not None
             for needles in ([b"ab"], [b"ab", b"1,", b"zz", b"x", b"2,b\n3"]):
-                records = reader.records_containing(block, PATTERNS, needles)
+                records = reader.records_containing(block, needles)
                 assert list(records) == found
-            assert not list(reader.records_containing(block, PATTERNS, []))
+            assert not list(reader.records_containing(block, []))
 
 
 @pytest.mark.parametrize("patterns", [PATTERNS, NUMBERS, TEXTS, ONE_TEXT])
@@ -400,8 +397,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, change: str) -> No
     path = write(tmp_path, "id,name\n" + "1,a\n" * 1000)
     os.utime(path, ns=(0, 0))
     file_read = TextFile(path)
-    reader = BlockReader(file_read, ["id", "name"], 64)
-    assert reader.next_block(PATTERNS) is not None
+    reader = BlockReader(file_read, COLUMNS, 64)
+    assert reader.next_block() is not None
     with path.open("r+b") as file:
         if change == "less":
             file.truncate(100)
@@ -409,6 +406,6 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, change: str) -> No
             file.seek(0, os.SEEK_END if change == "more" else os.SEEK_SET)
             file.write(b"id,n")
     with pytest.raises(DataFault, match="file.csv: was changed while it was read"):
-        while reader.next_block(PATTERNS) is not None:
+        while reader.next_block() is not None:
             pass
     file_read.close()
