@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import psycopg
@@ -120,37 +120,31 @@ def _event(name: str, number: object, data: Mapping[str, Any]) -> bytes:
 
 def progress_of(run: Run) -> Progress:
     """The progress of a run of this process: bytes read, good records, seconds."""
-    files = [{key: getattr(file, key) for key in FILE_KEYS} for file in run.files]
-    steps = [{key: getattr(step, key) for key in STEP_KEYS} for step in run.steps]
-    loading = files[-1]["file"] if run.phase == "load" and files else run.sql_file
-    seconds = round(time.monotonic() - run.began, 3)
-    known = {"id": run.id, "state": "running", "phase": run.phase, "seconds": seconds}
-    return _progress(known, loading, run.bytes_to_load, files, steps)
+    present = {
+        **run.summary,
+        "state": "running",
+        "phase": run.phase,
+        "seconds": round(time.monotonic() - run.began, 3),
+        "files": [
+            {**file.summary, "total_bytes": file.total_bytes} for file in run.files
+        ],
+        "steps": [vars(step) for step in run.steps],
+    }
+    is_loading = run.phase == "load" and run.files
+    file = run.files[-1].file if is_loading else run.sql_file
+    return {**progress_in(present), "file": file, "total_bytes": run.bytes_to_load}
 
 
 def progress_in(summary: RunSummary) -> Progress:
     """The same of a run of another server, as far as its summary says."""
-    read = [{**file, "total_bytes": file["bytes"]} for file in summary["files"]]
-    files = [{key: file[key] for key in FILE_KEYS} for file in read]
-    steps = [{key: step[key] for key in STEP_KEYS} for step in summary["steps"]]
-    total_bytes = sum(file["bytes"] for file in files)
-    return _progress(summary, None, total_bytes, files, steps)
-
-
-def _progress(
-    known: Mapping[str, Any],
-    file: str | None,
-    total_bytes: int,
-    files: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-) -> Progress:
+    files = [{"total_bytes": file["bytes"], **file} for file in summary["files"]]
     return {
-        **{key: known[key] for key in ("id", "state", "phase")},
-        "file": file,
-        "bytes": sum(each["bytes"] for each in files),
-        "total_bytes": total_bytes,
-        "rows": sum(each["records"] - each["rejected"] for each in files),
-        "seconds": known["seconds"],
-        "files": files,
-        "steps": steps,
+        **{key: summary[key] for key in ("id", "state", "phase")},
+        "file": None,
+        "bytes": sum(file["bytes"] for file in files),
+        "total_bytes": sum(file["total_bytes"] for file in files),
+        "rows": sum(file["records"] - file["rejected"] for file in files),
+        "seconds": summary["seconds"],
+        "files": [{key: file[key] for key in FILE_KEYS} for file in files],
+        "steps": [{key: step[key] for key in STEP_KEYS} for step in summary["steps"]],
     }
