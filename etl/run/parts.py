@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from psycopg import AsyncConnection
 
 from etl.run.kept import Kept
+from etl.run.steps import Result
 from etl.run.streams import Stream
 from etl.sqlfiles import REDOES, SqlFile
 
@@ -38,21 +39,23 @@ class Part:
 
 def part_of(
     file: SqlFile,
-    before: Mapping[str, str],
-    now: Mapping[str, str],
+    before: Result | None,
+    inputs: Mapping[str, str],
     streams: Iterable[Stream],
     kept: Kept,
 ) -> Part | None:
     """The part that a file has to build, where that is not all.
 
-    ``before`` are the versions of what it read when it last ran, ``now`` those of what
-    it reads. It is a part where these differ by appended records alone, which no rule
-    has rejected.
+    ``before`` is what it did when it last ran, and ``inputs`` are the versions of what
+    it reads now. It is a part where these differ by appended records alone, which no
+    rule has rejected.
     """
     found = REDOES.fullmatch(file.header.get("redoes", ""))
-    if not found or before.keys() != now.keys():
+    if not found or before is None or before.sha256 != file.sha256:
         return None
-    changed = {table for table in now if now[table] != before[table]}
+    if before.inputs.keys() != inputs.keys():
+        return None
+    changed = {table for table in inputs if inputs[table] != before.inputs[table]}
     appended = {
         f"staging.{stream.source}": stream for stream in streams if stream.is_apart
     }
@@ -60,9 +63,9 @@ def part_of(
         return None
     for table in changed:
         stream = appended[table]
-        if before[table] != kept.loads[stream.source].sha256:
+        if before.inputs[table] != kept.loads[stream.source].sha256:
             return None
-        if now[table] != stream.file.sha256:
+        if inputs[table] != stream.file.sha256:
             return None
     sources = sorted(appended[table].source for table in changed)
     return Part(found[1], found[2].split(", "), found[3], sources)

@@ -17,14 +17,14 @@ from psycopg import AsyncConnection, sql
 
 from etl.errors import DataFault, ServiceFault, TooManyRejects
 from etl.run.examining import examine
-from etl.run.kept import Kept
-from etl.run.parts import Part, part_of
+from etl.run.kept import Kept, digest
+from etl.run.parts import part_of
 from etl.run.publishing import publish, succeed
 from etl.run.records import Run, enter
 from etl.run.rules import run_rule
 from etl.run.steps import Step, build, check, run_jobs
 from etl.run.streams import Stream
-from etl.run.versions import FEATURES, Versions, depends_on_more
+from etl.run.versions import FEATURES, NEXT, Versions, depends_on_more
 from etl.settings import Settings
 from etl.sqlfiles import Rule, SqlFile
 from etl.sqlinputs import reads
@@ -116,15 +116,17 @@ class Pipeline:
                 f"{file.path}: it rejects records of {rule.source}, and there is no "
                 f"table staging.{rule.source}"
             )
-        if (result := self._versions.result_of(file)) and not result.rows:
+        versions = self._versions
+        inputs = versions.inputs_of(file)
+        if (result := versions.result_of(file, inputs)) and not result.rows:
             self._keep(file, rows=0)
             return 0
-        inputs = self._versions.inputs_of(file)
         step = await run_rule(rule, self._lead, run.id, stream, self._limit)
         run.steps.append(step)
-        self._versions.ran(file, inputs, step.rows)
+        versions.ran(file, inputs, step.rows)
         if step.rows:
-            run.to_vacuum.add(f"staging.{rule.source}")
+            table = f"staging.{rule.source}"
+            run.to_vacuum.add(table)
             rows = await self._lead.execute(
                 "select md5(string_agg(line::text, ' ' order by line)) from etl.rejects"
                 " where run_id = %s and is_consequence in (false, true)"
@@ -132,7 +134,7 @@ class Pipeline:
                 [run.id, stream.file.file, file.path],
             )
             (lines,) = await rows.fetchone() or ("",)
-            self._versions.rejected(rule, lines)
+            versions.tables[table] = digest(versions.tables[table], lines)
         return step.rows
 
     def _hashes_rows(self) -> bool:
@@ -163,7 +165,7 @@ class Pipeline:
             versions.forget(file.path for file in self._builds)
             await self._build()
         await enter(run, lead, "check")
-        is_same = versions.built == self._kept.published
+        is_same = versions.tables[NEXT] == self._kept.published
         if not (run.dry or is_same):
             await self._check_and_publish()
             return False
@@ -187,7 +189,14 @@ class Pipeline:
         parts = {
             file.path: part
             for file in self._builds
-            if file.path in due and (part := self._part(file, due[file.path]))
+            if file.path in due
+            and (
+                part := part_of(
+                    *(file, versions.results.get(file.path), due[file.path]),
+                    *(self._streams.values(), self._kept),
+                )
+            )
+            and not versions.shares_a_table(file, self._builds)
         }
         kept = {
             table
@@ -205,7 +214,7 @@ class Pipeline:
             )
         for file in self._builds:
             run.sql_file = file.path
-            inputs, result = versions.inputs_of(file), versions.result_of(file)
+            inputs = versions.inputs_of(file)
             if file.path in due:
                 part = parts.get(file.path)
                 if part and inputs != due[file.path]:
@@ -216,7 +225,7 @@ class Pipeline:
                     run.to_vacuum.add(part.target)
                 run.steps.append(step)
                 versions.ran(file, inputs, step.rows)
-            elif result:
+            elif result := versions.result_of(file, inputs):
                 self._keep(file, result.rows)
             else:
                 raise _StaleResult
@@ -225,24 +234,15 @@ class Pipeline:
                 if rule.runs_after == file.path:
                     await self._run_rule(rule)
 
-    def _part(self, file: SqlFile, inputs: dict[str, str]) -> Part | None:
-        """The part of its rows that a file has to build, if it is not all of them."""
-        before = self._versions.results.get(file.path)
-        if before is None or before.sha256 != file.sha256:
-            return None
-        if self._versions.shares_a_table(file, self._builds):
-            return None
-        return part_of(file, before.inputs, inputs, self._streams.values(), self._kept)
-
     async def _check_and_publish(self) -> None:
         """Check while the rows are written already; they count when all checks passed.
 
         A fault of a check comes before one of publish, which may well be its effect.
         """
         checked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        run, versions = self._run, self._versions
+        built = self._versions.tables[NEXT]
         publishing = asyncio.create_task(
-            publish(run, self._lead, versions.built, self._hashes_rows(), checked)
+            publish(self._run, self._lead, built, self._hashes_rows(), checked)
         )
         workers = self._workers[1:] or self._workers  # one core publishes
         try:
@@ -279,10 +279,12 @@ class Pipeline:
             except DataFault as fault:
                 outcomes[file.path] = fault
 
+        inputs = {file.path: versions.inputs_of(file) for file in self._checks}
         due = [
             file
             for file in self._checks
-            if not (result := versions.result_of(file)) or result.rows
+            if not (result := versions.result_of(file, inputs[file.path]))
+            or result.rows
         ]
         await run_jobs(workers, [partial(run_check, file) for file in due])
         for file in self._checks:
@@ -293,4 +295,4 @@ class Pipeline:
                 self._keep(file, rows=0)
             else:
                 run.steps.append(outcome)
-                versions.ran(file, versions.inputs_of(file), outcome.rows)
+                versions.ran(file, inputs[file.path], outcome.rows)

@@ -45,45 +45,42 @@ def depends_on_more(file: SqlFile, kept: Kept) -> bool:
 
 
 class Versions:
-    """The versions of all tables at a moment of a run; ``results`` are those of SQL
+    """The versions of all ``tables`` at a moment of a run; ``results`` are those of SQL
     files that still hold.
     """
 
     def __init__(self, run: Run, kept: Kept, streams: Sequence[Stream]) -> None:
         self._run = run
         self._kept = kept
-        self._engine, self._never = kept.engine, str(run.id)
-        self._built = list(kept.built_tables)
-        self._tables = {
+        self.tables = {
             **{f"staging.{stream.source}": stream.file.sha256 for stream in streams},
-            **dict.fromkeys(self._built, ""),
+            **dict.fromkeys(kept.built_tables, ""),
             FEATURES: kept.published or str(run.id),
         }
         self.results = dict(kept.results)
-
-    @property
-    def built(self) -> str:
-        """The version of what was built, once the build has ended."""
-        return self._tables[NEXT]
 
     def inputs_of(self, file: SqlFile) -> dict[str, str]:
         """The versions of what a file reads; what the engine cannot follow has another
         one in each run.
         """
-        names = set(reads(file, self._tables) or ())
+        names = set(reads(file, self.tables) or ())
         if file.folder == "clean":  # what it rejects there counts
             names.add(f"staging.{Rule.of(file).source}")
-        inputs = {name: self._tables.get(name, self._never) for name in names}
-        inputs |= {ENGINE: self._engine}
+        of_this_run = str(self._run.id)
+        inputs = {name: self.tables.get(name, of_this_run) for name in names}
+        inputs |= {ENGINE: self._kept.engine}
         if depends_on_more(file, self._kept):
-            inputs |= {MORE: self._never}
+            inputs |= {MORE: of_this_run}
         if file.folder == "build":
             inputs |= {WRITES: json.dumps(sorted(self.writes(file)))}
         return inputs
 
-    def result_of(self, file: SqlFile) -> Result | None:
-        """The result of a file, if it would be the same now."""
-        return self._holds(file, self.inputs_of(file))
+    def result_of(self, file: SqlFile, inputs: Mapping[str, str]) -> Result | None:
+        """The result of a file, if it would be the same with these inputs."""
+        found = self.results.get(file.path)
+        if found and found.sha256 == file.sha256 and found.inputs == inputs:
+            return found
+        return None
 
     def ran(self, file: SqlFile, inputs: Mapping[str, str], rows: int) -> None:
         """Keep the result of a file that ran with these inputs."""
@@ -93,17 +90,10 @@ class Versions:
             # A rule that runs again finds nothing, since it has rejected that.
             self._run.results[file.path] = self.results[file.path]
 
-    def rejected(self, rule: Rule, lines: str) -> None:
-        """Set the version of a table from which a rule has removed records: ``lines``
-        is a digest of theirs.
-        """
-        table = f"staging.{rule.source}"
-        self._tables[table] = digest(self._tables[table], lines)
-
     def writes(self, file: SqlFile) -> Collection[str]:
         """The tables that a file of the build writes to: all where it does not say."""
         written = writes(file)
-        return self._built if written is None else written
+        return self._kept.built_tables if written is None else written
 
     def forget(self, paths: Iterable[str]) -> None:
         """Forget the results of files that are to run."""
@@ -113,15 +103,13 @@ class Versions:
 
     def begin_build(self) -> None:
         """Begin with the tables that the build fills as if they were empty."""
-        self._tables |= dict.fromkeys(self._built, "")
+        self.tables |= dict.fromkeys(self._kept.built_tables, "")
 
     def built_by(self, file: SqlFile, inputs: Mapping[str, str]) -> None:
         """Set the versions of what a file has written."""
         for table in self.writes(file):
-            if table in self._tables:
-                self._tables[table] = digest(
-                    self._tables[table], file.sha256, dict(inputs)
-                )
+            if table in self.tables:
+                self.tables[table] = digest(self.tables[table], file.sha256, inputs)
 
     def removed(self, builds: Sequence[SqlFile]) -> set[str]:
         """The files of the build that have run and are gone; their rows may remain."""
@@ -150,12 +138,12 @@ class Versions:
         where one that has written to it was removed, or no longer does.
         """
         ahead = copy(self)
-        ahead._tables = dict(self._tables)
+        ahead.tables = dict(self.tables)
         inputs: dict[str, dict[str, str]] = {}
         due = set()
         for file in builds:
             inputs[file.path] = ahead.inputs_of(file)
-            if ahead._holds(file, inputs[file.path]) is None:
+            if ahead.result_of(file, inputs[file.path]) is None:
                 due.add(file.path)
             ahead.built_by(file, inputs[file.path])
 
@@ -170,9 +158,3 @@ class Versions:
         }:
             due |= more
         return {file.path: inputs[file.path] for file in builds if file.path in due}
-
-    def _holds(self, file: SqlFile, inputs: Mapping[str, str]) -> Result | None:
-        found = self.results.get(file.path)
-        if found and found.sha256 == file.sha256 and found.inputs == inputs:
-            return found
-        return None
