@@ -140,7 +140,8 @@ class Pipeline:
     def _hashes_rows(self) -> bool:
         """Whether features depends on more than files and SQL."""
         return any(
-            depends_on_more(file, self._kept) or FEATURES in (reads(file, ()) or ())
+            depends_on_more(file, self._kept)
+            or FEATURES in (reads(file, (FEATURES,)) or ())
             for file in self._builds
         )
 

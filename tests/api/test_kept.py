@@ -264,6 +264,24 @@ async def test_files_that_read_tables_of_others_run_each_time(
         assert await outcome() == await outcome(full="true")
 
 
+@pytest.mark.parametrize("tables", ["features_next, features", "features_next"])
+async def test_rows_made_of_the_published_ones_have_an_etag_of_their_own(
+    start_service: StartService, sql_dir: Path, tables: str
+) -> None:
+    """Also where the text alone says that the file reads features."""
+    (sql_dir / "build" / "090_longer.sql").write_text(
+        f"-- For a test: a name grows with each run.\n-- reads:  {tables}\n"
+        "update features_next set name = concat((select max(name) from features), 'x');"
+    )
+    client = await start_service(sql_dir=sql_dir)
+    tags = set()
+    for number in range(1, 4):
+        await trigger(client)
+        assert {row["name"] for row in await features(client)} == {"x" * number}
+        tags.add(await etag(client))
+    assert len(tags) == 3
+
+
 async def test_an_append_that_makes_a_blank_field_a_value(
     start_service: StartService, data_dir: Path
 ) -> None:
