@@ -139,10 +139,9 @@ class Pipeline:
 
     def _hashes_rows(self) -> bool:
         """Whether features depends on more than files and SQL."""
-        return any(
-            depends_on_more(file, self._kept)
-            or FEATURES in (reads(file, (FEATURES,)) or ())
-            for file in self._builds
+        files = [*self._builds, *(rule.file for rule in self._rules)]
+        return any(depends_on_more(file, self._kept) for file in files) or any(
+            FEATURES in (reads(file, (FEATURES,)) or ()) for file in self._builds
         )
 
     def _has_changed(self) -> bool:

@@ -254,14 +254,17 @@ async def test_files_that_read_tables_of_others_run_each_time(
     await connection.execute("create table names as select 'Alice' as name")
     client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
 
-    async def outcome(full: str = "false") -> tuple[object, ...]:
+    async def outcome(full: str = "false") -> tuple[object, str, object, object]:
         run = (await trigger(client, full=full))["run"]
         rejected = [file["rejected"] for file in run["files"]]
         return await features(client), await etag(client), rejected, run["warnings"]
 
+    rows_by_tag: dict[str, object] = {}
     for name in ("Alice", "Bob", "Bob", "Judy"):
         await connection.execute("update names set name = %s", [name])
-        assert await outcome() == await outcome(full="true")
+        found = rows, tag, *_ = await outcome()
+        assert found == await outcome(full="true")
+        assert rows_by_tag.setdefault(tag, rows) == rows
 
 
 @pytest.mark.parametrize("tables", ["features_next, features", "features_next"])
