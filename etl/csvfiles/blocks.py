@@ -67,8 +67,8 @@ class Block:
 class BlockReader:
     """Reads one file from start to end, block by block; keeps one block at a time.
 
-    ``offset`` is where the next block begins, and ``patterns`` is what the records look
-    like. ``is_finished`` is true if no block is left, as soon as that is known.
+    ``offset`` and ``line`` are where the next block begins, the latter counted from 1;
+    ``patterns`` is what the records look like.
     """
 
     def __init__(
@@ -94,23 +94,13 @@ class BlockReader:
             )
         ]
         self.patterns = compile_patterns(in_file, self.header.delimiter)
-        self._line = 1 + file.read(self.offset).count(b"\n")
+        self.line = 1 + file.read(self.offset).count(b"\n")
         self._rest = b""
-        self._reached_end = False
-
-    @property
-    def is_finished(self) -> bool:
-        return self._reached_end and not self._rest
-
-    @property
-    def line(self) -> int:
-        """Where the next block begins, counted from 1."""
-        return self._line
 
     def skip_to(self, offset: int, line: int) -> None:
         """Continue at a record that begins there, in a file that was hashed."""
         self._file.skip_to(offset)
-        self.offset, self._line = offset, line
+        self.offset, self.line = offset, line
 
     def next_block(self) -> Block | None:
         """The next records, or None at the end of the file.
@@ -126,7 +116,6 @@ class BlockReader:
                 self._rest = _with_line_end(self._rest)
             if block := self._cut():
                 return block
-        self._reached_end = True
         if not self._rest:
             return None
         block = self._cut()
@@ -198,7 +187,7 @@ class BlockReader:
         irregular: list[CsvRecord] = []
         # Marks at the edges of values are no part of them: the slow path removes them.
         are_marked = has_marks(data)
-        position, line = 0, self._line
+        position, line = 0, self.line
         while position < len(data) and len(irregular) < MAX_RECORDS_AT_ONCE:
             # What does not match up to here is too long, or not whole yet.
             reach = min(position + MAX_RECORD_BYTES + 1, len(data))
@@ -220,17 +209,17 @@ class BlockReader:
         if position == 0:
             return None
         text = b"".join(regular)
-        block = self._take(position, line - self._line, text)
+        block = self._take(position, line - self.line, text)
         return replace(block, irregular=tuple(irregular))
 
     def _take(self, length: int, lines: int, regular: bytes) -> Block:
         """Take a block with these regular records from the start of ``_rest``."""
         if b"\r" in regular and b'"' not in regular:
             regular = regular.replace(b"\r\n", b"\n")  # COPY refuses a mixture
-        block = Block(self.offset, length, self._line, lines, regular)
+        block = Block(self.offset, length, self.line, lines, regular)
         self._rest = self._rest[length:]
         self.offset += length
-        self._line += lines
+        self.line += lines
         return block
 
     def _no_record(self, data: bytes) -> DataFault:
@@ -238,10 +227,10 @@ class BlockReader:
         fields = split_record(_with_line_end(data), 0, self.header.delimiter)
         if fields.end is not None:
             return DataFault(
-                f"{self._file.name}, line {self._line}: a record of over 1 MiB, which "
+                f"{self._file.name}, line {self.line}: a record of over 1 MiB, which "
                 "is the most: is a quote left open?"
             )
-        line = self._line + data.count(b"\n", 0, fields.bad_quote)
+        line = self.line + data.count(b"\n", 0, fields.bad_quote)
         bound = " within 1 MiB" if len(data) > MAX_RECORD_BYTES else ""
         return DataFault(
             f"{self._file.name}, line {line}: a quote opens that never closes{bound}: "

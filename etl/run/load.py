@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
@@ -20,8 +20,9 @@ from etl.errors import DataFault, all_together
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import transaction
 from etl.run.copying import copy_block, copy_raw_records, in_parts
+from etl.run.records import Run
 from etl.run.rejects import require_few
-from etl.run.streams import MAX_LINES, LoadedFile, Stream
+from etl.run.streams import MAX_LINES, Stream
 from etl.settings import RejectLimit
 
 #: Sends the regular records of a block; returns their number.
@@ -33,18 +34,17 @@ WORKING_TABLES = sql.SQL("select etl.create_working_tables()")
 
 async def load_files(
     workers: Sequence[AsyncConnection],
-    run_id: int,
+    run: Run,
     streams: Sequence[Stream],
     limit: RejectLimit,
-    begun: Callable[[LoadedFile], None],
     copy_regular: CopyBlock = copy_block,
 ) -> None:
     """Load all files, their regular records by ``copy_regular``.
 
     Every worker takes the next block of whichever file is being read and loads it in
     one transaction, while the next ones are read: memory holds a block a worker and
-    two. ``begun`` is called with each file as its reading begins. Raises DataFault,
-    also as soon as a file must have more rejects than ``limit`` allows.
+    two. ``run`` gets each file as its reading begins. Raises DataFault, also as soon as
+    a file must have more rejects than ``limit`` allows.
     """
     for worker in workers:
         _enlarge_send_buffer(worker)
@@ -52,11 +52,19 @@ async def load_files(
     too_many = False
 
     async def read() -> None:
-        async with aclosing(_blocks(streams, begun)) as all_blocks:
-            async for item in all_blocks:
-                await blocks.put(item)
+        for stream in streams:
+            file, opened, reader = stream.file, stream.opened, stream.reader
+            run.files.append(file)
+            file.bytes = opened.bytes
+            while reader.offset < opened.size and (
+                block := await asyncio.to_thread(reader.next_block)
+            ):
+                file.bytes = opened.bytes
+                await blocks.put((stream, block))
                 if too_many:
-                    break
+                    await blocks.put(None)
+                    return
+            file.sha256 = opened.sha256
         await blocks.put(None)
 
     async def work(worker: AsyncConnection) -> None:
@@ -65,7 +73,7 @@ async def load_files(
             if too_many:
                 continue
             stream, block = item
-            await _load(worker, run_id, stream, block, copy_regular)
+            await _load(worker, run.id, stream, block, copy_regular)
             file = stream.file
             if not limit.allows(file.rejected, file.records) and stream.lines is None:
                 # Whether it can still end well, the number of lines says early.
@@ -75,7 +83,7 @@ async def load_files(
 
     await all_together([read(), *map(work, workers)])
     for stream in streams:
-        await require_few(workers[0], run_id, stream, limit)
+        await require_few(workers[0], run.id, stream, limit)
 
 
 def _enlarge_send_buffer(worker: AsyncConnection) -> None:
@@ -91,23 +99,6 @@ def _enlarge_send_buffer(worker: AsyncConnection) -> None:
                 near_end.setsockopt(
                     socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BLOCK_BYTES
                 )
-
-
-async def _blocks(
-    streams: Sequence[Stream], begun: Callable[[LoadedFile], None]
-) -> AsyncGenerator[tuple[Stream, Block]]:
-    """The blocks of all files that are not kept, one file after the other."""
-    for stream in streams:
-        file, reader = stream.file, stream.reader
-        begun(file)
-        file.bytes = stream.opened.bytes
-        while file.load != "kept" and not reader.is_finished:
-            block = await asyncio.to_thread(reader.next_block)
-            file.bytes = stream.opened.bytes
-            if block is None:
-                break
-            yield stream, block
-        file.sha256 = stream.opened.sha256
 
 
 async def _load(

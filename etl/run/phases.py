@@ -98,9 +98,7 @@ async def _load(
 ) -> None:
     """Load the files, through the nodes of Citus where there are any."""
     loaders = workers[: settings.load_workers]
-    load = partial(
-        load_files, loaders, run.id, streams, settings.max_rejects, run.files.append
-    )
+    load = partial(load_files, loaders, run, streams, settings.max_rejects)
     if not kept.distributed or settings.load_through == "coordinator":
         await load()
         return
