@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from functools import cached_property
 from pathlib import Path
 
 from etl.errors import DataFault
@@ -110,9 +111,10 @@ class TextFile:
             )
         return data
 
-    def count_lines(self) -> int:
-        """The lines of the file at most: a last one without an end counts too. Raises
-        DataFault.
+    @cached_property
+    def lines(self) -> int:
+        """The lines of the file at most: a last one without an end counts too. Reads
+        the whole file to count them. Raises DataFault.
         """
         lines = 1
         for offset in range(0, self.size, READ_AT_ONCE):

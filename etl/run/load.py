@@ -75,10 +75,9 @@ async def load_files(
             stream, block = item
             await _load(worker, run.id, stream, block, copy_regular)
             file = stream.file
-            if not limit.allows(file.rejected, file.records) and stream.lines is None:
-                # Whether it can still end well, the number of lines says early.
-                stream.lines = await asyncio.to_thread(stream.opened.count_lines)
-            too_many = too_many or not limit.allows(file.rejected, stream.max_records)
+            if not limit.allows(file.rejected, file.records):
+                most = await asyncio.to_thread(stream.max_records)
+                too_many = too_many or not limit.allows(file.rejected, most)
         await blocks.put(None)  # for the next worker
 
     await all_together([read(), *map(work, workers)])

@@ -55,11 +55,11 @@ async def require_few(
     rejected records that they follow from, of whatever file.
     """
     file = stream.file
-    if limit.allows(file.rejected, stream.max_records):
+    if limit.allows(file.rejected, stream.max_records()):
         return
     await count_reasons(connection, run_id, [file])
     own = file.rejected - file.consequences
-    causes_first = limit.allows(own, stream.max_records)
+    causes_first = limit.allows(own, stream.max_records())
     rows = await connection.execute(
         "select file, line, column_name, message from etl.first_errors(%s, %s, %s, %s)",
         [run_id, file.file, causes_first, MAX_ERRORS_NAMED],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -92,8 +91,8 @@ class Stream:
     ``table_columns`` are the columns that COPY fills, in the file's order: those that
     the table lacks go to the ``skipped`` ones, ``skipped_1`` and so on.
     ``blocks`` are those that were loaded, without their bytes; ``unloaded`` are the
-    bytes that are still to come, after the ``kept_bytes``; ``lines`` of the whole file
-    are counted where it matters; ``long_values`` are the first that span many lines.
+    bytes that are still to come, after the ``kept_bytes``; ``long_values`` are the
+    first that span many lines.
     """
 
     source: str
@@ -105,7 +104,6 @@ class Stream:
     unloaded: int
     kept_bytes: int = 0
     blocks: list[Block] = field(default_factory=list)
-    lines: int | None = None
     long_values: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -141,15 +139,12 @@ class Stream:
         """Whether all of its blocks are."""
         return self.unloaded <= 0
 
-    @property
     def max_records(self) -> int:
-        """How many records the file has at most, those to come included.
+        """How many records the file has at most, those to come included: one a line.
 
-        A good one takes at least a byte a column: its delimiters and its line end.
-        There may be more bad ones, which only makes the rejects too many.
+        Until it is loaded, this reads the file once. Raises DataFault.
         """
-        to_come = max(self.unloaded, 0) // len(self.header.columns)
-        return min(self.file.records + to_come, self.lines or sys.maxsize)
+        return self.file.records if self.is_loaded else self.opened.lines
 
     def records_of(self, block: Block) -> Iterator[CsvRecord]:
         """The records of a block, read again from the file. Raises DataFault."""
