@@ -20,9 +20,6 @@ RAW_RECORDS = b"copy pg_temp.raw_records from stdin with (encoding 'UTF8')"
 #: A line that ends COPY before PostgreSQL 18, also inside quotes.
 END_OF_COPY = re.compile(rb"^\\\.\r?$", re.MULTILINE)
 
-#: What COPY's text format writes with a backslash, itself first.
-ESCAPES = (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r"))
-
 
 def copy_statement(
     table: sql.Identifier,
@@ -88,11 +85,6 @@ async def copy_raw_records(
     connection: AsyncConnection, records: Iterable[CsvRecord]
 ) -> None:
     """Send records as text with their lines, for SQL to parse."""
-    lines = []
-    for record in records:
-        text = record.text
-        for character, escape in ESCAPES:
-            text = text.replace(character, escape)
-        lines.append(f"{record.line}\t{text}\n")
     async with connection.cursor() as cursor, cursor.copy(RAW_RECORDS) as copy:
-        await copy.write("".join(lines))
+        for record in records:
+            await copy.write_row((record.line, record.text))
