@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from itertools import islice
 
 from psycopg import AsyncConnection, DataError, sql
 
 from etl.csvfiles.blocks import MAX_RECORDS_AT_ONCE, Block, CsvRecord
 from etl.run.streams import Stream
+
+#: Sends the regular records of a block; returns their number.
+CopyBlock = Callable[[AsyncConnection, Stream, Block], Awaitable[int]]
 
 RAW_RECORDS = b"copy pg_temp.raw_records from stdin with (encoding 'UTF8')"
 

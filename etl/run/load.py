@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -19,14 +19,11 @@ from etl.csvfiles.blocks import MAX_BLOCK_BYTES, Block, CsvRecord
 from etl.errors import DataFault, all_together
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import transaction
-from etl.run.copying import copy_block, copy_raw_records, in_parts
+from etl.run.copying import CopyBlock, copy_raw_records, in_parts
 from etl.run.records import Run
 from etl.run.rejects import require_few
 from etl.run.streams import MAX_LINES, Stream
 from etl.settings import RejectLimit
-
-#: Sends the regular records of a block; returns their number.
-CopyBlock = Callable[[AsyncConnection, Stream, Block], Awaitable[int]]
 
 #: Begins the transaction of a block that takes the slow path, or a part of it.
 WORKING_TABLES = sql.SQL("select etl.create_working_tables()")
@@ -37,7 +34,7 @@ async def load_files(
     run: Run,
     streams: Sequence[Stream],
     limit: RejectLimit,
-    copy_regular: CopyBlock = copy_block,
+    copy_regular: CopyBlock,
 ) -> None:
     """Load all files, their regular records by ``copy_regular``.
 

@@ -20,7 +20,7 @@ from etl.postgres.pools import RUN_SETTINGS, configure
 from etl.postgres.shares import POOL_WAIT_SECONDS
 from etl.postgres.sqlerrors import one_line
 from etl.postgres.transactions import local, transaction
-from etl.run.copying import copy_block
+from etl.run.copying import CopyBlock, copy_block
 from etl.run.streams import Stream
 
 #: The name of a loader's session; etl.admit_loaders terminates those of a dead run. Its
@@ -46,61 +46,43 @@ async def admit_loaders(lead: AsyncConnection, run_id: int) -> None:
         await lead.execute("select etl.admit_loaders(%s)", [run_id])
 
 
-class NodeLoader:
-    """Copies blocks of the ``distributed`` sources through the nodes, in turn; those of
-    the others, and appended records, which are few, as on plain Postgres.
+@asynccontextmanager
+async def open_nodes(
+    lead: AsyncConnection, run_id: int, distributed: Collection[str], loaders: int
+) -> AsyncIterator[CopyBlock]:
+    """Connections to all nodes that hold rows, and as many as there are ``loaders``.
+
+    Gives what copies blocks of the ``distributed`` sources through them, in turn; those
+    of the others, and appended records, which are few, as on plain Postgres. Raises
+    ServiceFault where a node cannot be reached.
     """
+    rows = await lead.execute("select host, port from etl.shard_nodes()")
+    nodes = await rows.fetchall()
+    free: asyncio.Queue[AsyncConnection] = asyncio.Queue()
 
-    def __init__(
-        self,
-        run_id: int,
-        distributed: Collection[str],
-        connections: Collection[AsyncConnection],
-    ) -> None:
-        self._run_id = run_id
-        self._distributed = distributed
-        self._free: asyncio.Queue[AsyncConnection] = asyncio.Queue()
-        for connection in connections:
-            self._free.put_nowait(connection)
-
-    async def copy_block(
-        self, worker: AsyncConnection, stream: Stream, block: Block
+    async def copy_through_node(
+        worker: AsyncConnection, stream: Stream, block: Block
     ) -> int:
-        """Send the regular records of a block; returns their number.
-
-        Raises what ``etl.run.copying.copy_block`` does. Unlike there, the records are
-        in their table then, whatever becomes of the transaction of ``worker``.
+        """As ``copy_block``; but then the records are in their table, whatever becomes
+        of the transaction of ``worker``.
         """
-        is_here = stream.source not in self._distributed or stream.is_apart
+        is_here = stream.source not in distributed or stream.is_apart
         if is_here or not block.regular:
             return await copy_block(worker, stream, block)
-        node = await self._free.get()
+        node = await free.get()
         try:
-            async with transaction(node, ADMITTED.format(self._run_id)) as admitted:
+            async with transaction(node, ADMITTED.format(run_id)) as admitted:
                 if not admitted.rowcount:
                     raise Interrupted("another run has begun to load")
                 return await copy_block(node, stream, block)
         finally:
-            self._free.put_nowait(node)
+            free.put_nowait(node)
 
-
-@asynccontextmanager
-async def open_nodes(
-    lead: AsyncConnection, run_id: int, distributed: Collection[str], loaders: int
-) -> AsyncIterator[NodeLoader]:
-    """Connections to all nodes that hold rows, and as many as there are ``loaders``.
-
-    Raises ServiceFault where a node cannot be reached.
-    """
-    rows = await lead.execute("select host, port from etl.shard_nodes()")
-    nodes = await rows.fetchall()
     async with AsyncExitStack() as stack:
-        connections = []
         for number in range(max(loaders, len(nodes))):
-            host, port = nodes[number % len(nodes)]
-            connection = await _connect(lead, host, port)
-            connections.append(await stack.enter_async_context(connection))
-        yield NodeLoader(run_id, distributed, connections)
+            connection = await _connect(lead, *nodes[number % len(nodes)])
+            free.put_nowait(await stack.enter_async_context(connection))
+        yield copy_through_node
 
 
 async def _connect(lead: AsyncConnection, host: str, port: int) -> AsyncConnection:

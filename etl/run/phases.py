@@ -15,6 +15,7 @@ from psycopg import AsyncConnection, sql
 
 from etl.csvfiles.blocks import block_bytes
 from etl.errors import ServiceFault
+from etl.run.copying import copy_block
 from etl.run.kept import (
     Kept,
     compare_files,
@@ -100,10 +101,10 @@ async def _load(
     loaders = workers[: settings.load_workers]
     load = partial(load_files, loaders, run, streams, settings.max_rejects)
     if not kept.distributed or settings.load_through == "coordinator":
-        await load()
+        await load(copy_block)
         return
-    async with open_nodes(lead, run.id, kept.distributed, len(loaders)) as nodes:
-        await load(nodes.copy_block)
+    async with open_nodes(lead, run.id, kept.distributed, len(loaders)) as copy:
+        await load(copy)
 
 
 def _read_pipeline(sql_dir: Path) -> dict[str, list[SqlFile]]:
