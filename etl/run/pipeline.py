@@ -58,9 +58,9 @@ class Pipeline:
         self._streams = {stream.source: stream for stream in streams}
         self._limit = settings.max_rejects
         self._kept = kept
-        self._versions = Versions(run, kept, streams)
         self._rules = [Rule.of(file) for file in files["clean"]]
         self._builds, self._checks = files["build"], files["check"]
+        self._versions = Versions(run, kept, streams, self._builds)
 
     async def run_to_completion(self) -> bool:
         """Clean, build, check and publish; whether features had the same rows already.
@@ -185,7 +185,8 @@ class Pipeline:
         """
         run, lead, versions = self._run, self._lead, self._versions
         versions.begin_build()
-        due, removed = versions.due(self._builds), versions.removed(self._builds)
+        due, paths = versions.due(), {file.path for file in self._builds}
+        has_run = {path for path in versions.results if path.startswith("build/")}
         parts = {
             file.path: part
             for file in self._builds
@@ -196,7 +197,7 @@ class Pipeline:
                     *(self._streams.values(), self._kept),
                 )
             )
-            and not versions.shares_a_table(file, self._builds)
+            and not versions.shares_a_table(file)
         }
         kept = {
             table
@@ -206,7 +207,7 @@ class Pipeline:
         }
         # Also those that no file writes to: a run that failed may have filled them.
         emptied = {*self._kept.built_tables} - kept
-        forgotten = [*due, *removed]
+        forgotten = [*due, *(has_run - paths)]
         if forgotten or emptied:
             versions.forget(forgotten)
             await lead.execute(

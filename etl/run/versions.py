@@ -8,7 +8,6 @@ that they had when it last ran, its result is the same. Knows no database.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 
@@ -26,7 +25,8 @@ OF_THE_RUN = ("etl.runs", "etl.rejects")
 NEXT, FEATURES = "features_next", "features"
 
 #: What else the result of a file depends on: the engine, more than files, and to which
-#: tables it writes. No table can have such a name, with a space and without quotes.
+#: tables all files of the build write. No table can have such a name, with a space and
+#: without quotes.
 ENGINE, MORE, WRITES = "the engine", "more than files", "written tables"
 
 
@@ -49,9 +49,18 @@ class Versions:
     files that still hold.
     """
 
-    def __init__(self, run: Run, kept: Kept, streams: Sequence[Stream]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        kept: Kept,
+        streams: Sequence[Stream],
+        builds: Sequence[SqlFile],
+    ) -> None:
         self._run = run
         self._kept = kept
+        self._builds = builds
+        written = {file.path: sorted(self.writes(file)) for file in builds}
+        self._written = digest(written)
         self.tables = {
             **{f"staging.{stream.source}": stream.file.sha256 for stream in streams},
             **dict.fromkeys(kept.built_tables, ""),
@@ -72,7 +81,7 @@ class Versions:
         if depends_on_more(file, self._kept):
             inputs |= {MORE: of_this_run}
         if file.folder == "build":
-            inputs |= {WRITES: json.dumps(sorted(self.writes(file)))}
+            inputs |= {WRITES: self._written}
         return inputs
 
     def result_of(self, file: SqlFile, inputs: Mapping[str, str]) -> Result | None:
@@ -111,50 +120,35 @@ class Versions:
             if table in self.tables:
                 self.tables[table] = digest(self.tables[table], file.sha256, inputs)
 
-    def removed(self, builds: Sequence[SqlFile]) -> set[str]:
-        """The files of the build that have run and are gone; their rows may remain."""
-        paths = {path for path in self.results if path.startswith("build/")}
-        return paths - {file.path for file in builds}
+    def shares_a_table(self, file: SqlFile) -> bool:
+        """Whether another file of the build writes to one of its tables."""
+        others = [self.writes(each) for each in self._builds if each is not file]
+        return not set().union(*others).isdisjoint(self.writes(file))
 
-    def wrote(self, path: str) -> set[str]:
-        """The tables that a file of the build wrote to when it last ran, which may have
-        been another text.
-        """
-        found = self.results.get(path)
-        return set(json.loads(found.inputs.get(WRITES, "[]"))) if found else set()
-
-    def shares_a_table(self, file: SqlFile, builds: Sequence[SqlFile]) -> bool:
-        """Whether another file of the build writes to one of its tables, or has."""
-        now = [self.writes(each) for each in builds if each is not file]
-        paths = {each.path for each in builds} | self.removed(builds)
-        others = set().union(*now, *map(self.wrote, paths - {file.path}))
-        return not others.isdisjoint(self.writes(file))
-
-    def due(self, builds: Sequence[SqlFile]) -> dict[str, dict[str, str]]:
+    def due(self) -> dict[str, dict[str, str]]:
         """The files of the build that must run, with their inputs, as far as can be
         seen before it.
 
-        A table is filled by all of the files that write to it again, or by none; also
-        where one that has written to it was removed, or no longer does.
+        A table is filled by all of the files that write to it again, or by none.
         """
         ahead = copy(self)
         ahead.tables = dict(self.tables)
         inputs: dict[str, dict[str, str]] = {}
         due = set()
-        for file in builds:
+        for file in self._builds:
             inputs[file.path] = ahead.inputs_of(file)
             if ahead.result_of(file, inputs[file.path]) is None:
                 due.add(file.path)
             ahead.built_by(file, inputs[file.path])
 
         def filled() -> set[str]:
-            now = [self.writes(file) for file in builds if file.path in due]
-            return set().union(*now, *map(self.wrote, due | self.removed(builds)))
+            due_files = [file for file in self._builds if file.path in due]
+            return set().union(*map(self.writes, due_files))
 
         while more := {
             file.path
-            for file in builds
+            for file in self._builds
             if file.path not in due and filled() & set(self.writes(file))
         }:
             due |= more
-        return {file.path: inputs[file.path] for file in builds if file.path in due}
+        return {path: inputs[path] for path in inputs if path in due}
