@@ -26,6 +26,7 @@ from etl.postgres.process import last_logged
 from etl.postgres.sqlerrors import is_lost, one_line
 from etl.run.records import Run
 from etl.settings import Settings
+from etl.sqlfiles import SqlFileError
 
 #: The error of a run that ended with the service.
 INTERRUPTED = "interrupted: the service was stopped"
@@ -47,6 +48,8 @@ async def fault_of(run: Run, settings: Settings, error: BaseException) -> RunFau
     match error:
         case RunFault():
             return error
+        case SqlFileError():
+            return ServiceFault(str(error))
         case psycopg.errors.ProgramLimitExceeded():
             return DataFault(message)
         case psycopg.errors.DiskFull():

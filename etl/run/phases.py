@@ -14,16 +14,8 @@ from typing import Any
 from psycopg import AsyncConnection, sql
 
 from etl.csvfiles.blocks import block_bytes
-from etl.errors import ServiceFault
 from etl.run.copying import copy_block
-from etl.run.kept import (
-    Kept,
-    compare_files,
-    digest,
-    keep_loads,
-    read_kept,
-    save_loads,
-)
+from etl.run.kept import Kept, compare_files, digest, keep_loads, read_kept, save_loads
 from etl.run.load import load_files
 from etl.run.nodes import admit_loaders, open_nodes
 from etl.run.pipeline import Pipeline
@@ -33,7 +25,7 @@ from etl.run.steps import Step
 from etl.run.streams import LoadedFile, Stream, open_streams
 from etl.run.versions import depends_on_more
 from etl.settings import Settings
-from etl.sqlfiles import SqlFile, SqlFileError, read_pipeline
+from etl.sqlfiles import SqlFile, read_pipeline
 
 #: Gives a connection that works for the run, the first one for 0.
 Attach = Callable[[int], Awaitable[AsyncConnection]]
@@ -43,7 +35,10 @@ async def run_phases(
     run: Run, settings: Settings, lead: AsyncConnection, attach: Attach
 ) -> None:
     """All phases, from the files to published rows. Raises RunFault."""
-    reading = asyncio.create_task(asyncio.to_thread(_read_pipeline, settings.sql_dir))
+    folders = ("clean", "build", "check")
+    reading = asyncio.create_task(
+        asyncio.to_thread(read_pipeline, settings.sql_dir, folders)
+    )
     kept = await read_kept(lead, is_full=run.is_full)
     pipeline_files = await reading
     with ExitStack() as files:
@@ -105,13 +100,6 @@ async def _load(
         return
     async with open_nodes(lead, run.id, kept.distributed, len(loaders)) as copy:
         await load(copy)
-
-
-def _read_pipeline(sql_dir: Path) -> dict[str, list[SqlFile]]:
-    try:
-        return read_pipeline(sql_dir, ("clean", "build", "check"))
-    except SqlFileError as error:
-        raise ServiceFault(str(error)) from None
 
 
 def _state(
