@@ -5,8 +5,8 @@ of the pipeline run. Where nothing has, the run is the last one again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from psycopg import AsyncConnection, sql
 
 from etl.csvfiles.blocks import block_bytes
+from etl.postgres.pools import Pool
 from etl.run.copying import copy_block
 from etl.run.kept import Kept, compare_files, digest, keep_loads, read_kept, save_loads
 from etl.run.load import load_files
@@ -27,23 +28,24 @@ from etl.run.versions import depends_on_more
 from etl.settings import Settings
 from etl.sqlfiles import SqlFile, read_pipeline
 
-#: Gives a connection that works for the run, the first one for 0.
-Attach = Callable[[int], Awaitable[AsyncConnection]]
-
 
 async def run_phases(
-    run: Run, settings: Settings, lead: AsyncConnection, attach: Attach
+    run: Run, settings: Settings, lead: AsyncConnection, runners: Pool
 ) -> None:
-    """All phases, from the files to published rows. Raises RunFault."""
+    """All phases, from the files to published rows, on the leader and on workers, which
+    are ``runners`` too. Raises RunFault.
+
+    If the leader dies, the next run begins with the termination of the workers.
+    """
     folders = ("clean", "build", "check")
     reading = asyncio.create_task(
         asyncio.to_thread(read_pipeline, settings.sql_dir, folders)
     )
     kept = await read_kept(lead, is_full=run.is_full)
     pipeline_files = await reading
-    with ExitStack() as files:
+    async with AsyncExitStack() as stack:
         block_size = block_bytes(settings.load_workers)
-        streams = await open_streams(kept.columns, settings.data_dir, block_size, files)
+        streams = await open_streams(kept.columns, settings.data_dir, block_size, stack)
         for stream in streams:
             run.warnings += stream.column_warnings()
         run.warnings += _not_loaded(settings.data_dir, streams)
@@ -61,10 +63,14 @@ async def run_phases(
         if kept.last:  # should this run fail, staging is not what that one has left
             await lead.execute("delete from etl.last_state")
         run.bytes_to_load = sum(stream.opened.size for stream in streams)
-        workers = [
-            await attach(number)
-            for number in range(max(settings.load_workers, settings.build_workers))
-        ]
+        workers = []
+        for number in range(max(settings.load_workers, settings.build_workers)):
+            worker = await stack.enter_async_context(runners.connection())
+            await worker.execute(
+                "select etl.attach_worker(%s, %s, %s)",
+                [run.id, number, settings.build_workers],
+            )
+            workers.append(worker)
         if kept.distributed:
             await admit_loaders(lead, run.id)
         await keep_loads(lead, run.id, streams)

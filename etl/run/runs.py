@@ -217,23 +217,9 @@ class Runner:
             run.summary = {**run.summary, **ended}
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
-        """All phases, from the files to the table, on the leader and its workers.
-
-        If the leader dies, the next run begins with the termination of the workers.
-        """
+        """All phases, from the files to the table."""
         RUN.set(run.id)
-        settings, pool = self._settings, self._database.runners
-        async with AsyncExitStack() as stack:
-
-            async def attach(number: int) -> AsyncConnection:
-                worker = await stack.enter_async_context(pool.connection())
-                await worker.execute(
-                    "select etl.attach_worker(%s, %s, %s)",
-                    [run.id, number, settings.build_workers],
-                )
-                return worker
-
-            await run_phases(run, settings, lead, attach)
+        await run_phases(run, self._settings, lead, self._database.runners)
 
     async def _clean_up(self, tables: Collection[str]) -> None:
         """After the answer: forget old runs, and remove rows that were replaced."""

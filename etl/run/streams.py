@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count, groupby
 from pathlib import Path
@@ -187,7 +187,10 @@ class Stream:
 
 
 async def open_streams(
-    rows: Sequence[Sequence[Any]], data_dir: Path, block_size: int, files: ExitStack
+    rows: Sequence[Sequence[Any]],
+    data_dir: Path,
+    block_size: int,
+    files: AsyncExitStack,
 ) -> list[Stream]:
     """Open the file of every staging table, before any is loaded, in the order of their
     names; ``files`` closes them. ``rows`` are columns of these tables: the source, and
