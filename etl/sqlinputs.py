@@ -96,6 +96,15 @@ def is_volatile(file: SqlFile) -> bool:
     return always or VOLATILE.search(_code(file.text)) is not None
 
 
+def calls(file: SqlFile, functions: frozenset[str]) -> bool:
+    """Whether the text calls one of the functions."""
+    code = _code(file.text)
+    return any(
+        re.search(rf"{name}\s*\(", code)
+        for name in map(re.escape, _named(code, functions))
+    )
+
+
 def _declared(file: SqlFile, name: str) -> frozenset[str] | None:
     """The tables that the header lists in its lines of this name; None where there is
     none, or one is no list, as a sentence would be.
@@ -124,8 +133,12 @@ def _written(code: str) -> frozenset[str]:
 
 @cache
 def _named(code: str, tables: frozenset[str]) -> frozenset[str]:
-    """Those of the tables that code names."""
-    return frozenset(table for table in tables if _names(code, table))
+    """Those of the tables, or functions, that code names."""
+    return frozenset(
+        table
+        for table in tables
+        if table.rpartition(".")[2].lower() in code and _names(code, table)
+    )
 
 
 def _names(code: str, table: str) -> bool:

@@ -83,6 +83,69 @@ language sql stable as $$
     from parts;
 $$;
 
+-- What a SQL file may read beside the tables that runs fill: other tables and views,
+-- and functions, unless they are immutable, the engine's or an extension's. Each is
+-- there as a text may name it, in lower case without quotes.
+create or replace view etl.others as
+with others as (
+    select
+        relations.oid,
+        'pg_class'::regclass as catalog,
+        relations.relnamespace as schema,
+        relations.relname::text as name,
+        pg_table_is_visible(relations.oid) as is_visible,
+        false as is_function
+    from pg_class as relations
+    where
+        relations.relkind in ('r', 'p', 'v', 'm', 'f')
+        and relations.oid <> all(
+            array(
+                select filled.target from etl.filled
+                union all
+                select unnest(
+                    array[to_regclass('features'), 'etl.runs', 'etl.rejects']
+                )
+            )
+        )
+    union all
+    select
+        functions.oid,
+        'pg_proc'::regclass,
+        functions.pronamespace,
+        functions.proname::text,
+        pg_function_is_visible(functions.oid),
+        true
+    from pg_proc as functions
+    where
+        functions.provolatile <> 'i'
+        and functions.pronamespace <> all('{pg_catalog,etl}'::regnamespace[])
+)
+
+select
+    lower(named.name) as name,
+    others.is_function
+from others
+inner join pg_namespace as schemas on others.schema = schemas.oid
+cross join lateral (
+    values
+    (schemas.nspname || '.' || others.name),
+    (case when others.is_visible then others.name end)
+) as named (name)
+where
+    schemas.nspname !~ '^pg_'
+    and schemas.nspname <> 'information_schema'
+    and named.name is not null
+    and not exists (
+        select 1
+        from pg_depend
+        where
+            pg_depend.classid = others.catalog
+            and pg_depend.objid = others.oid
+            and pg_depend.deptype = 'e'
+    );
+comment on view etl.others is
+'What SQL files may read beside the tables that runs fill, by name';
+
 -- What this run can build on, as one object, and what describes the pipeline's tables.
 -- What others have touched is forgotten, with all that may have been built of it; in a
 -- full run, or when a node of Citus has lost its rows, everything is.
@@ -145,6 +208,14 @@ begin
             from etl.source_columns as columns
         ),
         'built_tables', (select json_agg(built.target::text) from etl.built),
+        'others', (
+            select
+                json_build_object(
+                    'tables', json_agg(others.name) filter (where not is_function),
+                    'functions', json_agg(others.name) filter (where is_function)
+                )
+            from etl.others
+        ),
         'loads', (
             select json_object_agg(loads.source, row_to_json(loads)) from etl.loads
         ),

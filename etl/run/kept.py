@@ -48,7 +48,9 @@ class Kept:
     """What a run finds.
 
     ``engine`` is the version of the program and of the schema. ``columns`` are
-    those of staging, as ``etl.source_columns`` has them. ``published`` is the
+    those of staging, as ``etl.source_columns`` has them. ``other_tables`` and
+    ``other_functions`` are what SQL files may read beside what runs fill: see
+    ``etl.others``. ``published`` is the
     version of features_next that features holds, '' where that is not known.
     ``unanalyzed`` are tables of staging without statistics. ``distributed`` are the
     sources whose tables Citus has distributed over its nodes, which then share the
@@ -59,6 +61,8 @@ class Kept:
     engine: str
     columns: Sequence[Sequence[Any]]
     built_tables: Sequence[str]
+    other_tables: frozenset[str]
+    other_functions: frozenset[str]
     loads: Mapping[str, KeptLoad]
     results: dict[str, Result]
     published: str
@@ -80,6 +84,8 @@ async def read_kept(connection: AsyncConnection, *, is_full: bool) -> Kept:
         engine=found["engine"],
         columns=found["columns"] or [],
         built_tables=found["built_tables"] or [],
+        other_tables=frozenset(found["others"]["tables"] or ()),
+        other_functions=frozenset(found["others"]["functions"] or ()),
         loads={
             source: KeptLoad(*(row[name] for name in KeptLoad.__dataclass_fields__))
             for source, row in (found["loads"] or {}).items()

@@ -15,8 +15,8 @@ from etl.run.kept import Kept, digest
 from etl.run.records import Run
 from etl.run.steps import Result
 from etl.run.streams import Stream
-from etl.sqlfiles import Rule, SqlFile
-from etl.sqlinputs import is_volatile, reads, writes
+from etl.sqlfiles import REDOES, Rule, SqlFile
+from etl.sqlinputs import calls, is_volatile, reads, writes
 
 #: What a run writes there follows from its files and SQL.
 OF_THE_RUN = ("etl.runs", "etl.rejects")
@@ -32,14 +32,18 @@ ENGINE, MORE, WRITES = "the engine", "more than files", "written tables"
 
 def depends_on_more(file: SqlFile, kept: Kept) -> bool:
     """Whether a file depends on more than CSV files and SQL files: the clock or chance,
-    a table that the engine cannot follow, or it does not say on what; or whether it
-    writes to such a table.
+    a table, view or function that the engine cannot follow, or it does not say on what;
+    or whether it writes to such a table.
     """
     built = {*kept.built_tables}
     followed = {f"staging.{column[0]}" for column in kept.columns} | built
     followed |= {FEATURES, *OF_THE_RUN}
-    names = reads(file, followed)
-    if names is None or is_volatile(file) or not names <= followed:
+    if redoes := REDOES.fullmatch(file.header.get("redoes", "")):
+        followed.add(redoes[3])  # the engine fills it before the file runs
+    names = reads(file, followed | kept.other_tables)
+    if names is None or not names <= followed:
+        return True
+    if is_volatile(file) or calls(file, kept.other_functions):
         return True
     return file.folder == "build" and not (writes(file) or built) <= built
 

@@ -239,6 +239,14 @@ async def test_rows_that_others_write_during_a_run_do_not_stay(
             "-- reads: features_next, names\n-- severity: warn\n"
             "select names.name from names inner join features_next using (name);",
         ),
+        *(
+            (
+                "build",
+                "-- reads: features_next\n"
+                f"update features_next set name = (select name from {unlisted});",
+            )
+            for unlisted in ("names", "public.names", '"Aliases"', "first_name()")
+        ),
     ],
 )
 async def test_files_that_read_tables_of_others_run_each_time(
@@ -251,7 +259,12 @@ async def test_files_that_read_tables_of_others_run_each_time(
     (sql_dir / folder / f"{'06' if folder == 'clean' else '09'}0_names.sql").write_text(
         f"-- For a test: reads a table that runs do not fill.\n{text}\n"
     )
-    await connection.execute("create table names as select 'Alice' as name")
+    await connection.execute(
+        "create table names as select 'Alice' as name;"
+        'create view "Aliases" as select name from names;'
+        "create function first_name() returns table (name text) language sql stable"
+        " as 'select name from names'"
+    )
     client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
 
     async def outcome(full: str = "false") -> tuple[object, str, object, object]:
