@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
+from itertools import count
 
 from etl.run.kept import Kept, digest
 from etl.run.records import Run
@@ -63,6 +64,7 @@ class Versions:
         self._run = run
         self._kept = kept
         self._builds = builds
+        self._evaluations = count()
         written = {file.path: sorted(self.writes(file)) for file in builds}
         self._written = digest(written)
         self.tables = {
@@ -74,16 +76,16 @@ class Versions:
 
     def inputs_of(self, file: SqlFile) -> dict[str, str]:
         """The versions of what a file reads; what the engine cannot follow has another
-        one in each run.
+        one each time, as what the rules of this run have rejected.
         """
         names = set(reads(file, self.tables) or ())
         if file.folder == "clean":  # what it rejects there counts
             names.add(f"staging.{Rule.of(file).source}")
-        of_this_run = str(self._run.id)
-        inputs = {name: self.tables.get(name, of_this_run) for name in names}
+        never_seen = f"{self._run.id}.{next(self._evaluations)}"
+        inputs = {name: self.tables.get(name, never_seen) for name in names}
         inputs |= {ENGINE: self._kept.engine}
         if depends_on_more(file, self._kept):
-            inputs |= {MORE: of_this_run}
+            inputs |= {MORE: never_seen}
         if file.folder == "build":
             inputs |= {WRITES: self._written}
         return inputs
