@@ -307,7 +307,10 @@ begin
             columns.nth,
             columns.column_name
         from etl.columns_of_file(source, file_columns) as columns
-        where columns.is_required
+        where
+            columns.is_required
+            -- Of duplicates, the first record stays: others may refer to it.
+            and not (keeps_first and columns.column_name = any (at_fault))
     )
 
     insert into etl.rejects (

@@ -45,8 +45,8 @@ $$;
 
 -- The records of a file that the present run has rejected, in the order of their lines,
 -- with the valid values of their required columns and the first error of each: for
--- rules about the records that refer to them. A duplicate is not among them, since the
--- first record with its key was taken. The cause is where that error begins: the record
+-- rules about the records that refer to them. Of a duplicate, the values that the first
+-- record has too are not among them. The cause is where that error begins: the record
 -- itself, or the one that it follows from. (In plpgsql, so that the planner sees many
 -- rows and does not choose a nested loop.)
 create or replace function etl.rejected_records(
@@ -74,7 +74,6 @@ begin
         )
         and rejects.is_consequence in (false, true) -- for the index
         and rejects.file = rejected_records.file
-        and rejects.reason <> 'duplicate_key'
     order by rejects.line, rejects.is_consequence, rejects.id;
 end;
 $$;

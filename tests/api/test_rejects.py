@@ -320,6 +320,29 @@ async def test_what_follows_from_a_consequence_names_the_first_cause(
     )
 
 
+async def test_duplicates_are_nobodys_cause_whatever_the_reason_is_called(
+    start_service: StartService, data_dir: Path, sql_dir: Path
+) -> None:
+    file = sql_dir / "clean" / "010_user_ids_are_unique.sql"
+    file.write_text(file.read_text().replace("duplicate_key", "twice"))
+    (sql_dir / "clean" / "025_users_were_not_rejected.sql").write_text(
+        """-- rejects: user_experiments.user_id
+        -- reason:  rejected_user
+        select
+            (rejected.keys ->> 'user_id')::bigint as user_id,
+            'its user was rejected' as message,
+            rejected.cause_file,
+            rejected.cause_line
+        from etl.rejected_records('users.csv') as rejected;
+        """.replace("        --", "--")
+    )
+    with (data_dir / "users.csv").open("a") as users:
+        users.write("1,Twin,,\n")
+    client = await start_service(sql_dir=sql_dir, max_rejects=ALL)
+    found = await rejects(client, await trigger(client, full="true"))
+    assert [one["reason"] for one in found] == ["twice"]
+
+
 async def test_the_first_in_the_file_wins_whatever_the_streams(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
