@@ -158,12 +158,9 @@ language sql stable as $$
     ) as parts;
 $$;
 
--- Deletes the rows that have what a rule has found. Returns how many that were; how
--- many of them are to be kept where the first of each value is; and whether all follow
--- from other rejected records.
-create or replace function etl.delete_violations(
-    source text, keeps_first boolean
-) returns table (records bigint, kept bigint, is_consequence boolean)
+-- Gives the values that a rule has found the types that they have in staging, whatever
+-- types the rule has returned.
+create or replace function etl.cast_violations(source text) returns void
 language plpgsql as $$
 declare
     unknown text;
@@ -182,7 +179,6 @@ begin
             using errcode = 'undefined_column';
     end if;
 
-    -- As staging has them, whatever types the rule has returned.
     execute (
         select
             format(
@@ -193,6 +189,17 @@ begin
             )
         from etl.columns_of_violations(source) as columns
     );
+end;
+$$;
+
+-- Deletes the rows that have what a rule has found. Returns how many that were; how
+-- many of them are to be kept where the first of each value is; and whether all follow
+-- from other rejected records.
+create or replace function etl.delete_violations(
+    source text, keeps_first boolean
+) returns table (records bigint, kept bigint, is_consequence boolean)
+language plpgsql as $$
+begin
     execute format(
         'delete from staging.%I where %s', source, etl.condition_of_violations(source)
     );

@@ -99,6 +99,7 @@ class _Rejection:
     async def run(self, limit: RejectLimit) -> int:
         """Reject them; their number. Raises TooManyRejects."""
         rule, file = self.rule, self.stream.file
+        await self.lead.execute("select etl.cast_violations(%s)", [rule.source])
         delete = sql.SQL("select * from etl.delete_violations({}, {})").format(
             rule.source, rule.keeps_first
         )

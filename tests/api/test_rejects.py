@@ -18,7 +18,7 @@ from etl.run import load
 from etl.settings import RejectLimit
 from tests.support.client import Client, StartService, features, get, trigger
 
-ALL = RejectLimit.parse("100%")
+ALL, FEW = RejectLimit.parse("100%"), RejectLimit.parse("1")
 
 USERS = "user_id,name,email,signup_date\n"
 EXPERIMENTS = "experiment_id,user_id,experiment_compound_ids,experiment_run_time\n"
@@ -318,6 +318,31 @@ async def test_what_follows_from_a_consequence_names_the_first_cause(
         "its experiment was rejected: its user is users.csv, line 3, which was "
         'rejected: "soon" is not a date written YYYY-MM-DD'
     )
+
+
+@pytest.mark.parametrize(("limit", "status"), [(ALL, 200), (FEW, 422)])
+async def test_a_rule_may_return_another_type_than_its_column(
+    start_service: StartService, sql_dir: Path, limit: RejectLimit, status: int
+) -> None:
+    (sql_dir / "clean" / "060_early.sql").write_text(
+        """-- rejects: users.signup_date
+        -- reason:  early
+        -- reads:   staging.users
+        select
+            users.signup_date::timestamp as signup_date,
+            'early' as message
+        from staging.users as users
+        where users.user_id in (1, 2);
+        """.replace("        --", "--")
+    )
+    client = await start_service(sql_dir=sql_dir, max_rejects=limit)
+    answer = await trigger(client, status)
+    found = [one for one in await rejects(client, answer) if one["reason"] == "early"]
+    assert [one["line"] for one in found] == [3, 4]
+    if status == 422:
+        assert (
+            "2 of 10 records are rejected, more than MAX_REJECTS=1" in answer["result"]
+        )
 
 
 async def test_duplicates_are_nobodys_cause_whatever_the_reason_is_called(
