@@ -53,12 +53,8 @@ async def receive(request: web.Request) -> AsyncGenerator[bytes]:
         if request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # the answer has not begun
-    received, length = 0, request.content_length
     while part := await _receive_part(request):
-        received += len(part)
         yield part
-    if length is not None and received != length:
-        raise _ended_early(received, length)
 
 
 async def _receive_part(request: web.Request) -> bytes:
@@ -71,13 +67,11 @@ async def _receive_part(request: web.Request) -> bytes:
         reason = f"the body stalled: {PART_BYTES} bytes take over {PART_SECONDS:g} s"
         raise web.HTTPRequestTimeout(reason=reason) from None
     except (web.RequestPayloadError, ConnectionError):
-        raise _ended_early(content.total_bytes, request.content_length) from None
+        length = request.content_length
+        of = "" if length is None else f" of {length}"
+        reason = f"the body ended after {content.total_bytes}{of} bytes"
+        raise web.HTTPBadRequest(reason=reason) from None
     return bytes(part)
-
-
-def _ended_early(received: int, length: int | None) -> web.HTTPBadRequest:
-    of = "" if length is None else f" of {length}"
-    return web.HTTPBadRequest(reason=f"the body ended after {received}{of} bytes")
 
 
 async def send(
