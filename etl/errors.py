@@ -12,12 +12,14 @@ MAX_QUOTED = 60
 class RunFault(Exception):
     """A run that failed; the message is one line for its record and its caller."""
 
-    #: The state of a run that ended so.
-    state = "failed"
+    #: The state of a run that ended so, and the status of the answer to its trigger.
+    state, status = "failed", 500
 
 
 class DataFault(RunFault):
     """The data is at fault: a file, a record, or what a check found."""
+
+    status = 422
 
 
 class TooManyRejects(DataFault):
@@ -35,15 +37,21 @@ class DiskFull(ServiceFault):
 class DatabaseUnavailable(RunFault):
     """The database cannot be reached, or the connection to it was lost."""
 
+    status = 503
+
 
 class Interrupted(RunFault):
     """The service was stopped during the run, or before it could begin."""
 
-    state = "interrupted"
+    state, status = "interrupted", 503
 
 
 class Cancelled(RunFault):
     """A client cancelled the run."""
+
+    # A conflict with another request (RFC 9110, 15.5.10). After 503 clients would retry
+    # by themselves, though somebody has cancelled the run.
+    status = 409
 
 
 class RequestError(Exception):

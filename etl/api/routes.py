@@ -31,7 +31,7 @@ from etl.api.openapi import openapi
 from etl.api.pages import PAGE_FILES, PageFiles, docs, send_page, static
 from etl.api.readiness import Readiness
 from etl.api.sites import allow_origins
-from etl.errors import Cancelled, DatabaseUnavailable, DataFault, Interrupted, RunFault
+from etl.errors import DatabaseUnavailable, Interrupted
 from etl.http.addresses import TRUSTED
 from etl.http.bodies import expect_nothing, finish
 from etl.http.headers import add_common_headers
@@ -154,7 +154,7 @@ async def trigger_etl(request: web.Request) -> web.Response:
     except RunInProgress as busy:
         return problem_of(request, 409, str(busy), run=busy.summary)
     except (DatabaseUnavailable, Interrupted) as none_begun:
-        return problem_of(request, 503, str(none_begun))
+        return problem_of(request, none_begun.status, str(none_begun))
     if wait:
         await started.done.wait()
         return _outcome(started)
@@ -170,20 +170,7 @@ def _outcome(run: Run) -> web.Response:
     body = {"message": STARTED, "result": result, "run": run.summary}
     if run.fault is None:
         return web.json_response(body, headers={"Cache-Control": "no-store"})
-    return problem(_status(run.fault), result, **body)
-
-
-def _status(fault: RunFault) -> int:
-    match fault:
-        case DataFault():
-            return 422
-        case Cancelled():
-            # A conflict with another request (RFC 9110, 15.5.10). After 503 clients
-            # would retry by themselves, though somebody has cancelled the run.
-            return 409
-        case DatabaseUnavailable() | Interrupted():
-            return 503
-    return 500
+    return problem(run.fault.status, result, **body)
 
 
 async def healthz(request: web.Request) -> web.Response:
