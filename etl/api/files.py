@@ -21,7 +21,7 @@ from etl.api.expected import (
     expected_file,
     expected_files,
 )
-from etl.csvfiles.folder import Condition, StoredFile
+from etl.csvfiles.folder import Condition, PartialFile, StoredFile
 from etl.csvfiles.headers import find_header
 from etl.csvfiles.textfile import TextFile
 from etl.errors import DataFault, RequestError, truncated
@@ -127,7 +127,7 @@ async def _store(
         find_header(expected.name, b"", expected.known)
     if condition := _condition(request, expected):
         condition(await its.do(its.folder.find, expected.name))
-    partial_file = its.folder.begin(expected.name)
+    partial_file = PartialFile(its.folder.path, expected.name)
     try:
         await its.do(partial_file.open, length)
         async with aclosing(receive(request)) as parts:

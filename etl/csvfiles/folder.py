@@ -81,10 +81,6 @@ class CsvFolder:
         """Whether files may come and go."""
         return os.access(self.path, os.W_OK | os.X_OK)
 
-    def begin(self, name: str) -> PartialFile:
-        """A file that will replace the one of this name; it is to be opened."""
-        return PartialFile(self.path, name)
-
     def replace(
         self, partial: PartialFile, condition: Condition | None
     ) -> tuple[StoredFile, bool]:
@@ -142,7 +138,8 @@ class CsvFolder:
 
 
 class PartialFile:
-    """A file that is being written under a hidden name beside its own.
+    """A file that is being written under a hidden name beside its own; it is to be
+    opened.
 
     It may be discarded while a thread works on it: that waits, and what comes later
     raises an OSError.
