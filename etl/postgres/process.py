@@ -122,25 +122,23 @@ def forget_dead_server(data: Path, sockets: Path) -> None:
 def last_logged(home: Path, level: str, since: float) -> str | None:
     """The last message of a level, such as FATAL, after a time of ``time.time()``.
 
-    ``home`` is the folder of the cluster; the times of its logs are UTC.
+    ``home`` is the folder of the cluster; the times of its logs are UTC. None also
+    where a log cannot be read, or the folder is gone.
     """
     first = f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-    with files_of_owner(home):
-        lines = [
-            line
-            for path in [home / "start.log", *(home / "log").glob("*.log")]
-            for line in _lines_of(path)
-            if f"{level}:  " in line and line >= first
-        ]
-    return max(lines).partition(f"{level}:  ")[2] if lines else None
-
-
-def _lines_of(path: Path) -> list[str]:
-    """The lines of a file; none where there is none that may be read."""
     try:
-        return path.read_text(errors="replace").splitlines()
+        with files_of_owner(home):
+            logs = [home / "start.log", *(home / "log").glob("*.log")]
+            texts = [path.read_text(errors="replace") for path in logs]
     except OSError:
-        return []
+        return None
+    lines = [
+        line
+        for text in texts
+        for line in text.splitlines()
+        if f"{level}:  " in line and line >= first
+    ]
+    return max(lines).partition(f"{level}:  ")[2] if lines else None
 
 
 def start_server(

@@ -164,6 +164,11 @@ def test_a_start_waits_for_what_a_killed_one_has_left(state: Path) -> None:
     assert left == {"data", "log", "reserve", "start.log"}
 
 
+def test_there_is_no_reason_in_a_log_that_is_gone(tmp_path: Path) -> None:
+    """A run that asks why its connection was lost must end all the same."""
+    assert last_logged(tmp_path / "gone", "PANIC", 0) is None
+
+
 def test_a_start_does_not_wait_forever(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
