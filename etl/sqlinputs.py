@@ -64,8 +64,6 @@ def reads(file: SqlFile, tables: Collection[str]) -> frozenset[str] | None:
     ``tables`` are called as ``staging.<source>``, and without a schema in ``public``. A
     name that only follows ``insert into`` is not read.
     """
-    if file.header.get("reads") is None:
-        return None
     declared = _declared(file, "reads")
     if declared is None:
         return None

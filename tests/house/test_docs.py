@@ -99,7 +99,7 @@ def test_the_docs_have_every_header_line() -> None:
     source = "".join(
         path.read_text() for path in sorted((PROJECT / "etl").rglob("*.py"))
     )
-    read = set(re.findall(r'header(?:\.get\(|\[)"(\w+)"', source))
+    read = set(re.findall(r'(?:header(?:\.get\(|\[)|_declared\(file, )"(\w+)"', source))
     assert {"rejects", "reason", "runs_after", "severity"} <= read
     described = set(re.findall(r"^\| `-- (\w+):", PAGES["docs/pipeline.md"], re.M))
     assert described == {*read, "title"}
