@@ -146,11 +146,10 @@ def read_pipeline(
     for folder in REQUIRED_FOLDERS:
         if folder in files and not files[folder]:
             raise SqlFileError(f"SQL_DIR: {sql_dir / folder} holds no SQL file")
-    paths = {file.path for folder in files.values() for file in folder}
     for rule in map(Rule.of, files.get("clean", ())):
         for name, folder in (("runs_after", "build"), ("verified_by", "check")):
             path = rule.file.header.get(name)
-            if path and not (path in paths and path.startswith(f"{folder}/")):
+            if path and path not in {file.path for file in files[folder]}:
                 header = f'"-- {name}: {path}"'
                 raise SqlFileError(
                     f"{rule.file.path}: {header} names no file of {folder}"
