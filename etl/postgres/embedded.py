@@ -84,25 +84,18 @@ def start(state_dir: Path) -> Cluster:
     Makes the cluster on the first start. Blocks until it takes connections. Raises
     EmbeddedError.
     """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(state_dir), ExitStack() as on_failure:
-            share = on_failure.enter_context(
-                folders.open_lock(state_dir / "users.lock")
-            )
-            fcntl.flock(share, fcntl.LOCK_SH)
-            owner = folders.server_user(state_dir)
-            binaries = folders.server_binaries(owner)
-            home = folders.make_home(state_dir, owner)
-            sockets = folders.socket_folder(home)
-            cluster = Cluster(state_dir, share, owner, binaries, home, sockets)
-            with files_of_owner(home):
-                _start(cluster)
-            on_failure.pop_all()  # the share is kept until stop()
-            return cluster
-    except OSError as error:
-        where = error.filename or state_dir
-        raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
+    with _locked(state_dir), ExitStack() as on_failure:
+        share = on_failure.enter_context(folders.open_lock(state_dir / "users.lock"))
+        fcntl.flock(share, fcntl.LOCK_SH)
+        owner = folders.server_user(state_dir)
+        binaries = folders.server_binaries(owner)
+        home = folders.make_home(state_dir, owner)
+        sockets = folders.socket_folder(home)
+        cluster = Cluster(state_dir, share, owner, binaries, home, sockets)
+        with files_of_owner(home):
+            _start(cluster)
+        on_failure.pop_all()  # the share is kept until stop()
+        return cluster
 
 
 def _start(cluster: Cluster) -> None:
@@ -214,23 +207,29 @@ def _locked(state_dir: Path) -> Iterator[None]:
     """Starting and stopping are one process's business at a time.
 
     The programs that it runs inherit the lock. So what is left of a start that was
-    killed, such as its initdb, has ended when the next one gets it.
+    killed, such as its initdb, has ended when the next one gets it. An OSError in here
+    becomes an EmbeddedError.
     """
     deadline = time.monotonic() + LOCK_SECONDS
-    with folders.open_lock(state_dir / "start.lock") as lock:
-        os.set_inheritable(lock.fileno(), True)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise EmbeddedError(
-                        f"STATE_DIR: {state_dir}: another process has been starting or "
-                        f"stopping its Postgres for {LOCK_SECONDS} s"
-                    ) from None
-                time.sleep(0.05)
-        yield
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with folders.open_lock(state_dir / "start.lock") as lock:
+            os.set_inheritable(lock.fileno(), True)
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise EmbeddedError(
+                            f"STATE_DIR: {state_dir}: another process has been starting"
+                            f" or stopping its Postgres for {LOCK_SECONDS} s"
+                        ) from None
+                    time.sleep(0.05)
+            yield
+    except OSError as error:
+        where = error.filename or state_dir
+        raise EmbeddedError(f"STATE_DIR: {where}: {error.strerror or error}") from None
 
 
 def _make_cluster(cluster: Cluster) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -162,6 +163,17 @@ def test_a_start_waits_for_what_a_killed_one_has_left(state: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     left = {path.name for path in (state / "postgres").iterdir()}
     assert left == {"data", "log", "reserve", "start.log"}
+
+
+def test_a_stop_names_a_folder_that_is_gone(state: Path) -> None:
+    cluster = embedded.start(state)
+    note = cluster.data / "postmaster.pid"
+    os.kill(int(note.read_text().split()[0]), signal.SIGQUIT)
+    until(lambda: not note.exists())
+    shutil.rmtree(state)
+    message = f"STATE_DIR: {cluster.home}: No such file"
+    with cluster.share, pytest.raises(EmbeddedError, match=message):
+        embedded.stop(cluster)
 
 
 def test_there_is_no_reason_in_a_log_that_is_gone(tmp_path: Path) -> None:
