@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -12,12 +13,15 @@ def open_streams() -> None:
     """Open those that are closed, on nothing, before anything else is opened.
 
     A file or a connection would get the number of a closed one, and what is printed.
+    What the encoding of standard output lacks is printed as an escape.
     """
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(null, True)  # as standard streams are
     os.close(null)
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):  # as standard error has it
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_text(text: str = "", stream: TextIO | None = None) -> None:

@@ -29,5 +29,19 @@ def test_closed_ones_are_opened() -> None:
     assert shell('exec "$@" <&- >&- 2>&-', sys.executable, "-c", CHECK) == 0
 
 
+def test_what_an_encoding_lacks_is_escaped() -> None:
+    script = "from etl.standardstreams import *; open_streams(); print_text('ü\\udcff')"
+    for encoding, printed in (("ascii", rb"\xfc\udcff"), ("utf-8", b"\xc3\xbc\\udcff")):
+        ended = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment(PYTHONIOENCODING=encoding),
+            cwd=PROJECT,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.stdout.strip(), ended.stderr) == (printed, b"")
+
+
 def test_ones_without_room_change_no_exit_code() -> None:
     assert shell('exec "$@" >/dev/full 2>&1', *SERVER, PORT="none") == 2
