@@ -173,7 +173,8 @@ async def _embedded_database(conninfo: str, settings: Settings, *, create: bool)
 
 def _comment(settings: Settings) -> str:
     base = settings.state_dir.resolve().parent
-    return COMMENT + relpath(settings.sql_dir.resolve(), base)
+    path = relpath(settings.sql_dir.resolve(), base)
+    return COMMENT + os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _unused_name(folder: str, taken: Collection[str]) -> str:

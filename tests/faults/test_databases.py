@@ -239,7 +239,9 @@ def test_a_database_that_cannot_be_created_is_one_line_and_exit_2(
     assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["postgres", "Übermäßig", "---"])
+@pytest.mark.parametrize(
+    "name", ["postgres", "Übermäßig", "---", os.fsdecode(b"no UTF-8 \xff")]
+)
 def test_any_folder_name_gives_a_database(
     shared: Path, tmp_path: Path, name: str
 ) -> None:
