@@ -60,10 +60,9 @@ class JsonLines(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
         if (run := RUN.get()) is not None:
             log_data["run"] = run
-        for name, value in (
-            record.args.items() if isinstance(record.args, Mapping) else ()
-        ):
-            log_data.setdefault(name, value)
+        if isinstance(record.args, Mapping):
+            for name, value in record.args.items():
+                log_data.setdefault(name, value)
 
 
 def start_logging(formatter: logging.Formatter, level: str) -> None:
