@@ -108,11 +108,8 @@ $$;
 
 -- Empties a table. TRUNCATE makes new files, which costs some milliseconds; deleting a
 -- few rows costs none, but gives no space back: it is done until the server counts many
--- dead rows. Those whose transaction failed are counted too late: after these it is to
--- truncate always.
-create or replace function etl.empty_table(
-    target regclass, always boolean default false
-) returns void
+-- dead rows.
+create or replace function etl.empty_table(target regclass) returns void
 language plpgsql as $$
 declare
     first_rows bigint;
@@ -121,7 +118,7 @@ begin
         'select count(*) from (select 1 from %s limit 1001) as first_rows', target
     )
     into first_rows;
-    if always or first_rows > 1000 or pg_stat_get_dead_tuples(target) > 10000 then
+    if first_rows > 1000 or pg_stat_get_dead_tuples(target) > 10000 then
         execute format('truncate %s', target);
     elsif first_rows > 0 then
         execute format('delete from %s', target);
@@ -158,19 +155,22 @@ comment on view etl.filled is 'The tables that runs fill, and their partitions';
 -- Empties all tables that runs fill, but not features: on a full disk.
 create or replace function etl.empty_all() returns void
 language plpgsql as $$
+declare
+    filled regclass;
 begin
     truncate etl.loads, etl.results, etl.last_state;
-    perform etl.empty_table(filled.target, true)
-    from (
+    for filled in
         select sources.target from etl.sources
         union all
         select built.target from etl.built
         union all
-        select tables.oid::regclass
+        select tables.oid
         from pg_class as tables
         where
             tables.relnamespace = to_regnamespace('appended')
             and tables.relkind = 'r'
-    ) as filled;
+    loop
+        execute format('truncate %s', filled);
+    end loop;
 end;
 $$;

@@ -391,31 +391,24 @@ begin
 end;
 $$;
 
--- Empties the tables of staging whose files are to be loaded again. What a run that has
--- failed left there may be rows that nobody sees.
+-- Empties the tables of staging whose files are to be loaded again.
 create or replace function etl.empty_sources(sources text[]) returns void
-language plpgsql as $$
-begin
-    perform etl.empty_table(found.target, loads.source is null)
+language sql as $$
+    select etl.empty_table(found.target)
     from etl.sources as found
-    left join etl.loads using (source)
-    where found.source = any(sources);
-    delete from etl.loads where loads.source = any(sources);
-end;
+    where found.source = any(empty_sources.sources);
+
+    delete from etl.loads where loads.source = any(empty_sources.sources);
 $$;
 
 -- Forgets the results of SQL files that are to run, and empties the tables that these
 -- fill.
 create or replace function etl.begin_build(files text[], tables text[]) returns void
-language plpgsql as $$
-declare
-    forgotten bigint;
-begin
-    delete from etl.results where results.file = any(files);
-    get diagnostics forgotten = row_count;
-    perform etl.empty_table(found.name::regclass, forgotten < cardinality(files))
-    from unnest(tables) as found (name);
-end;
+language sql as $$
+    delete from etl.results where results.file = any(begin_build.files);
+
+    select etl.empty_table(filled.name::regclass)
+    from unnest(begin_build.tables) as filled (name);
 $$;
 
 -- Prepares a file of sql/build to run for a part of its rows: changes gets the appended
