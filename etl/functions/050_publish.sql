@@ -91,18 +91,6 @@ begin
 end;
 $$;
 
--- A run that would publish the same rows leaves them. It is their run all the same, and
--- the digest may differ: a file may have changed that nothing is built of.
-create or replace function etl.publish_same(
-    this_run bigint, hashes_rows boolean
-) returns void
-language sql as $$
-    update etl.published
-    set
-        run_id = this_run,
-        content = etl.content_of(this_run, hashes_rows);
-$$;
-
 -- Saves in the record of a dry run how many rows of features publishing would add,
 -- remove and change. Rows are matched by primary key: where there is none, or the build
 -- does not fill it, nothing is saved. They are compared as they are stored, by *<>,

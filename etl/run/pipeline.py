@@ -174,8 +174,10 @@ class Pipeline:
         if run.dry:  # save what publishing would have changed
             save = sql.SQL("select etl.save_changes({})").format(run.id)
         else:  # the digest of the data and SQL files may still differ
-            update = sql.SQL("select etl.publish_same({}, {})")
-            save = update.format(run.id, self._hashes_rows())
+            save = sql.SQL(
+                "update etl.published"
+                " set run_id = {0}, content = etl.content_of({0}, {1})"
+            ).format(run.id, self._hashes_rows())
         await succeed(run, lead, save)
         return is_same
 
