@@ -7,7 +7,6 @@ select
     attributes.attnum as position,
     attributes.attname::text as name,
     format_type(attributes.atttypid, attributes.atttypmod) as type,
-    coalesce(keys.indnatts = 1 and keys.indkey[0] = attributes.attnum, false) as is_key,
     col_description(attributes.attrelid, attributes.attnum) as description,
     -- Without its length: a value that is cut or rounded would be another value.
     format_type(attributes.atttypid, -1) as value_type,
@@ -24,7 +23,8 @@ where
     attributes.attrelid = to_regclass('features')
     and attributes.attnum > 0
     and not attributes.attisdropped;
-comment on view etl.feature_columns is 'The columns of features; is_key marks its key';
+comment on view etl.feature_columns is
+'The columns of features; key_position is that in its primary key';
 
 -- From the catalog itself, since every request reads it: feature_columns would cost
 -- 30 microseconds more, a tenth of a page.
