@@ -22,7 +22,7 @@ from etl.postgres.transactions import transaction
 from etl.run.copying import CopyBlock, copy_raw_records, in_parts
 from etl.run.records import Run
 from etl.run.rejects import require_few
-from etl.run.streams import MAX_LINES, Stream
+from etl.run.streams import MAX_LINES, MAX_SHOWN, Stream
 from etl.settings import RejectLimit
 
 #: Begins the transaction of a block that takes the slow path, or a part of it.
@@ -130,7 +130,8 @@ async def _load(
             raise DataFault(f"{where}: {one_line(error)}") from error
     stream.blocks.append(replace(block, regular=b"", irregular=()))
     if block.lines - records >= MAX_LINES:
-        await asyncio.to_thread(stream.find_long_values, block)
+        found = await asyncio.to_thread(stream.long_values_of, block)
+        stream.long_values = sorted([*stream.long_values, *found])[:MAX_SHOWN]
     stream.file.records += records
     stream.file.rejected += records - loaded
     stream.unloaded -= block.length

@@ -151,20 +151,18 @@ class Stream:
         for line, record in self.reader.records_of(block):
             yield self.reader.csv_record(line, record)
 
-    def find_long_values(self, block: Block) -> None:
-        """Look for values over more than MAX_LINES lines in a block that was loaded.
-
-        Keeps the first of them in the file, with their line and number of lines. Raises
-        DataFault where the file was changed.
+    def long_values_of(self, block: Block) -> list[tuple[int, int]]:
+        """Values over more than MAX_LINES lines in a block that was loaded: where each
+        begins, and how many lines it has. Raises DataFault where the file was changed.
         """
         quoted = re.compile(QUOTED_FIELD % re.escape(self.header.delimiter))
-        for record in self.records_of(block):
-            if record.text.count("\n") >= MAX_LINES:
-                for value in quoted.finditer(record.text):
-                    if (lines := 1 + value[1].count("\n")) > MAX_LINES:
-                        line = record.line + record.text.count("\n", 0, value.start(1))
-                        self.long_values.append((line, lines))
-        self.long_values = sorted(self.long_values)[:MAX_SHOWN]
+        return [
+            (record.line + record.text.count("\n", 0, value.start(1)), lines)
+            for record in self.records_of(block)
+            if record.text.count("\n") >= MAX_LINES
+            for value in quoted.finditer(record.text)
+            if (lines := 1 + value[1].count("\n")) > MAX_LINES
+        ]
 
     def column_warnings(self) -> Iterator[str]:
         """What may be wrong with the columns of the file."""
