@@ -142,7 +142,6 @@ def _compare(stream: Stream, load: KeptLoad) -> None:
     stream.long_values = [(line, lines) for line, lines in load.long_values]
     stream.kept_bytes = load.bytes
     stream.reader.skip_to(load.bytes, load.next_line)
-    stream.unloaded = opened.size - load.bytes
 
 
 def _header_digest(stream: Stream) -> str:

@@ -128,13 +128,12 @@ async def _load(
         except (DataError, IntegrityError) as error:
             where = f"{stream.file.file}, in or after line {block.line}"
             raise DataFault(f"{where}: {one_line(error)}") from error
-    stream.blocks.append(replace(block, regular=b"", irregular=()))
     if block.lines - records >= MAX_LINES:
         found = await asyncio.to_thread(stream.long_values_of, block)
         stream.long_values = sorted([*stream.long_values, *found])[:MAX_SHOWN]
     stream.file.records += records
     stream.file.rejected += records - loaded
-    stream.unloaded -= block.length
+    stream.blocks.append(replace(block, regular=b"", irregular=()))
 
 
 async def _parse(

@@ -89,10 +89,10 @@ class Stream:
     """A file on its way into its table.
 
     ``table_columns`` are the columns that COPY fills, in the file's order: those that
-    the table lacks go to the ``skipped`` ones, ``skipped_1`` and so on.
-    ``blocks`` are those that were loaded, without their bytes; ``unloaded`` are the
-    bytes that are still to come, after the ``kept_bytes``; ``long_values`` are the
-    first that span many lines.
+    the table lacks go to the ``skipped`` ones, ``skipped_1`` and so on. Its
+    records follow ``start`` bytes of header; the first ``kept_bytes`` were loaded by an
+    earlier run. ``blocks`` are those that were loaded, without their bytes;
+    ``long_values`` are the first that span many lines.
     """
 
     source: str
@@ -101,7 +101,7 @@ class Stream:
     reader: BlockReader
     table_columns: list[str]
     skipped: list[str]
-    unloaded: int
+    start: int
     kept_bytes: int = 0
     blocks: list[Block] = field(default_factory=list)
     long_values: list[tuple[int, int]] = field(default_factory=list)
@@ -129,15 +129,14 @@ class Stream:
     @property
     def is_mostly_new(self) -> bool:
         """Whether its table, as far as it was kept, says little about it now."""
-        if self.file.load == "kept":
-            return False
         new = self.opened.size - self.kept_bytes
         return new > MAX_NEW_SHARE * self.opened.size
 
     @property
     def is_loaded(self) -> bool:
         """Whether all of its blocks are."""
-        return self.unloaded <= 0
+        loaded = sum(block.length for block in self.blocks)
+        return self.start + loaded >= self.opened.size
 
     def max_records(self) -> int:
         """How many records the file has at most, those to come included: one a line.
@@ -216,8 +215,7 @@ async def open_streams(
         ]
         skipped = [name for name in table_columns if name not in known]
         file = LoadedFile(opened.name, opened.size, header.text)
-        unloaded = opened.size - reader.offset
         streams.append(
-            Stream(source, file, opened, reader, table_columns, skipped, unloaded)
+            Stream(source, file, opened, reader, table_columns, skipped, reader.offset)
         )
     return streams
