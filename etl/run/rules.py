@@ -57,7 +57,8 @@ async def run_rule(
     if not re.sub(r"--.*", "", query).strip():
         raise ServiceFault(f"{rule.file.path} {NO_STATEMENT}")
     with timed(rule.file, len(before)) as step:
-        found = await lead.execute(f"{before}{query}{after}".encode())
+        text = f"{before}{query}{after}".encode()
+        found = await lead.execute(text, prepare=False)  # as in steps.py
         if found.rowcount:
             step.rows = await _Rejection(rule, lead, run_id, stream).run(limit)
             await lead.execute("truncate pg_temp.violations, pg_temp.pending_rejects")

@@ -149,22 +149,23 @@ async def _run_slices(file: SqlFile, builders: Sequence[AsyncConnection]) -> int
 
 
 async def _execute(file: SqlFile, connection: AsyncConnection) -> int:
-    """Run all statements of a file; the rows of the last one that has any.
-
-    It is never prepared: a plan has the slice of the connection as a constant.
-    """
+    """Run all statements of a file; the rows of the last one that has any."""
     rows = 0
-    async for cursor in _results(file, connection, prepare=False):
+    async for cursor in _results(file, connection):
         rows = cursor.rowcount if cursor.rowcount >= 0 else rows
     return rows
 
 
 async def _results(
-    file: SqlFile, connection: AsyncConnection, *, prepare: bool | None = None
+    file: SqlFile, connection: AsyncConnection
 ) -> AsyncIterator[AsyncCursor]:
-    """The result of each statement of a file, one after the other."""
+    """The result of each statement of a file, one after the other.
+
+    It is never prepared: a plan has the slice of the connection as a constant, and may
+    be one for the few rows of an earlier run.
+    """
     async with connection.cursor() as cursor:
-        await cursor.execute(file.text.encode(), prepare=prepare)
+        await cursor.execute(file.text.encode(), prepare=False)
         if had_no_statement(cursor):
             raise ServiceFault(f"{file.path} {NO_STATEMENT}")
         yield cursor

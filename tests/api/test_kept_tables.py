@@ -179,6 +179,27 @@ async def test_what_sql_files_leave_in_a_session_is_gone_in_the_next_run(
 
 
 @pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("clean/060_prepared.sql", "-- rejects: users.name\n-- reason: prepared\n"),
+        ("check/090_prepared.sql", ""),
+    ],
+)
+async def test_no_sql_file_is_prepared(
+    start_service: StartService, sql_dir: Path, path: str, header: str
+) -> None:
+    """Its plan would be one for the rows of an earlier run, which may be few."""
+    (sql_dir / path).write_text(
+        f"-- For a test: all users, if its session has prepared it.\n{header}"
+        "select name, 'is prepared' as message from staging.users where exists ("
+        "select 1 from pg_prepared_statements where statement like '%For a test%');"
+    )
+    client = await start_service(sql_dir=sql_dir)
+    for _ in range(12):
+        await trigger(client)
+
+
+@pytest.mark.parametrize(
     "statement",
     ["delete from notes_1", "alter table staging.notes detach partition notes_1"],
 )
