@@ -54,10 +54,15 @@ async def open_nodes(
 
     Gives what copies blocks of the ``distributed`` sources through them, in turn; those
     of the others, and appended records, which are few, as on plain Postgres. Raises
-    ServiceFault where a node cannot be reached.
+    ServiceFault where there is no node, or one cannot be reached.
     """
     rows = await lead.execute("select host, port from etl.shard_nodes()")
     nodes = await rows.fetchall()
+    if not nodes:
+        raise ServiceFault(
+            "Citus has no active node that holds rows and knows the tables, to load"
+            " through it: LOAD_THROUGH=coordinator does without"
+        )
     free: asyncio.Queue[AsyncConnection] = asyncio.Queue()
 
     async def copy_through_node(

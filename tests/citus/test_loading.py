@@ -23,6 +23,12 @@ create or replace function etl.shard_nodes() returns table (host text, port inte
 language sql as $$ select '/no/node', inet_server_port() $$
 """
 
+#: As where all nodes are inactive, or are to hold no shards.
+NO_NODES = """
+create or replace function etl.shard_nodes() returns table (host text, port integer)
+language sql as $$ select '', 0 where false $$
+"""
+
 #: What a crash does to the unlogged tables of a node.
 CRASH = "select success from run_command_on_workers('truncate etl.loading')"
 
@@ -81,6 +87,16 @@ async def test_an_unreachable_node_is_named(
     await client.close()
     client = await start_service(database=named, load_through="coordinator")
     await trigger(client)
+
+
+async def test_that_there_is_no_node_to_load_through_is_said(
+    named: str, connection: Connection, start_service: StartService
+) -> None:
+    connection.execute(NO_NODES)
+    client = await start_service(database=named)
+    answer = await trigger(client, 500)
+    assert answer["result"].startswith("Citus has no active node that holds rows")
+    assert answer["result"].endswith("LOAD_THROUGH=coordinator does without")
 
 
 async def test_a_loader_of_another_run_loads_nothing(
