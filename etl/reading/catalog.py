@@ -18,15 +18,13 @@ from etl.errors import BadParameter, truncated
 class Column:
     """A column of the table.
 
-    ``type`` is for people; values are cast to ``value_type``, which has no length.
-    ``key_position`` is its position in the primary key from 1, or None. ``base_type``
-    is the one below domains and arrays: a composite type if ``is_row``, and of an enum
-    there are ``labels``.
+    Values are cast to ``type``, which has no length. ``key_position`` is its position
+    in the primary key from 1, or None. ``base_type`` is the one below domains and
+    arrays: a composite type if ``is_row``, and of an enum there are ``labels``.
     """
 
     name: str
     type: str
-    value_type: str
     is_required: bool
     key_position: int | None
     description: str | None
@@ -81,8 +79,8 @@ class Catalog:
 async def read_catalog(connection: AsyncConnection) -> Catalog:
     """Read it in one snapshot."""
     cursor = await connection.execute(
-        "select digest, relnamespace::regnamespace::text, name, columns.type,"
-        " value_type, is_required, key_position, description,"
+        "select digest, relnamespace::regnamespace::text, name, value_type,"
+        " is_required, key_position, description,"
         " types.type, is_array, is_row, labels"
         " from etl.feature_columns_digest, etl.feature_columns as columns"
         " inner join pg_class on pg_class.oid = to_regclass('features')"

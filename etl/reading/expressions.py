@@ -40,7 +40,7 @@ def field_of(field: Field) -> sql.Composable:
     column = sql.Identifier("features", field.column.name)
     if not field.path:
         return column
-    is_json = field.column.value_type in ("json", "jsonb")
+    is_json = field.column.type in ("json", "jsonb")
     steps = [sql.SQL(arrow) + sql.Literal(key) for arrow, key in field.path]
     start = column if is_json else sql.SQL("to_jsonb({})").format(column)
     return sql.SQL("({}{})").format(start, sql.Composed(steps))

@@ -88,8 +88,8 @@ def rows_by_key(query: Query) -> bytes:
         version=VERSION,
         items=select_list(query.items),
         key=field_of(Field(key)),
-        type_name=key.value_type,
-        type=sql.SQL(key.value_type),
+        type_name=key.type,
+        type=sql.SQL(key.type),
     ).as_bytes(None)
 
 

@@ -57,10 +57,10 @@ class Field:
     def type(self) -> str:
         """The type of its values."""
         if not self.path:
-            return self.column.value_type
+            return self.column.type
         if self.path[-1][0] == "->>":
             return "text"
-        return "json" if self.column.value_type == "json" else "jsonb"
+        return "json" if self.column.type == "json" else "jsonb"
 
     @property
     def is_required(self) -> bool:

@@ -22,7 +22,7 @@ TYPES = {
 }
 CATALOG = Catalog(
     tuple(
-        Column(name, kind, kind, name == "id", None, None, kind)
+        Column(name, kind, name == "id", None, None, kind)
         for name, kind in TYPES.items()
     ),
     "digest",

@@ -14,7 +14,7 @@ from etl.reading.facets import read_facets
 from etl.reading.query import MAX_CACHED, MAX_FIELDS, Preferences, Query, read_query
 
 CATALOG = Catalog(
-    (Column("id", "bigint", "bigint", True, 1, None, "bigint"),),
+    (Column("id", "bigint", True, 1, None, "bigint"),),
     "digest",
     "public",
 )
