@@ -49,12 +49,7 @@ CURSOR = sql.SQL(
     end
     """
 )
-ROWS = sql.SQL(
-    """(
-        select string_agg({row}::text, e',\\n')
-        from (select {columns} from page limit {limit}) as picked
-    )"""
-)
+ROWS = sql.SQL("(select string_agg(row::text, e',\\n') from ({objects}) as rows (row))")
 NULL = sql.SQL("null")
 
 
@@ -129,7 +124,9 @@ def _page(
         columns.append(sql.SQL("{} as {}").format(field_of(term.field), name))
         position.append(cast(name, "text"))
     rest = [*conditions, *keyset_predicate(query.order, after)]
-    row = "json_strip_nulls(row_to_json(picked.*))"
+    picked = sql.SQL("select {} from page limit {}").format(
+        sql.SQL(", ").join(map(sql.Identifier, names)), limit
+    )
     statement = PAGE.format(
         columns=sql.SQL(", ").join(columns or [sql.SQL("1 as one")]),
         rest=where(rest) + group_by(query.items),
@@ -141,11 +138,7 @@ def _page(
         cursor=CURSOR.format(limit=limit, values=sql.SQL(", ").join(position))
         if limit and position
         else NULL,
-        rows=ROWS.format(
-            row=sql.SQL(row if query.strips_nulls else "row_to_json(picked.*)"),
-            columns=sql.SQL(", ").join(map(sql.Identifier, names)),
-            limit=limit,
-        )
+        rows=ROWS.format(objects=as_objects(picked, strip_nulls=query.strips_nulls))
         if with_rows
         else NULL,
     )
