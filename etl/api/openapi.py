@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from psycopg import AsyncConnection
 
 from etl.api.access import tokens_for
 from etl.api.app_keys import SETTINGS, records_connection
 from etl.http.parameters import refuse_parameters
 from etl.http.problems import TRIGGER_PATH
-from etl.postgres.transactions import SNAPSHOT, transaction
 from etl.reading.catalog import Catalog, Column, read_catalog
 from etl.reading.grammar import NAME
 from etl.reading.tree import (
@@ -82,14 +80,6 @@ async def openapi(request: web.Request) -> web.Response:
     """The document, with the columns of now."""
     refuse_parameters(request)
     async with records_connection(request) as connection:
-        table = await read_table(connection)
-    document = describe(table, request.app[SETTINGS])
-    return web.json_response(document, headers={"Cache-Control": "no-cache"})
-
-
-async def read_table(connection: AsyncConnection) -> Table:
-    """Read the table's description in one snapshot."""
-    async with transaction(connection, SNAPSHOT):
         catalog = await read_catalog(connection)
         rows = await connection.execute(
             "select array(select name from etl.facet_columns order by position),"
@@ -97,7 +87,8 @@ async def read_table(connection: AsyncConnection) -> Table:
             " array(select source from etl.sources order by source)"
         )
         (others,) = await rows.fetchall()
-    return Table(catalog, *others)
+    document = describe(Table(catalog, *others), request.app[SETTINGS])
+    return web.json_response(document, headers={"Cache-Control": "no-cache"})
 
 
 def describe(table: Table, settings: Settings) -> Schema:
