@@ -42,6 +42,7 @@ from etl.reading.reader import (
     Page,
     Reader,
     StaleCatalog,
+    checked,
     in_timezone,
     read_page,
     refusal_of,
@@ -105,10 +106,9 @@ async def _facets(request: web.Request) -> web.StreamResponse:
         form = _representation(request, facets.query, parameters, asked)
         if not_modified := await _unchanged(form, catalog):
             return not_modified
+        readers = request.app[DATABASE].readers
         async with (
-            request.app[DATABASE].readers.connection_for(
-                client_network(request)
-            ) as connection,
+            readers.connection_for(client_network(request)) as connection,
             in_timezone(connection, asked.timezone),
         ):
             return form.answer(*await count_values(connection, facets))
@@ -172,12 +172,13 @@ def _representation(
 async def _unchanged(form: Representation, catalog: Catalog) -> web.Response | None:
     """A 304 without reading a row, if the client has this representation.
 
-    Of what a condition ``*`` names only the rows say whether it is there.
+    Of what a condition ``*`` names only the rows say whether it is there. Raises
+    StaleCatalog.
     """
     request = form.request
     if not request.if_none_match or ETag("*") in request.if_none_match:
         return None
-    return form.not_modified(await request.app[READER].published(catalog))
+    return form.not_modified(checked(catalog, await request.app[READER].published()))
 
 
 async def _with_catalog(
