@@ -215,7 +215,7 @@ class _Answer:
         page = await reader.page(query, self.after, limit, client=client)
         found = page.found if query.limit is None else min(page.found, query.limit)
         if query.is_single and found != 1:
-            counting = replace(query, count="exact")
+            counting = replace(query, count="exact", is_short=False)
             counted = await reader.page(
                 counting, None, 0, client=client, with_rows=False
             )

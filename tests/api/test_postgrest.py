@@ -6,6 +6,7 @@ The clients of PostgREST have tests of their own in ``tests/clients``.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from psycopg import AsyncConnection
 from yarl import URL
 
+from etl.reading.query import Query
 from tests.support.client import Client, StartService
 from tests.support.tables import FILL, ROWS
 
@@ -309,6 +311,22 @@ async def test_one_object(table: Client) -> None:
         assert body["details"] == f"The result contains {number} rows"
     status, _, row = await ask(table, "select=user_id&limit=1", Accept=single)
     assert (status, row) == (200, {"user_id": 1})
+
+
+def count_queries() -> int:
+    gc.collect()
+    return sum(isinstance(each, Query) for each in gc.get_objects())
+
+
+async def test_objects_that_are_refused_leave_nothing(table: Client) -> None:
+    """In a cache, where they would take the place of queries that come again."""
+    single = "application/vnd.pgrst.object+json"
+    await ask(table, "user_id=eq.0", Accept=single)
+    before = count_queries()
+    for _ in range(3):
+        status, _, _ = await ask(table, "user_id=eq.0", Accept=single)
+        assert status == 406
+    assert count_queries() == before
 
 
 async def test_rows_without_nulls(table: Client) -> None:
