@@ -170,7 +170,8 @@ async def _points(cursor: AsyncCursor, file: SqlFile) -> AsyncIterator[Point]:
             if (count := count + 1) > MAX_POINTS:
                 raise ChartError(f"{file.path}: it has more than {MAX_POINTS} points")
             label, value = row
-            if not isinstance(value, int | float | Decimal | None):
+            is_number = isinstance(value, int | float | Decimal | None)
+            if not is_number or isinstance(value, bool):
                 text = repr(str(value)[:50])
                 raise ChartError(f"{file.path}: a value is a number, not {text}")
             if isinstance(value, float | Decimal):  # JSON has no NaN and no infinity

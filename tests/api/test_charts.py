@@ -127,6 +127,7 @@ async def test_a_new_chart_is_a_sql_file(changing: Client, sql_dir: Path) -> Non
         ("select 1 as label;", "a chart is one query for label, value, not label"),
         ("create temporary table made ();", "cannot execute CREATE TABLE"),
         ("select 1 as label, 'x' as value;", "a value is a number, not 'x'"),
+        ("select 1 as label, true as value;", "a value is a number, not 'True'"),
         (
             "select number as label, 1 as value from generate_series(1, 1001) number;",
             "it has more than 1000 points",
