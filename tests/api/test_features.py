@@ -362,6 +362,7 @@ WRONG = [
     ("limit=9999999999999999999", "limit is a whole number"),
     ("offset=1.5", "offset is a whole number"),
     ("offset=1&after=x", "after is one way to page, offset another"),
+    ("after=x&after=y", "'after' is given more than once"),
     ("count=yes", "count is true or false"),
     ("format=xml", "format is one of json, csv, ndjson"),
     ("user_id=7", "a filter on user_id is operator.value"),

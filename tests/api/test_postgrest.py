@@ -200,6 +200,9 @@ async def test_ranges(table: Client) -> None:
         if "Range" not in sent:  # which is for GET alone
             found, headers, _ = await ask(table, query, "HEAD", **sent)
             assert (found, headers["Content-Range"]) == (status, shown)
+    status, _, body = await ask(table, "", Range="9-5")
+    assert (status, body["code"]) == (416, "PGRST103")
+    assert body["details"].startswith("The lower boundary must be lower than")
 
 
 async def test_many_rows_have_a_range_where_they_are_counted(
