@@ -126,8 +126,7 @@ class Query:
     @property
     def has_cursor(self) -> bool:
         """Whether a cursor says where the next page starts: not in a list by offset."""
-        is_complete = any(term.field.column.key_position for term in self.order)
-        return is_complete and not self.is_grouped and not self.offset
+        return bool(self.catalog.key) and not self.is_grouped and not self.offset
 
 
 def is_short(of: Query | Parameters) -> bool:
