@@ -190,11 +190,21 @@ begin
 end;
 $$;
 
--- Drops what SQL files have made in the temporary schema of this session. Where there
--- is nothing of that, the working tables stay: to make them takes some milliseconds.
+-- Drops what SQL files have made in this session: statements that they have prepared,
+-- and what is in its temporary schema. Where nothing of theirs is there, the working
+-- tables stay: to make them takes some milliseconds.
 create or replace function etl.discard_temp() returns void
 language plpgsql as $$
+declare
+    prepared text;
 begin
+    for prepared in
+        select statements.name
+        from pg_prepared_statements as statements
+        where statements.from_sql
+    loop
+        execute format('deallocate %I', prepared);
+    end loop;
     if exists (
         select 1
         from pg_depend

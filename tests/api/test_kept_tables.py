@@ -172,6 +172,7 @@ async def test_what_sql_files_leave_in_a_session_is_gone_in_the_next_run(
         "create function pg_temp.one() returns integer language sql as 'select 1';\n"
         "select 1 / (size = '64MB')::integer from seen;\n"
         "set work_mem = '65MB';\n"
+        "prepare seen_sizes as select size from seen;\n"
     )
     client = await start_service(sql_dir=sql_dir)
     for _ in range(8):
