@@ -167,26 +167,20 @@ begin
     if not exists (select 1 from etl.loads where loads.engine = present) then
         perform etl.guard_tables(); -- one may have been made again
     end if;
-    -- Rows of others may be published, and this run may not get as far as to replace
-    -- them. After a crash, which has emptied etl.results, the server counts writes to
-    -- features from zero, and may have counted as many again.
-    update etl.published set built = ''
-    where
-        built <> ''
-        and (
-            forgets
-            or cardinality(written) > 0
-            or not exists (select 1 from etl.results)
-        );
     delete from etl.loads
     where
         forgets
         or loads.engine <> present
         or 'staging.' || quote_ident(loads.source) = any(written);
-    delete from etl.results
-    where forgets or cardinality(written) > 0;
-    delete from etl.last_state
-    where forgets or cardinality(written) > 0;
+    if forgets or cardinality(written) > 0 then
+        delete from etl.results;
+        delete from etl.last_state;
+    end if;
+    -- Rows of others may be published, and this run may not get as far as to replace
+    -- them. After a crash, which has emptied etl.results too, the server counts writes
+    -- to features from zero, and may have counted as many again.
+    update etl.published set built = ''
+    where built <> '' and not exists (select 1 from etl.results);
 
     return json_build_object(
         'engine', present,
