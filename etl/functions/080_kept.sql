@@ -450,18 +450,15 @@ $$;
 
 -- Gives this run, which has nothing to do, what the last one has rejected.
 create or replace function etl.repeat_last_run(this_run bigint) returns void
-language plpgsql as $$
-declare
-    last_run bigint;
-begin
-    select last_state.run_id into last_run from etl.last_state;
-    perform etl.copy_rejects(last_run, this_run, loads.source || '.csv', true)
-    from etl.loads;
+language sql as $$
+    select etl.copy_rejects(last_state.run_id, this_run, loads.source || '.csv', true)
+    from etl.last_state
+    cross join etl.loads;
+
     update etl.loads set run_id = this_run;
     update etl.last_state set run_id = this_run;
     update etl.runs set changes = '{"added": 0, "removed": 0, "changed": 0}'
     where id = this_run and dry_run;
     update etl.published set run_id = this_run
     where not (select runs.dry_run from etl.runs where runs.id = this_run);
-end;
 $$;
