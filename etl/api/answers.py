@@ -132,7 +132,7 @@ async def feature(request: web.Request) -> web.StreamResponse:
         form = Representation(request, digest(key, query.digest), "Accept")
         if not_modified := await _unchanged(form, catalog):
             return not_modified
-        # Whole rows share a statement, whoever asks: it takes one connection.
+        # Whole rows share a statement, whoever asks, and the share of nobody.
         client = client_network(request) if parameters else None
         published, row = await reader.row(query, key, client=client)
         if row is None:

@@ -101,7 +101,7 @@ async def rejects(request: web.Request) -> web.StreamResponse:
     return await send_rows(request, request.app[DATABASE], open_rejects)
 
 
-async def rejected_records(request: web.Request) -> web.StreamResponse:
+async def rejects_of_file(request: web.Request) -> web.StreamResponse:
     """The records of a file that a run has rejected, as a CSV file to be corrected."""
     refuse_parameters(request)
     name, summary = request.match_info["file"], await _summary(request)

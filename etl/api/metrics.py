@@ -52,7 +52,7 @@ NO_ANSWER = 499
 
 END_STATES = ("succeeded", "failed", "interrupted")
 
-#: Metrics by column of the view etl.measures.
+#: Metrics by column of the view etl.metrics.
 MEASURES = {
     "published_at": (
         "etl_last_success_timestamp_seconds",
@@ -161,17 +161,17 @@ async def metrics(request: web.Request) -> web.Response:
         "records": database.records,
         "runners": database.runners,
     }
-    scrape = Scrape(request.app[METRICS], await _read_measures(request), pools)
+    scrape = Scrape(request.app[METRICS], await _read_database(request), pools)
     headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
     return web.Response(body=generate_latest(scrape), headers=headers)
 
 
-async def _read_measures(request: web.Request) -> dict[str, float | None]:
-    """The row of etl.measures, empty where the database is unavailable."""
+async def _read_database(request: web.Request) -> dict[str, float | None]:
+    """The row of etl.metrics, empty where the database is unavailable."""
     try:
         async with records_connection(request) as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute("table etl.measures")
+            await cursor.execute("table etl.metrics")
             return await cursor.fetchone() or {}
     except (OperationalError, PoolTimeout):
         return {}
@@ -179,19 +179,19 @@ async def _read_measures(request: web.Request) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class Scrape(Collector):
-    """All metrics at one moment; ``measures`` is empty without the database."""
+    """All metrics at one moment; ``of_database`` is empty without the database."""
 
     metrics: Metrics
-    measures: Mapping[str, float | None]
+    of_database: Mapping[str, float | None]
     pools: Mapping[str, AsyncConnectionPool]
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, then what the database and the pools say now."""
         yield from self.metrics.registry.collect()
-        is_up = bool(self.measures)
+        is_up = bool(self.of_database)
         yield GaugeFamily("etl_database_up", "Whether the database answers", is_up)
         for column, (name, description) in MEASURES.items():
-            if (value := self.measures.get(column)) is not None:
+            if (value := self.of_database.get(column)) is not None:
                 yield GaugeFamily(name, description, value)
         yield from self._of_pools()
 

@@ -21,8 +21,8 @@ from etl.api.history import (
     MAX_LISTENERS,
     cancel,
     events,
-    rejected_records,
     rejects,
+    rejects_of_file,
     run,
     runs,
 )
@@ -194,7 +194,7 @@ GET_ROUTES = {
     "/runs": runs,
     "/runs/{id}": run,
     "/runs/{id}/rejects": rejects,
-    "/runs/{id}/rejects/{file}": rejected_records,
+    "/runs/{id}/rejects/{file}": rejects_of_file,
     "/runs/{id}/events": events,
     "/files": files,
     FILE_ROUTE: file,

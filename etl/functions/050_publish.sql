@@ -150,7 +150,7 @@ begin
 end;
 $$;
 
-create or replace view etl.measures as
+create or replace view etl.metrics as
 select
     extract(epoch from published.published_at)::double precision as published_at,
     published.rows,
@@ -160,5 +160,5 @@ select
         where run_records.state = 'running'
     ) as runs_under_way
 from etl.published;
-comment on view etl.measures is
+comment on view etl.metrics is
 'What GET /metrics reads from the database: last publish, its rows, running runs';

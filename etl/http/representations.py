@@ -1,10 +1,10 @@
 """Representations (RFC 9110): which coding an answer has, and which entity tag.
 
-An answer with an entity tag is compressed where it is made, since each coding has a tag
-of its own; others are when they are finished (see ``bodies.py``). A client that has the
-present representation gets 304, of rows without one being read: their tag is made of
-the published version, a digest of the files of data and SQL that went into
-``features``, and of the request.
+An answer of many rows is compressed where it is made, since each coding has a tag of
+its own; one without a tag when it is finished (see ``bodies.py``); a row by its key,
+which has one, never. A client that has the present representation gets 304, of rows
+without one being read: their tag is made of the published version, a digest of the
+files of data and SQL that went into ``features``, and of the request.
 """
 
 from __future__ import annotations

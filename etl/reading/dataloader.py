@@ -21,9 +21,9 @@ class DataLoader(Generic[K, Q, A]):
     """Answers the requests of many with few statements.
 
     While one statement is in progress, further requests of its kind wait, and then
-    share the next one: none waits for more than one before its own, and none is
-    answered from a snapshot older than itself. A statement is cancelled when nobody
-    waits for it any more.
+    share the next one, up to MAX_BATCH of them, the oldest first. None is answered from
+    a snapshot older than itself. A statement is cancelled when nobody waits for it any
+    more.
     """
 
     def __init__(

@@ -1,7 +1,9 @@
 """Loads the files of a run into their tables, on several connections.
 
 Regular records go by COPY, the fast path. The others, and blocks that COPY refuses, go
-the slow path: COPY brings them as text, and SQL parses them.
+the slow path: COPY brings them as text, and SQL parses them and rejects the bad ones.
+Where a file cannot be cut into records of text, the run fails: see DataFault in
+csvfiles/blocks.py.
 """
 
 from __future__ import annotations
@@ -106,9 +108,9 @@ async def _load(
 ) -> None:
     """Load one block in one transaction, and count its records.
 
-    The regular records come last, for they may come to stay at once. A block that
-    COPY refuses, though its records are regular, goes the slow path as a whole:
-    another few of them would be refused as well.
+    The regular records come last: through a node of Citus, they are committed at once
+    (see nodes.py). A block that COPY refuses, though its records are regular, goes the
+    slow path as a whole: another few of them would be refused as well.
     """
     try:
         if not block.irregular:

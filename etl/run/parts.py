@@ -47,8 +47,8 @@ def part_of(
     """The part that a file has to build, where that is not all.
 
     ``before`` is what it did when it last ran, and ``inputs`` are the versions of what
-    it reads now. It is a part where these differ by appended records alone, which no
-    rule has rejected.
+    it reads now. It is a part where these differ by appended records alone, and no rule
+    has rejected a record of these files, now or then.
     """
     found = REDOES.fullmatch(file.header.get("redoes", ""))
     if not found or before is None or before.sha256 != file.sha256:

@@ -140,7 +140,7 @@ class _Rejection:
             found = 0
             async for part in in_parts(self._records(values)):
                 found += await self._match(part)
-                if found - (await self._kept() if besides_kept else 0) >= wanted:
+                if found - (await self._first_ones() if besides_kept else 0) >= wanted:
                     return
             await self.lead.execute("truncate pg_temp.pending_rejects")
         raise ServiceFault(
@@ -186,7 +186,7 @@ class _Rejection:
         (found,) = await row.fetchone() or (0,)
         return int(found)
 
-    async def _kept(self) -> int:
+    async def _first_ones(self) -> int:
         """How many of the records that were found are the first with their values."""
         if not self.rule.keeps_first:
             return 0

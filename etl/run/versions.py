@@ -19,7 +19,8 @@ from etl.run.streams import Stream
 from etl.sqlfiles import REDOES, Rule, SqlFile
 from etl.sqlinputs import calls, is_volatile, reads, writes
 
-#: What a run writes there follows from its files and SQL.
+#: What a run writes there follows from its files and SQL. So a run over the same ones
+#: may be repeated as a whole; in any other one, a file that reads them runs again.
 OF_THE_RUN = ("etl.runs", "etl.rejects")
 
 #: The tables that features is published from, and features itself.

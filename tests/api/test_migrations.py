@@ -29,7 +29,7 @@ async def test_after_a_new_schema_file_all_functions_are_applied_again(
     monkeypatch.setattr(migrations, "ENGINE_SCHEMA", tables)
     (tables / "900_locks.sql").write_text("drop view etl.locks cascade;")
     await migrate(connection, PROJECT / "sql")
-    await connection.execute("select from etl.measures, etl.locks")
+    await connection.execute("select from etl.metrics, etl.locks")
 
 
 async def test_all_files_are_applied_or_none(
