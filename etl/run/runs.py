@@ -14,7 +14,13 @@ import psycopg
 from psycopg import AsyncConnection, OperationalError, sql
 from psycopg_pool import PoolTimeout
 
-from etl.errors import DatabaseUnavailable, DiskFull, Interrupted, RunFault
+from etl.errors import (
+    DatabaseUnavailable,
+    DiskFull,
+    Interrupted,
+    RunFault,
+    ServiceFault,
+)
 from etl.logs import RUN
 from etl.postgres.database import Database
 from etl.postgres.migrations import is_migrating
@@ -166,26 +172,35 @@ class Runner:
         """Wait for the work of a run, record its end, and then give back the lead."""
         RUN.set(run.id)  # for the log lines of this task
         try:
-            await self._look_at_locks(run, work)
-            await work
-        except (Exception, asyncio.CancelledError) as error:
-            # Work that is told to end may fail with any error on its way to it.
-            run.fault = run.ended_by or await fault_of(run, self._settings, error)
-        try:
             async with lead:
-                if run.fault and run.summary["state"] == "running":
-                    await self._record_end(run, run.fault)
-                if run.summary["state"] == "succeeded":
-                    run.fault = None  # it was told to end, or lost, after its commit
-                    log.info("run %d succeeded in %s s", run.id, run.summary["seconds"])
-                else:
-                    state = run.summary["state"]
-                    log.warning("run %d %s: %s", run.id, state, run.fault)
+                await self._complete(run, work)
+        except Exception:  # nothing else would report it, and the run would never end
+            log.exception("run %d: its end", run.id)
+            if run.summary["state"] == "running":
+                run.fault = run.fault or ServiceFault("internal error: see the log")
+                run.summary = _interrupted(run.summary, run.fault)
         finally:
             self._on_end(run)
             run.done.set()
         if not self._is_stopping:
             self._cleanup = asyncio.create_task(self._clean_up(run.to_vacuum))
+
+    async def _complete(self, run: Run, work: asyncio.Task[None]) -> None:
+        """Wait for the work of a run, and record its end."""
+        try:
+            await self._look_at_locks(run, work)
+            await work
+        except (Exception, asyncio.CancelledError) as error:
+            # Work that is told to end may fail with any error on its way to it.
+            run.fault = run.ended_by or await fault_of(run, self._settings, error)
+        if run.fault and run.summary["state"] == "running":
+            await self._record_end(run, run.fault)
+        if run.summary["state"] == "succeeded":
+            run.fault = None  # it was told to end, or lost, after its commit
+            log.info("run %d succeeded in %s s", run.id, run.summary["seconds"])
+        else:
+            state = run.summary["state"]
+            log.warning("run %d %s: %s", run.id, state, run.fault)
 
     async def _look_at_locks(self, run: Run, work: asyncio.Task[None]) -> None:
         """Until the work ends, know for which lock it waits: its error does not say."""
@@ -213,8 +228,7 @@ class Runner:
         except (psycopg.Error, PoolTimeout) as error:
             message = f"the end of the run is not recorded: {one_line(error)}"
             log.error("run %d: %s", run.id, message)
-            ended = {"state": "interrupted", "error": str(fault)}
-            run.summary = {**run.summary, **ended}
+            run.summary = _interrupted(run.summary, fault)
 
     async def _work(self, run: Run, lead: AsyncConnection) -> None:
         """All phases, from the files to the table."""
@@ -235,3 +249,8 @@ class Runner:
                     await connection.execute(sql.SQL(vacuum).format(analyze, name))
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("cleaning up after a run: %s", one_line(error))
+
+
+def _interrupted(summary: RunSummary, fault: RunFault) -> RunSummary:
+    """The summary of a run as others see it whose end is not on record."""
+    return {**summary, "state": "interrupted", "error": str(fault)}

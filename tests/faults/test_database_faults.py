@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -301,6 +302,28 @@ async def test_listeners_while_the_database_goes_away(
         while await status(server, "/readyz") != 200:
             pass
     await trigger(server)
+
+
+@pytest.mark.parametrize("what", ["fault_of", "save_run"])
+async def test_a_run_ends_whatever_fails_at_its_end(
+    client: Client,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError("no such device")
+
+    users = (data_dir / "users.csv").rename(data_dir / "users.old")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"etl.run.runs.{what}", fail)
+        answer = await trigger(client, 500 if what == "fault_of" else 422)
+    assert answer["run"]["state"] == "interrupted"
+    assert "no such device" in caplog.text
+    caplog.clear()
+    users.rename(data_dir / "users.csv")
+    await trigger(client)
 
 
 @pytest.mark.parametrize("runs_before", [0, 1, 2], ids=["whole", "same", "unchanged"])
