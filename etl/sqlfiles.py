@@ -37,6 +37,13 @@ SLICES = "etl.slices"
 #: A line of a file's header, as ``-- severity: warn``.
 HEADER = re.compile(r"^-- (\w+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
+#: Header lines with one of a few values.
+HEADER_VALUES = {
+    "overridden_by": ("allow_empty",),
+    "runs": ("always",),
+    "severity": ("warn", "error"),
+}
+
 #: What a rule rejects, ``source.column`` or ``source (column, column)``, and why.
 REJECTS = re.compile(r"(\w+)(?:\.(\w+)| ?\((\w+(?:, ?\w+)*)\))")
 REASON = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -252,15 +259,12 @@ def _read(path: Path, name: str) -> SqlFile:
         raise SqlFileError(f"{name}, {where}: a null byte: save the file as UTF-8")
     sha256 = hashlib.sha256(content).hexdigest()
     file = SqlFile(path.parent.name, path.name, text, sha256)
-    override = file.header.get("overridden_by")
-    if override not in (None, "allow_empty"):
-        raise SqlFileError(
-            f'{name}: "-- overridden_by: {override}" is no parameter of the trigger '
-            "that may override a check: say allow_empty"
-        )
-    runs = file.header.get("runs")
-    if runs not in (None, "always"):
-        raise SqlFileError(f'{name}: "-- runs: {runs}" is unknown: say always')
+    for line, values in HEADER_VALUES.items():
+        given = file.header.get(line)
+        if given is not None and given not in values:
+            raise SqlFileError(
+                f'{name}: "-- {line}: {given}" is unknown: say {" or ".join(values)}'
+            )
     redoes = file.header.get("redoes")
     if redoes is not None and not REDOES.fullmatch(redoes):
         raise SqlFileError(

@@ -48,13 +48,13 @@ class Kept:
     """What a run finds.
 
     ``engine`` is the version of the program and of the schema. ``columns`` are those of
-    staging, as ``etl.source_columns`` has them. ``other_tables`` and ``other_functions``
-    are what SQL files may read beside what runs fill: see ``etl.others``. ``published``
-    is the version of features_next that features holds, '' where that is not known.
-    ``unanalyzed`` are tables of staging without statistics. ``distributed`` are the
-    sources whose tables Citus has distributed over its nodes, which then share the work
-    of a statement by themselves. ``last`` is the run that found features as it would
-    have published it: its ``state``, and what it reported.
+    staging, as ``etl.source_columns`` has them. ``other_tables`` and
+    ``other_functions`` are what SQL files may read beside what runs fill: see
+    ``etl.others``. ``published`` is the version of features_next that features holds,
+    '' where that is not known. ``unanalyzed`` are tables of staging without statistics.
+    ``distributed`` are the sources whose tables Citus has distributed over its nodes,
+    which then share the work of a statement by themselves. ``last`` is the run that
+    found features as it would have published it: its ``state``, and what it reported.
     """
 
     engine: str

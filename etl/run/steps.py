@@ -190,7 +190,7 @@ async def check(
             step.rows = cursor.rowcount if cursor.rowcount >= 0 else step.rows
             if cursor.description and cursor.rowcount:
                 messages.append(await _describe_rows(file, cursor))
-    can_be_overridden = "overridden_by" in file.header
+    can_be_overridden = file.header.get("overridden_by")
     for message in messages:
         if file.only_warns or (can_be_overridden and allow_empty):
             warn(message)

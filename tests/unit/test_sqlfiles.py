@@ -107,6 +107,18 @@ def test_a_check_may_be_overridden_by_a_parameter_that_there_is(
             read_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("severity: warm", "say warn or error"), ("runs: never", "say always")],
+)
+def test_a_header_line_has_a_value_that_there_is(
+    tmp_path: Path, line: str, says: str
+) -> None:
+    (tmp_path / "010_a.sql").write_text(f"-- {line}\nselect 1;")
+    with pytest.raises(SqlFileError, match=f'"-- {line}" is unknown: {says}'):
+        read_folder(tmp_path)
+
+
 def test_a_folder_in_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "010_more.sql").mkdir()
     with pytest.raises(
