@@ -28,7 +28,6 @@ REPLACED = [
     ("build/030_features.sql", NAME, NAME.replace("users.name", "users.name || '!'")),
     ("build/030_features.sql", "'') as most_common", "'') || '?' as most_common"),
     ("build/010_activity.sql", "order by named.compound_id)", "{} desc)"),
-    ("build/010_activity.sql", "1::bigint as total_exp", "2::bigint as total_exp"),
     ("build/020_totals.sql", "users.user_id is null", "users.name is null"),
     ("build/020_totals.sql", "count(*) as total_users", "count(*) + 1 as total_users"),
     ("check/040_no_negative_counts.sql", "-- reads:", "-- severity: warn\n-- reads:"),
