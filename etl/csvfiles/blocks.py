@@ -7,14 +7,22 @@ records, which COPY loads unseen, from irregular ones: patterns.py says which is
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from etl.csvfiles.fields import split_record
 from etl.csvfiles.headers import HEAD_BYTES, find_header
-from etl.csvfiles.patterns import Column, compile_patterns, has_marks, match_end
+from etl.csvfiles.patterns import (
+    Column,
+    RecordPatterns,
+    compile_patterns,
+    has_marks,
+    match_end,
+)
 from etl.csvfiles.textfile import TextFile, decode
-from etl.errors import DataFault
+from etl.errors import DataFault, ServiceFault
 
 #: Bytes of a block. Larger ones load faster, by a tenth from 1 MB to 4 MB, and memory
 #: holds one a connection and two: with many connections they are smaller.
@@ -67,8 +75,7 @@ class Block:
 class BlockReader:
     """Reads one file from start to end, block by block; keeps one block at a time.
 
-    ``offset`` and ``line`` are where the next block begins, the latter counted from 1;
-    ``patterns`` is what the records look like.
+    ``offset`` and ``line`` are where the next block begins, the latter counted from 1.
     """
 
     def __init__(
@@ -79,23 +86,34 @@ class BlockReader:
     ) -> None:
         """Read the header; ``columns`` are those of the table.
 
-        Raises DataFault where the header is wrong: see ``find_header``; and re.error
-        where the pattern of a column is no regular expression.
+        Raises DataFault where the header is wrong: see ``find_header``.
         """
         self._file = file
         self._block_bytes = block_bytes
-        known = {column.name: column for column in columns}
+        self._known = {column.name: column for column in columns}
         head = file.read_at(0, HEAD_BYTES)
-        self.header, self.offset = find_header(file.name, head, list(known))
-        in_file = [
-            NOTHING if is_blank else known.get(name)
+        self.header, self.offset = find_header(file.name, head, list(self._known))
+        self.line = 1 + file.read(self.offset).count(b"\n")
+        self._rest = b""
+
+    @cached_property
+    def patterns(self) -> RecordPatterns:
+        """What the records look like. Raises ServiceFault where a pattern of the
+        pipeline is no regular expression.
+        """
+        columns = [
+            NOTHING if is_blank else self._known.get(name)
             for name, is_blank in zip(
                 self.header.columns, self.header.is_blank, strict=True
             )
         ]
-        self.patterns = compile_patterns(in_file, self.header.delimiter)
-        self.line = 1 + file.read(self.offset).count(b"\n")
-        self._rest = b""
+        try:
+            return compile_patterns(columns, self.header.delimiter)
+        except re.error as error:
+            raise ServiceFault(
+                f"staging.{self._file.name.removesuffix('.csv')}: a pattern is no "
+                f"regular expression: {error}"
+            ) from None
 
     def skip_to(self, offset: int, line: int) -> None:
         """Continue at a record that begins there, in a file that was hashed."""

@@ -20,7 +20,6 @@ from etl.csvfiles.blocks import Block, BlockReader, CsvRecord
 from etl.csvfiles.headers import Header
 from etl.csvfiles.patterns import Column
 from etl.csvfiles.textfile import TextFile, printable
-from etl.errors import ServiceFault
 
 #: Unknown columns and long values that warnings name.
 MAX_SHOWN = 5
@@ -193,20 +192,14 @@ async def open_streams(
     names; ``files`` closes them. ``rows`` are columns of these tables: the source, and
     what Column has.
 
-    Raises DataFault where a file cannot be read or its header is wrong, ServiceFault
-    where a pattern of the pipeline is no regular expression.
+    Raises DataFault where a file cannot be read or its header is wrong.
     """
     streams = []
     for source, rows_of_source in groupby(rows, key=lambda row: row[0]):
         columns = [Column(*row[1:]) for row in rows_of_source]
         opened = TextFile(data_dir / f"{source}.csv")
         files.callback(opened.close)
-        try:
-            reader = await asyncio.to_thread(BlockReader, opened, columns, block_size)
-        except re.error as error:
-            raise ServiceFault(
-                f"staging.{source}: a pattern is no regular expression: {error}"
-            ) from None
+        reader = await asyncio.to_thread(BlockReader, opened, columns, block_size)
         header = reader.header
         known, numbers = {column.name for column in columns}, count(1)
         table_columns = [
