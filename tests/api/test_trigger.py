@@ -284,8 +284,7 @@ async def test_a_header_with_an_unknown_value_stops_a_run_before_it_loads(
     check.write_text("-- Any.\n-- overridden_by: allow_all\nselect 1 where false;\n")
     failed = await trigger(client, 500)
     assert failed["result"] == (
-        'check/900_any.sql: "-- overridden_by: allow_all" is no parameter of the '
-        "trigger that may override a check: say allow_empty"
+        'check/900_any.sql: "-- overridden_by: allow_all" is unknown: say allow_empty'
     )
     assert failed["run"]["files"] == []
 
