@@ -18,16 +18,15 @@ from psycopg import AsyncConnection, sql
 from etl.errors import DataFault, ServiceFault, TooManyRejects
 from etl.run.examining import examine
 from etl.run.kept import Kept, digest
-from etl.run.parts import part_of
+from etl.run.parts import Part, part_of
 from etl.run.publishing import publish, succeed
 from etl.run.records import Run, enter
 from etl.run.rules import run_rule
 from etl.run.steps import Step, build, check, run_jobs
 from etl.run.streams import Stream
-from etl.run.versions import FEATURES, NEXT, Versions, depends_on_more
+from etl.run.versions import NEXT, Versions, must_hash_rows
 from etl.settings import Settings
 from etl.sqlfiles import Rule, SqlFile
-from etl.sqlinputs import reads
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class Pipeline:
         self._kept = kept
         self._rules = [Rule.of(file) for file in files["clean"]]
         self._builds, self._checks = files["build"], files["check"]
+        self._hashes_rows = must_hash_rows(self._builds, files["clean"], kept)
         self._versions = Versions(run, kept, streams, self._builds)
 
     async def run_to_completion(self) -> bool:
@@ -137,13 +137,6 @@ class Pipeline:
             versions.tables[table] = digest(versions.tables[table], lines)
         return step.rows
 
-    def _hashes_rows(self) -> bool:
-        """Whether features depends on more than files and SQL."""
-        files = [*self._builds, *(rule.file for rule in self._rules)]
-        return any(depends_on_more(file, self._kept) for file in files) or any(
-            FEATURES in (reads(file, (FEATURES,)) or ()) for file in self._builds
-        )
-
     def _has_changed(self) -> bool:
         """Whether a file was loaded, or a part of the build ran."""
         return any(
@@ -177,7 +170,7 @@ class Pipeline:
             save = sql.SQL(
                 "update etl.published"
                 " set run_id = {0}, content = etl.content_of({0}, {1})"
-            ).format(run.id, self._hashes_rows())
+            ).format(run.id, self._hashes_rows)
         await succeed(run, lead, save)
         return is_same
 
@@ -189,18 +182,13 @@ class Pipeline:
         versions.begin_build()
         due, paths = versions.due(), {file.path for file in self._builds}
         has_run = {path for path in versions.results if path.startswith("build/")}
-        parts = {
-            file.path: part
-            for file in self._builds
-            if file.path in due
-            and (
-                part := part_of(
-                    *(file, versions.results.get(file.path), due[file.path]),
-                    *(self._streams.values(), self._kept),
-                )
-            )
-            and not versions.shares_a_table(file)
-        }
+        parts: dict[str, Part] = {}
+        for file in self._builds:
+            if file.path in due and not versions.shares_a_table(file):
+                before, inputs = versions.results.get(file.path), due[file.path]
+                streams = self._streams.values()
+                if part := part_of(file, before, inputs, streams, self._kept):
+                    parts[file.path] = part
         kept = {
             table
             for file in self._builds
@@ -219,13 +207,13 @@ class Pipeline:
             run.sql_file = file.path
             inputs = versions.inputs_of(file)
             if file.path in due:
-                part = parts.get(file.path)
-                if part and inputs != due[file.path]:
-                    raise _StaleResult
-                prepare = part.prepare if part else None
-                step = await build(file, lead, self._builders, prepare)
-                if part:
+                prepare = None
+                if part := parts.get(file.path):
+                    if inputs != due[file.path]:
+                        raise _StaleResult
+                    prepare = part.prepare
                     run.to_vacuum.add(part.target)
+                step = await build(file, lead, self._builders, prepare)
                 run.steps.append(step)
                 versions.ran(file, inputs, step.rows)
             elif result := versions.result_of(file, inputs):
@@ -245,7 +233,7 @@ class Pipeline:
         checked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         built = self._versions.tables[NEXT]
         publishing = asyncio.create_task(
-            publish(self._run, self._lead, built, self._hashes_rows(), checked)
+            publish(self._run, self._lead, built, self._hashes_rows, checked)
         )
         workers = self._workers[1:] or self._workers  # one core publishes
         try:

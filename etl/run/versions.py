@@ -50,6 +50,17 @@ def depends_on_more(file: SqlFile, kept: Kept) -> bool:
     return file.folder == "build" and not (writes(file) or built) <= built
 
 
+def must_hash_rows(
+    builds: Sequence[SqlFile], rules: Sequence[SqlFile], kept: Kept
+) -> bool:
+    """Whether features depends on more than files and SQL, so that only its rows say
+    whether they are others now.
+    """
+    return any(depends_on_more(file, kept) for file in (*builds, *rules)) or any(
+        FEATURES in (reads(file, (FEATURES,)) or ()) for file in builds
+    )
+
+
 class Versions:
     """The versions of all ``tables`` at a moment of a run; ``results`` are those of SQL
     files that still hold.
