@@ -98,8 +98,7 @@ def calls(file: SqlFile, functions: frozenset[str]) -> bool:
     """Whether the text calls one of the functions."""
     code = _code(file.text)
     return any(
-        re.search(rf"{name}\s*\(", code)
-        for name in map(re.escape, _named(code, functions))
+        re.search(rf"{_spelled(name)}\s*\(", code) for name in _named(code, functions)
     )
 
 
@@ -141,9 +140,13 @@ def _named(code: str, tables: frozenset[str]) -> frozenset[str]:
 
 def _names(code: str, table: str) -> bool:
     """Whether code names a table; in another schema, that is another table."""
-    name = r"\s*\.\s*".join(map(re.escape, table.lower().split(".")))
     before = r"(?<![\w$])" if "." in table else r"(?:(?<![\w$.])|\bpublic\s*\.\s*)"
-    return re.search(rf"{before}{name}(?![\w$])", code) is not None
+    return re.search(rf"{before}{_spelled(table)}(?![\w$])", code) is not None
+
+
+def _spelled(name: str) -> str:
+    """The pattern of a name, which may have spaces around the point in it."""
+    return r"\s*\.\s*".join(map(re.escape, name.lower().split(".")))
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl.sqlfiles import SqlFile, SqlFileError, read_folder
-from etl.sqlinputs import is_volatile, reads, writes
+from etl.sqlinputs import calls, is_volatile, reads, writes
 
 TABLES = ("staging.a", "staging.b", "a_next", "b_next", "features")
 
@@ -174,6 +174,20 @@ def test_the_clock_and_chance_are_seen(text: str) -> None:
 )
 def test_what_only_looks_like_the_clock_is_not(text: str) -> None:
     assert not is_volatile(sql(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "called"),
+    [
+        *(("select f(1)", True), ("select PUBLIC . F (1)", True)),
+        *(("select other.g(1)", True), ('select "Other" . "G" (1)', True)),
+        *(("select other /* a */ .\ng(1)", True), ("select another.g(1)", False)),
+        *(("select f from staging.a", False), ("select other.g", False)),
+    ],
+)
+def test_calls_of_functions_are_seen(text: str, called: bool) -> None:
+    functions = frozenset({"f", "public.f", "other.g"})
+    assert calls(sql(text), functions) is called
 
 
 def test_a_file_runs_always_or_says_nothing_of_it(tmp_path: Path) -> None:
