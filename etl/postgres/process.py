@@ -122,22 +122,16 @@ def forget_dead_server(data: Path, sockets: Path) -> None:
 def last_logged(home: Path, level: str, since: float) -> str | None:
     """The last message of a level, such as FATAL, after a time of ``time.time()``.
 
-    ``home`` is the folder of the cluster; the times of its logs are UTC. None also
-    where a log cannot be read, or the folder is gone.
+    ``home`` is the folder of the cluster; the times of its logs are UTC. A log that
+    cannot be read is passed over, and there is none where the folder is gone.
     """
     first = f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-    try:
-        with files_of_owner(home):
-            logs = [home / "start.log", *(home / "log").glob("*.log")]
-            texts = [path.read_text(errors="replace") for path in logs]
-    except OSError:
-        return None
-    lines = [
-        line
-        for text in texts
-        for line in text.splitlines()
-        if f"{level}:  " in line and line >= first
-    ]
+    logged: list[str] = []
+    with suppress(OSError), files_of_owner(home):
+        for path in [home / "start.log", *(home / "log").glob("*.log")]:
+            with suppress(OSError):
+                logged += path.read_text(errors="replace").splitlines()
+    lines = [line for line in logged if f"{level}:  " in line and line >= first]
     return max(lines).partition(f"{level}:  ")[2] if lines else None
 
 

@@ -181,6 +181,18 @@ def test_there_is_no_reason_in_a_log_that_is_gone(tmp_path: Path) -> None:
     assert last_logged(tmp_path / "gone", "PANIC", 0) is None
 
 
+@pytest.mark.parametrize("other", ["start.log", "log/other.log"])
+def test_a_log_that_cannot_be_read_hides_no_other(tmp_path: Path, other: str) -> None:
+    """The others may say that the disk is full, which is why logs are removed."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "start.log").touch()
+    line = "9999-01-01 00:00:00.000 UTC [1] PANIC:  No space left on device"
+    (tmp_path / "log" / "today.log").write_text(line)
+    (tmp_path / other).unlink(missing_ok=True)
+    (tmp_path / other).symlink_to("gone")
+    assert last_logged(tmp_path, "PANIC", 0) == "No space left on device"
+
+
 def test_a_start_does_not_wait_forever(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
