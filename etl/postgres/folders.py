@@ -40,7 +40,8 @@ def home_folder(state_dir: Path) -> Path:
     Where that is a link, what it leads to: the owner of that folder, whose rights its
     files are reached with, may not be allowed into ``state_dir``.
     """
-    return (state_dir / "postgres").resolve()
+    # Path.resolve() raises RuntimeError for a link to itself, before Python 3.13.
+    return Path(os.path.realpath(state_dir / "postgres"))
 
 
 def client_binaries() -> Path:

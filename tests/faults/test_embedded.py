@@ -176,6 +176,13 @@ def test_a_stop_names_a_folder_that_is_gone(state: Path) -> None:
         embedded.stop(cluster)
 
 
+def test_a_start_names_a_link_to_itself(state: Path) -> None:
+    state.mkdir()
+    (state / "postgres").symlink_to("postgres")
+    with pytest.raises(EmbeddedError, match=f"^STATE_DIR: .*{state.name}/"):
+        embedded.start(state)
+
+
 def test_there_is_no_reason_in_a_log_that_is_gone(tmp_path: Path) -> None:
     """A run that asks why its connection was lost must end all the same."""
     assert last_logged(tmp_path / "gone", "PANIC", 0) is None
