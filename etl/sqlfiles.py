@@ -37,6 +37,10 @@ SLICES = "etl.slices"
 #: A line of a file's header, as ``-- severity: warn``.
 HEADER = re.compile(r"^-- (\w+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
+#: Folders whose files do not change once they were applied. Their headers say nothing,
+#: whatever a comment in them looks like.
+FROZEN = ("schema", "citus")
+
 #: Header lines with one of a few values.
 HEADER_VALUES = {
     "overridden_by": ("allow_empty",),
@@ -259,6 +263,8 @@ def _read(path: Path, name: str) -> SqlFile:
         raise SqlFileError(f"{name}, {where}: a null byte: save the file as UTF-8")
     sha256 = hashlib.sha256(content).hexdigest()
     file = SqlFile(path.parent.name, path.name, text, sha256)
+    if file.folder in FROZEN:
+        return file
     for line, values in HEADER_VALUES.items():
         given = file.header.get(line)
         if given is not None and given not in values:

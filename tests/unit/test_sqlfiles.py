@@ -119,6 +119,17 @@ def test_a_header_line_has_a_value_that_there_is(
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["schema", "citus"])
+def test_a_comment_of_a_file_that_is_frozen_is_no_header(
+    tmp_path: Path, folder: str
+) -> None:
+    """It could not be corrected once the file was applied, and has no meaning there."""
+    (tmp_path / folder).mkdir()
+    text = "-- severity: from 1 to 5\n-- runs: of the user\n-- redoes: nothing\nselect;"
+    (tmp_path / folder / "010_a.sql").write_text(text)
+    assert [file.text for file in read_folder(tmp_path / folder)] == [text]
+
+
 def test_a_folder_in_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "010_more.sql").mkdir()
     with pytest.raises(
