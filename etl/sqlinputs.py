@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from functools import cache
+from functools import cache, lru_cache
 
 from etl.sqlfiles import HEADER, SqlFile
 
@@ -118,7 +118,11 @@ def _listed(names: str) -> list[str]:
     return [table.removeprefix("public.") for table in tables if table]
 
 
-# Files seldom change, and each run asks all of this of each: answers are kept.
+# Files seldom change, and each run asks all of this of each: answers are kept. Tables
+# of others may come and go at any time, so answers about them are kept up to a bound.
+
+#: Answers about tables, a few for each file: more than a pipeline has need of.
+MAX_NAMED = 1 << 8
 
 
 @cache
@@ -128,7 +132,7 @@ def _written(code: str) -> frozenset[str]:
     return frozenset(table for each in found for table in _listed(each)) - NO_TABLES
 
 
-@cache
+@lru_cache(MAX_NAMED)
 def _named(code: str, tables: frozenset[str]) -> frozenset[str]:
     """Those of the tables, or functions, that code names."""
     return frozenset(

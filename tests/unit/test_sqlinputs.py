@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,18 @@ def test_the_clock_and_chance_are_seen(text: str) -> None:
 )
 def test_what_only_looks_like_the_clock_is_not(text: str) -> None:
     assert not is_volatile(sql(text))
+
+
+def test_tables_that_come_and_go_leave_nothing_in_memory() -> None:
+    file = sql("-- reads: a\nselect 1 from a")
+    others = {f"other.table_{number}" for number in range(200)}
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            assert reads(file, {*others, f"table_{number}"}) == frozenset({"a"})
+        assert tracemalloc.get_traced_memory()[0] < 10 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
