@@ -312,12 +312,11 @@ begin
     keys as materialized (
         select
             columns.nth,
-            columns.column_name
-        from etl.columns_of_file(source, file_columns) as columns
-        where
-            columns.is_required
+            columns.column_name,
             -- Of duplicates, the first record stays: others may refer to it.
-            and not (keeps_first and columns.column_name = any (at_fault))
+            keeps_first and columns.column_name = any (at_fault) as is_taken
+        from etl.columns_of_file(source, file_columns) as columns
+        where columns.is_required
     )
 
     insert into etl.rejects (
@@ -349,7 +348,11 @@ begin
         ),
         numbered.record,
         (
-            select jsonb_object_agg(keys.column_name, numbered.texts[keys.nth])
+            select
+                jsonb_object_agg(
+                    keys.column_name,
+                    case when not keys.is_taken then numbered.texts[keys.nth] end
+                )
             from keys
         ),
         reject_pending.rule,

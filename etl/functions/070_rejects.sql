@@ -46,9 +46,9 @@ $$;
 -- The records of a file that the present run has rejected, in the order of their lines,
 -- with the valid values of their required columns and the first error of each: for
 -- rules about the records that refer to them. Of a duplicate, the values that the first
--- record has too are not among them. The cause is where that error begins: the record
--- itself, or the one that it follows from. (In plpgsql, so that the planner sees many
--- rows and does not choose a nested loop.)
+-- record has too are null; one that is not valid is not among them at all. The cause is
+-- where that error begins: the record itself, or the one that it follows from. (In
+-- plpgsql, so that the planner sees many rows and does not choose a nested loop.)
 create or replace function etl.rejected_records(
     file text
 ) returns table (

@@ -26,7 +26,7 @@ keyless as (
             )
         end as hint
     from etl.rejected_records('users.csv') as rejected
-    where rejected.keys ->> 'user_id' is null
+    where not rejected.keys ? 'user_id'
 )
 
 select

@@ -368,6 +368,27 @@ async def test_duplicates_are_nobodys_cause_whatever_the_reason_is_called(
     assert [one["reason"] for one in found] == ["twice"]
 
 
+async def test_a_duplicate_has_a_valid_key(
+    start_service: StartService, data_dir: Path
+) -> None:
+    """It is not what the record of an unknown user may be, in whichever order the rules
+    ran: after a run that rejected duplicates, their rule runs first.
+    """
+    with (data_dir / "users.csv").open("a") as users:
+        users.write("1,Twin,,\n,Keyless,,\n")
+    client = await start_service(max_rejects=ALL)
+    await trigger(client)
+    with (data_dir / "user_experiments.csv").open("a") as experiments:
+        experiments.write("9001,77,1;2,5\n")
+    for full in ("false", "true"):
+        found = await rejects(client, await trigger(client, full=full))
+        (unknown,) = [one for one in found if one["reason"] == "unknown_user"]
+        assert unknown["message"] == (
+            "no record of users.csv with user_id 77 was taken: it may be line 14, "
+            "which was rejected without a valid user_id"
+        )
+
+
 async def test_the_first_in_the_file_wins_whatever_the_streams(
     start_service: StartService, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
