@@ -143,9 +143,12 @@ def _named(code: str, tables: frozenset[str]) -> frozenset[str]:
 
 
 def _names(code: str, table: str) -> bool:
-    """Whether code names a table; in another schema, that is another table."""
+    """Whether code names a table, and not only a column of it or an alias; in another
+    schema, that is another table.
+    """
     before = r"(?<![\w$])" if "." in table else r"(?:(?<![\w$.])|\bpublic\s*\.\s*)"
-    return re.search(rf"{before}{_spelled(table)}(?![\w$])", code) is not None
+    named = rf"(?<!\bas ){before}{_spelled(table)}(?![\w$]|\s*\.)"
+    return re.search(named, code) is not None
 
 
 def _spelled(name: str) -> str:
@@ -155,7 +158,7 @@ def _spelled(name: str) -> str:
 
 @cache
 def _code(text: str) -> str:
-    """A text in lower case without comments, literals and quotes."""
+    """A text in lower case without comments, literals and quotes, its spaces single."""
 
     def replaced(found: re.Match[str]) -> str:
         if found["name"] is not None:
@@ -167,5 +170,7 @@ def _code(text: str) -> str:
         return " current_date " if MOMENT.fullmatch(found[0]) else " '' "
 
     if NESTED.search(text):  # comments in comments: only whole lines surely are
-        return re.sub(r"--[^\n]*", " ", text).lower()
-    return LEXICAL.sub(replaced, text).lower()
+        code = re.sub(r"--[^\n]*", " ", text)
+    else:
+        code = LEXICAL.sub(replaced, text)
+    return re.sub(r"\s+", " ", code).lower()

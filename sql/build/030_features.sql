@@ -16,7 +16,7 @@ insert into features_next (
     most_common_compound_name
 )
 with
-users as (
+slice_of_users as (
     select users.*
     from staging.users as users
     where abs(users.user_id % etl.slices()) = etl.slice()
@@ -40,7 +40,7 @@ select
     ) as experiments_pct,
     activity.most_common_compound_id,
     nullif(btrim(compounds.compound_name, E' \t'), '') as most_common_compound_name
-from users
+from slice_of_users as users
 cross join totals_next as totals
 left join activity on users.user_id = activity.user_id
 left join staging.compounds as compounds

@@ -298,6 +298,19 @@ async def test_rows_made_of_the_published_ones_have_an_etag_of_their_own(
     assert len(tags) == 3
 
 
+async def test_tables_with_the_names_of_aliases_change_nothing(
+    client: Client, connection: AsyncConnection
+) -> None:
+    """The database may be others' too, and they may well have users."""
+    for name in ("users", "experiments", "compounds", "totals", "unknown", "rejected"):
+        await connection.execute(f"create table {name} (id bigint)")
+    await trigger(client)
+    await trigger(client)
+    assert (await trigger(client))["run"]["unchanged"]
+    run = (await trigger(client))["run"]
+    assert [step["file"] for step in run["steps"] if not step["kept"]] == []
+
+
 async def test_an_append_that_makes_a_blank_field_a_value(
     start_service: StartService, data_dir: Path
 ) -> None:

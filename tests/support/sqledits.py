@@ -39,7 +39,7 @@ REPLACED = [
     ("clean/040_experiment_ids_are_unique.sql", "-- verified_by: check/060", "-- {}"),
     ("clean/050_compound_ids_are_unique.sql", "-- keeps:   first\n", ""),
     ("build/030_features.sql", "cross join totals", "cross join oops"),
-    ("build/030_features.sql", "from users\n", "from users oops\n"),
+    ("build/030_features.sql", "as users\ncross", "as oops\ncross"),
 ]
 
 #: Files that come and go, some with other texts.

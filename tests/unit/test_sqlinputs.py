@@ -57,6 +57,13 @@ def test_a_header_that_is_no_list_reads_and_writes_everything(value: str) -> Non
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("select a_next.x from staging.a as a_next", {"staging.a"}),
+        ("select b.x from b_next as\n b, a_next", {"a_next", "b_next"}),
+        (
+            "select b_next.x from staging.a\nas b_next, features",
+            {"staging.a", "features"},
+        ),
+        ("with a_next as (select 1) select 1 from a_next", {"a_next"}),
         ("select 1 from staging.a", {"staging.a"}),
         ("select 1 from STAGING . \n A", {"staging.a"}),
         ('select 1 from "staging"/* x */."a"', {"staging.a"}),
@@ -64,7 +71,7 @@ def test_a_header_that_is_no_list_reads_and_writes_everything(value: str) -> Non
         ("select 1 from db.staging.a", {"staging.a"}),
         ("select 1 from a_next, public.b_next", {"a_next", "b_next"}),
         ("select 1 from db.public.a_next", {"a_next"}),
-        ("select a_next.id", {"a_next"}),
+        ("select a_next.id", set()),
         ("table features", {"features"}),
         ("select 'it''s staging.a' from staging.b", {"staging.b"}),
         ("select 'a\\' from staging.b --'", {"staging.b"}),
