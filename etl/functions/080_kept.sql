@@ -110,11 +110,11 @@ with others as (
     union all
     select
         functions.oid,
-        'pg_proc'::regclass,
-        functions.pronamespace,
-        functions.proname::text,
-        pg_function_is_visible(functions.oid),
-        true
+        'pg_proc'::regclass as catalog,
+        functions.pronamespace as schema,
+        functions.proname::text as name,
+        pg_function_is_visible(functions.oid) as is_visible,
+        true as is_function
     from pg_proc as functions
     where
         functions.provolatile <> 'i'
@@ -126,11 +126,13 @@ select
     others.is_function
 from others
 inner join pg_namespace as schemas on others.schema = schemas.oid
-cross join lateral (
-    values
-    (schemas.nspname || '.' || others.name),
-    (case when others.is_visible then others.name end)
-) as named (name)
+cross join
+    unnest(
+        array[
+            schemas.nspname || '.' || others.name,
+            case when others.is_visible then others.name end
+        ]
+    ) as named (name)
 where
     schemas.nspname !~ '^pg_'
     and schemas.nspname <> 'information_schema'
