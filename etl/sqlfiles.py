@@ -53,7 +53,9 @@ REJECTS = re.compile(r"(\w+)(?:\.(\w+)| ?\((\w+(?:, ?\w+)*)\))")
 REASON = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 #: What a file of the build does again where records were appended: ``a (key) by b``.
-REDOES = re.compile(r"([\w.]+) \((\w+(?:, \w+)*)\) by ([\w.]+)")
+REDOES = re.compile(
+    r"(?P<target>[\w.]+) \((?P<keys>\w+(?:, \w+)*)\) by (?P<changes>[\w.]+)"
+)
 
 
 class SqlFileError(ValueError):
@@ -84,6 +86,11 @@ class SqlFile:
     def header(self) -> dict[str, str]:
         """The values of its header lines, by name."""
         return {found[1]: found[2] for found in HEADER.finditer(self.text)}
+
+    @property
+    def redoes(self) -> re.Match[str] | None:
+        """Which rows the file does again where records were appended, if it says so."""
+        return REDOES.fullmatch(self.header.get("redoes", ""))
 
     @property
     def in_slices(self) -> bool:
@@ -272,7 +279,7 @@ def _read(path: Path, name: str) -> SqlFile:
                 f'{name}: "-- {line}: {given}" is unknown: say {" or ".join(values)}'
             )
     redoes = file.header.get("redoes")
-    if redoes is not None and not REDOES.fullmatch(redoes):
+    if redoes is not None and file.redoes is None:
         raise SqlFileError(
             f'{name}: "-- redoes: {redoes}" is wrong: say "target (key) by changes"'
         )

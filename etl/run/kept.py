@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from psycopg import AsyncConnection, DataError, IntegrityError, sql
@@ -26,6 +26,13 @@ from etl.run.streams import Stream
 from etl.settings import PROJECT
 from etl.sqlfiles import SqlFile
 from etl.sqlinputs import writes
+
+#: The table that a run publishes.
+FEATURES = "features"
+
+#: What a run writes there follows from its files and SQL. So a run over the same ones
+#: may be repeated as a whole; in any other one, a file that reads them runs again.
+OF_THE_RUN = ("etl.runs", "etl.rejects")
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +75,17 @@ class Kept:
     unanalyzed: Sequence[str]
     distributed: Sequence[str]
     last: Mapping[str, Any] | None
+
+    @cached_property
+    def followed(self) -> frozenset[str]:
+        """The tables of which a run knows whether they have changed."""
+        sources = (f"staging.{column[0]}" for column in self.columns)
+        return frozenset((*sources, *self.built_tables, FEATURES, *OF_THE_RUN))
+
+    @cached_property
+    def tables(self) -> frozenset[str]:
+        """All tables and views that a SQL file may name."""
+        return self.followed | self.other_tables
 
 
 async def read_kept(connection: AsyncConnection, *, is_full: bool) -> Kept:

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from etl.run.kept import Kept
 from etl.run.steps import Result
 from etl.run.streams import Stream
-from etl.sqlfiles import REDOES, SqlFile
+from etl.sqlfiles import SqlFile
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def part_of(
     it reads now. It is a part where these differ by appended records alone, and no rule
     has rejected a record of these files, now or then.
     """
-    found = REDOES.fullmatch(file.header.get("redoes", ""))
-    if not found or before is None or before.sha256 != file.sha256:
+    redoes = file.redoes
+    if redoes is None or before is None or before.sha256 != file.sha256:
         return None
     if before.inputs.keys() != inputs.keys():
         return None
@@ -68,4 +68,5 @@ def part_of(
         if inputs[table] != stream.file.sha256:
             return None
     sources = sorted(appended[table].source for table in changed)
-    return Part(found[1], found[2].split(", "), found[3], sources)
+    keys = redoes["keys"].split(", ")
+    return Part(redoes["target"], keys, redoes["changes"], sources)

@@ -26,9 +26,9 @@ from etl.postgres.database import Database
 from etl.postgres.migrations import is_migrating
 from etl.postgres.sqlerrors import one_line
 from etl.run.faults import INTERRUPTED, fault_of, give_back_space
+from etl.run.kept import FEATURES
 from etl.run.phases import run_phases
 from etl.run.records import Run, RunSummary, save_run
-from etl.run.versions import FEATURES
 from etl.settings import Settings
 
 #: Attempts to begin while another server has the lead, but its run has not begun or has

@@ -12,19 +12,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import count
 
-from etl.run.kept import Kept, digest
+from etl.run.kept import FEATURES, Kept, digest
 from etl.run.records import Run
 from etl.run.steps import Result
 from etl.run.streams import Stream
-from etl.sqlfiles import REDOES, Rule, SqlFile
+from etl.sqlfiles import Rule, SqlFile
 from etl.sqlinputs import calls, is_volatile, reads, writes
 
-#: What a run writes there follows from its files and SQL. So a run over the same ones
-#: may be repeated as a whole; in any other one, a file that reads them runs again.
-OF_THE_RUN = ("etl.runs", "etl.rejects")
-
-#: The tables that features is published from, and features itself.
-NEXT, FEATURES = "features_next", "features"
+#: The table that features is published from.
+NEXT = "features_next"
 
 #: What else the result of a file depends on: the engine, more than files, and to which
 #: tables all files of the build write. No table can have such a name, with a space and
@@ -37,17 +33,15 @@ def depends_on_more(file: SqlFile, kept: Kept) -> bool:
     a table, view or function that the engine cannot follow, or it does not say on what;
     or whether it writes to such a table.
     """
-    built = {*kept.built_tables}
-    followed = {f"staging.{column[0]}" for column in kept.columns} | built
-    followed |= {FEATURES, *OF_THE_RUN}
-    if redoes := REDOES.fullmatch(file.header.get("redoes", "")):
-        followed.add(redoes[3])  # the engine fills it before the file runs
-    names = reads(file, followed | kept.other_tables)
-    if names is None or not names <= followed:
+    names = reads(file, kept.tables)
+    # The engine fills a table of changes before the file runs.
+    changes = {file.redoes["changes"]} if file.redoes else set()
+    if names is None or not names - changes <= kept.followed:
         return True
     if is_volatile(file) or calls(file, kept.other_functions):
         return True
-    return file.folder == "build" and not (writes(file) or built) <= built
+    written = writes(file) or frozenset()
+    return file.folder == "build" and not written.issubset(kept.built_tables)
 
 
 def must_hash_rows(
